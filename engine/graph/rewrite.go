@@ -1,0 +1,118 @@
+package graph
+
+// Copier carries a rewrite from one graph to a new one.
+type Copier struct {
+	Dst *Graph // the new graph; its current block is the copy of the old node's
+	img map[*Node]*Node
+}
+
+// Image is the copy of a node already passed, nil if there is none.
+func (c *Copier) Image(old *Node) *Node { return c.img[old] }
+
+// Keep copies one node as it is, with new operands.
+func (c *Copier) Keep(n *Node, ins []*Node) *Node {
+	return c.Dst.MakeTyped(n.op, n.attrs, n.dtype, n.shape, ins...)
+}
+
+// At runs f with an enclosing block current, so that what it makes stands
+// there: hoisting.
+func (c *Copier) At(b *Block, f func() *Node) *Node {
+	if !b.Encloses(c.Dst.cur) {
+		panic("BUG: graph: Copier.At: not an enclosing block")
+	}
+	cur := c.Dst.cur
+	c.Dst.cur = b
+	n := f()
+	c.Dst.cur = cur
+	return n
+}
+
+// Current is the block of the new graph that is being filled.
+func (c *Copier) Current() *Block { return c.Dst.cur }
+
+// Rewrite builds a new graph from the nodes that g's outputs and assignments
+// need. For each of them, operands first, fn gives the node that stands for it
+// (nil: a copy); loops are entered by Rewrite itself. Sharing equal nodes and
+// dropping dead ones comes with every rewrite.
+func Rewrite(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, error) {
+	if err := g.Err(); err != nil {
+		return nil, err
+	}
+	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}}
+	live := Live(g)
+	c.block(g.root, live, fn)
+	for _, o := range g.outputs {
+		c.Dst.Output(o.Name, c.img[o.Node])
+	}
+	for _, a := range g.assigns {
+		c.Dst.Assign(c.img[a.State], c.img[a.Value])
+	}
+	return c.Dst, c.Dst.Err()
+}
+
+func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) {
+	for _, n := range b.nodes {
+		if !live[n] || n.op == OpParam {
+			continue
+		}
+		ins := make([]*Node, len(n.ins))
+		for i, in := range n.ins {
+			ins[i] = c.img[in]
+		}
+		var m *Node
+		if n.op == OpLoop {
+			m = c.loop(n, ins, live, fn)
+		} else if m = fn(c, n, ins); m == nil {
+			m = c.Keep(n, ins)
+		}
+		c.img[n] = m.Named(n.label)
+	}
+}
+
+func (c *Copier) loop(n *Node, ins []*Node, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) *Node {
+	params := n.body.params[1:]
+	dtypes, shapes := make([]DType, len(params)), make([]Shape, len(params))
+	for i, p := range params {
+		dtypes[i], shapes[i] = p.dtype, p.shape
+	}
+	body := c.Dst.OpenBody(dtypes, shapes)
+	for i, p := range n.body.params {
+		c.img[p] = body.params[i].Named(p.label)
+	}
+	c.block(n.body, live, fn)
+	results := make([]*Node, len(n.body.results))
+	for i, r := range n.body.results {
+		results[i] = c.img[r]
+	}
+	c.Dst.CloseBody(results...)
+	return c.Dst.MakeLoop(n.attrs.Trips, n.attrs.Carry, body, ins...)
+}
+
+// Live is the set of nodes that g's outputs and assignments need. A loop that
+// is needed needs its whole yield.
+func Live(g *Graph) map[*Node]bool {
+	live := map[*Node]bool{}
+	var mark func(*Node)
+	mark = func(n *Node) {
+		if live[n] {
+			return
+		}
+		live[n] = true
+		for _, in := range n.ins {
+			mark(in)
+		}
+		if n.body != nil {
+			for _, r := range n.body.results {
+				mark(r)
+			}
+		}
+	}
+	for _, o := range g.outputs {
+		mark(o.Node)
+	}
+	for _, a := range g.assigns {
+		mark(a.State)
+		mark(a.Value)
+	}
+	return live
+}
