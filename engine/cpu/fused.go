@@ -38,7 +38,7 @@ type slot struct {
 
 // call is one member at work on one tile.
 type call struct {
-	fn        vectorFunc
+	fn         vectorFunc
 	d, a, b, c int // slots; unused ones are 0
 }
 
