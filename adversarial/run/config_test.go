@@ -170,6 +170,29 @@ func TestApplySetErrors(t *testing.T) {
 	}
 }
 
+func TestEmbeddedSettings(t *testing.T) {
+	type outer struct {
+		Common
+		Untagged int
+	}
+	dir := t.TempDir()
+	want := outer{Common: Common{Workers: 3}, Untagged: 4}
+	must(t, WriteConfig(dir, &want))
+	var got outer
+	must(t, ReadConfig(dir, &got))
+	must(t, ApplySet(&got, "workers=5"))
+	must(t, ApplySet(&got, "Untagged=6"))
+	if got.Workers != 5 || got.Untagged != 6 {
+		t.Errorf("%+v", got)
+	}
+	wantError(t, ApplySet(&got, "worker=1"), `unknown key "worker" (did you mean "workers"?)`)
+}
+
+// Common is embedded by settings that share it.
+type Common struct {
+	Workers int `toml:"workers"`
+}
+
 // scalar has a parser that the TOML library would pass over.
 type scalar string
 

@@ -146,7 +146,7 @@ func encodeHeader(t *Tensors) ([]byte, []Tensor, error) {
 }
 
 // headerWriter appends the header's JSON by hand: its order is part of the
-// format's canonical form, and sealOffset relies on there being no spaces.
+// format's canonical form, and sealDigits relies on there being no spaces.
 type headerWriter struct {
 	b       []byte
 	notUTF8 string
