@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -24,7 +25,8 @@ func (g *Graph) Scalar(name string, t DType) *Node {
 // Const is a tensor known at compile time: one value for all elements, or one
 // for each in row-major order.
 func (g *Graph) Const(t DType, values []float64, shape ...int) *Node {
-	if len(values) > 1 && !slices.ContainsFunc(values, func(v float64) bool { return v != values[0] }) {
+	other := func(v float64) bool { return math.Float64bits(v) != math.Float64bits(values[0]) } // tells -0 from 0
+	if len(values) > 1 && !slices.ContainsFunc(values, other) {
 		values = values[:1] // one form for a splat, so that equal constants are one node
 	}
 	return g.MakeTyped(OpConst, Attrs{Values: slices.Clone(values)}, t, shape)
@@ -95,14 +97,14 @@ func (n *Node) binary(op Op, m *Node) *Node {
 func (n *Node) Add(m *Node) *Node { return n.binary(OpAdd, m) } // Add is n+m.
 func (n *Node) Sub(m *Node) *Node { return n.binary(OpSub, m) } // Sub is n-m.
 func (n *Node) Mul(m *Node) *Node { return n.binary(OpMul, m) } // Mul is n·m.
-func (n *Node) Div(m *Node) *Node { return n.binary(OpDiv, m) } // Div is n/m; integers truncate.
+func (n *Node) Div(m *Node) *Node { return n.binary(OpDiv, m) } // Div is n/m; integers truncate, and by 0 give 0.
 func (n *Node) Pow(m *Node) *Node { return n.binary(OpPow, m) } // Pow is n to the power m.
 func (n *Node) Max(m *Node) *Node { return n.binary(OpMax, m) } // Max passes NaN on; a tie halves the gradient.
 func (n *Node) Min(m *Node) *Node { return n.binary(OpMin, m) } // Min passes NaN on; a tie halves the gradient.
 func (n *Node) And(m *Node) *Node { return n.binary(OpAnd, m) } // And is of bool, or bitwise.
 func (n *Node) Or(m *Node) *Node  { return n.binary(OpOr, m) }  // Or is of bool, or bitwise.
 func (n *Node) Xor(m *Node) *Node { return n.binary(OpXor, m) } // Xor is of bool, or bitwise.
-func (n *Node) Shl(m *Node) *Node { return n.binary(OpShl, m) } // Shl shifts integers left.
+func (n *Node) Shl(m *Node) *Node { return n.binary(OpShl, m) } // Shl shifts integers left, by 0 to their width or more.
 func (n *Node) Shr(m *Node) *Node { return n.binary(OpShr, m) } // Shr shifts right, i32 with its sign.
 func (n *Node) Eq(m *Node) *Node  { return n.binary(OpEq, m) }  // Eq is n = m, of bool type.
 func (n *Node) Ne(m *Node) *Node  { return n.binary(OpNe, m) }  // Ne is n ≠ m.
@@ -324,8 +326,8 @@ func (n *Node) Gather(axis int, idx *Node) *Node {
 	return n.g().Make(OpGather, Attrs{Axis: n.axis(axis)}, n, idx)
 }
 
-// ScatterAdd is Gather's adjoint: n's elements added at idx into zeros whose
-// axis has the given extent.
+// ScatterAdd is Gather's adjoint: n's elements added at idx, clamped likewise,
+// into zeros whose axis has the given extent.
 func (n *Node) ScatterAdd(axis int, idx *Node, extent int) *Node {
 	return n.g().Make(OpScatterAdd, Attrs{Axis: n.axis(axis), Size: []int{extent}}, n, idx)
 }

@@ -36,6 +36,22 @@ func (t DType) Float() bool { return t == F32 || t == F64 || t == BF16 }
 // Int reports whether t is an integer type, Bool not included.
 func (t DType) Int() bool { return t == I32 || t == U32 || t == U8 }
 
+// holds reports whether an element of type t can be v. Floating-point types
+// round, so they can be any.
+func (t DType) holds(v float64) bool {
+	switch t {
+	case I32:
+		return v == float64(int32(v))
+	case U32:
+		return v >= 0 && v == float64(uint32(v))
+	case U8:
+		return v >= 0 && v == float64(uint8(v))
+	case Bool:
+		return v == 0 || v == 1
+	}
+	return true
+}
+
 // ParseDType is the inverse of String.
 func ParseDType(s string) (DType, error) {
 	if i := slices.Index(dtypeNames[:], s); i > 0 {

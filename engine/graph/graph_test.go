@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"math"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,9 @@ func TestEqualNodesAreOne(t *testing.T) {
 	if x.Add(y) == y.Add(x) || x.AddC(1) == x.AddC(2) || x.ArgSort(0, true) == x.ArgSort(0, false) {
 		t.Error("different nodes are one")
 	}
+	if g.Const(F32, []float64{0, math.Copysign(0, -1)}, 2) == g.Const(F32, []float64{0}, 2) {
+		t.Error("0 and -0 are one constant")
+	}
 	var inside *Node
 	sum := x.Add(y)
 	g.Loop(2, []*Node{x}, nil, func(i *Node, c, s []*Node) ([]*Node, []*Node) {
@@ -77,6 +81,14 @@ func TestErrors(t *testing.T) {
 		build func(g *Graph, x *Node)
 		want  []string
 	}{
+		{"const", func(g *Graph, x *Node) { g.Input("i", I32, 2).AddC(0.5) }, []string{"0.5 is no value of type i32"}},
+		{"const range", func(g *Graph, x *Node) { g.Input("i", U8, 2).AddC(256) }, []string{"256 is no value of type u8"}},
+		{"loop after an error", func(g *Graph, x *Node) {
+			_, stacks := g.Loop(2, []*Node{x.Sum(9)}, nil, func(i *Node, c, s []*Node) ([]*Node, []*Node) {
+				return c, []*Node{c[0].Exp()}
+			})
+			stacks[0].Exp()
+		}, []string{"axis 9"}},
 		{"shapes", func(g *Graph, x *Node) { x.Add(g.Input("y", F32, 4)) }, []string{"graph_test.go:", "f32[2,3]", "f32[4]"}},
 		{"types", func(g *Graph, x *Node) { x.Add(g.Input("y", I32, 2, 3)) }, []string{"add", "i32[2,3]"}},
 		{"matmul", func(g *Graph, x *Node) { x.MatMul(x) }, []string{"matmul", "3 is not 2"}},

@@ -133,6 +133,11 @@ func inferConst(n *Node) error {
 	if k := len(n.attrs.Values); k != 1 && k != n.shape.Size() {
 		return fmt.Errorf("%d values for shape %v", k, n.shape)
 	}
+	for _, v := range n.attrs.Values {
+		if !n.dtype.holds(v) {
+			return fmt.Errorf("%v is no value of type %v", v, n.dtype)
+		}
+	}
 	return inferDeclared(n)
 }
 

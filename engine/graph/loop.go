@@ -7,7 +7,8 @@ package graph
 // the stacks (trips, …). A body is pure: nothing is assigned inside it.
 func (g *Graph) Loop(trips int, carry, scan []*Node, body func(i *Node, carry, scan []*Node) (next, stack []*Node)) (last, stacks []*Node) {
 	if g.check(carry...) || g.check(scan...) {
-		return g.invalids(len(carry)), nil
+		_, stack := body(g.invalid, g.invalids(len(carry)), g.invalids(len(scan))) // to count the stacks
+		return g.invalids(len(carry)), g.invalids(len(stack))
 	}
 	outer := g.cur
 	b := g.newBlock(outer)

@@ -21,7 +21,7 @@ const (
 	// Element-wise, one operand.
 	OpNeg
 	OpAbs
-	OpSign // -1, 0, 1; sign(0) = 0
+	OpSign // -1, 0, 1; 0 for 0 and, as PyTorch's, for NaN
 	OpExp
 	OpExpm1
 	OpLog
@@ -40,16 +40,16 @@ const (
 	OpAdd
 	OpSub
 	OpMul
-	OpDiv
+	OpDiv // integers truncate; an integer divided by 0 is 0
 	OpPow
 	OpMax
 	OpMin
 	OpAnd // of bool or integers, as are Or and Xor
 	OpOr
 	OpXor
-	OpShl // of integers; a shift by the width or more is 0
-	OpShr
-	OpEq // compare: result is bool
+	OpShl // of integers; the count is taken as unsigned; by the width or more it gives 0
+	OpShr // with its sign for i32, so that by the width or more it gives 0 or -1
+	OpEq  // compare: result is bool
 	OpNe
 	OpLt
 	OpLe
@@ -61,9 +61,9 @@ const (
 	// Along axes. Reductions keep the axis with extent 1.
 	OpReduceSum
 	OpReduceMax
-	OpArgMax  // first of the largest along Axis: i32
+	OpArgMax  // first of the largest along Axis: i32; NaN wins
 	OpCumSum  // inclusive, along Axis
-	OpArgSort // stable permutation along Axis: i32; Descending
+	OpArgSort // stable permutation along Axis: i32; Descending; NaN is the largest
 
 	// Movement.
 	OpBroadcast // extents equal or 1, to Shape
