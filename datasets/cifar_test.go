@@ -12,7 +12,7 @@ func cifarRecords(n int, labels func(i int) []byte) []byte {
 	var b []byte
 	for i := range n {
 		b = append(b, labels(i)...)
-		b = append(b, ramp(i + cifarPixels)[i:]...)
+		b = append(b, noise(i + cifarPixels)[i:]...)
 	}
 	return b
 }

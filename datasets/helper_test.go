@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
+
+	"temper/engine/rng"
 )
 
 // realData returns the folder of real data. Without one it skips the test, or
@@ -41,11 +43,12 @@ func wantError(t testing.TB, err error, want string) {
 	}
 }
 
-// ramp returns n bytes of a pattern with a long period.
-func ramp(n int) []byte {
+// noise returns n bytes that do not compress; fewer are the beginning of more.
+func noise(n int) []byte {
+	s := rng.NewStream(1, "test", 0)
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(i*7 + i/251)
+		b[i] = byte(s.Uint32())
 	}
 	return b
 }

@@ -7,7 +7,7 @@ import (
 
 func TestDecodeMNIST(t *testing.T) {
 	const n = 3
-	images := idx(ramp(n*784), n, 28, 28)
+	images := idx(noise(n*784), n, 28, 28)
 	labels := idx([]byte{7, 0, 9}, n)
 	for _, c := range []struct {
 		name           string
@@ -42,7 +42,7 @@ func TestDecodeMNIST(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if !bytes.Equal(s.Values().U8, ramp(n*784)) || s.Len() != n || s.Label(0) != 7 || s.Label(2) != 9 {
+			if !bytes.Equal(s.Values().U8, noise(n*784)) || s.Len() != n || s.Label(0) != 7 || s.Label(2) != 9 {
 				t.Error("the decoded set differs from what was encoded")
 			}
 			if in := s.Info(); in.Elements() != 784 || in.Published != 60000 || in.Split != Train {
@@ -53,7 +53,7 @@ func TestDecodeMNIST(t *testing.T) {
 }
 
 func FuzzMNIST(f *testing.F) {
-	images, labels := idx(ramp(2*784), 2, 28, 28), idx([]byte{3, 1}, 2)
+	images, labels := idx(noise(2*784), 2, 28, 28), idx([]byte{3, 1}, 2)
 	f.Add(images, labels)
 	f.Add(gz(images), gz(labels))
 	f.Add(images[:100], labels)

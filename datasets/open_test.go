@@ -58,7 +58,7 @@ func TestOpenDamagedFileNamesIt(t *testing.T) {
 func TestOpenPlainMNIST(t *testing.T) {
 	dir := t.TempDir()
 	os.Mkdir(filepath.Join(dir, "mnist"), 0o755)
-	os.WriteFile(filepath.Join(dir, "mnist", "t10k-images-idx3-ubyte"), idx(ramp(784), 1, 28, 28), 0o644)
+	os.WriteFile(filepath.Join(dir, "mnist", "t10k-images-idx3-ubyte"), idx(noise(784), 1, 28, 28), 0o644)
 	os.WriteFile(filepath.Join(dir, "mnist", "t10k-labels-idx1-ubyte.gz"), gz(idx([]byte{5}, 1)), 0o644)
 	s, err := Open("mnist", dir, Test, Options{})
 	if err != nil || s.Len() != 1 || s.Label(0) != 5 {
