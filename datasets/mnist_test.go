@@ -74,8 +74,8 @@ func checkDecoded(t *testing.T, s *Set, err error) {
 		}
 		return
 	}
-	if s.Len() == 0 || s.Values().Len() != s.Len()*s.Info().Elements() {
-		t.Errorf("%d examples, %d elements of %d each", s.Len(), s.Values().Len(), s.Info().Elements())
+	if s.Len() == 0 || s.Values().size() != s.Len()*s.Info().Elements() {
+		t.Errorf("%d examples, %d elements of %d each", s.Len(), s.Values().size(), s.Info().Elements())
 	}
 	for i := range s.Len() {
 		if y := s.Label(i); y < 0 || int(y) >= len(s.Info().Classes) {

@@ -61,8 +61,8 @@ type Values struct {
 	F32 []float32
 }
 
-// Len returns the number of elements.
-func (v Values) Len() int { return len(v.U8) + len(v.F32) }
+// size returns the number of elements.
+func (v Values) size() int { return len(v.U8) + len(v.F32) }
 
 // slice returns elements lo … hi-1.
 func (v Values) slice(lo, hi int) Values {
@@ -111,7 +111,7 @@ func NewSet(info Info, values Values, labels []int32) (*Set, error) {
 	}
 	// Divide, so that a hostile shape cannot overflow.
 	e := info.Elements()
-	if n := values.Len(); n%e != 0 || n/e != len(labels) {
+	if n := values.size(); n%e != 0 || n/e != len(labels) {
 		return nil, fmt.Errorf("%s: %d labels for %d elements of %d an example", info.Name, len(labels), n, e)
 	}
 	if err := checkLabels(labels, len(info.Classes)); err != nil {
