@@ -3,10 +3,13 @@ package datasets
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 )
 
 // walkArchive calls visit once for each of the set's files that the archive
@@ -36,7 +39,7 @@ func (k Known) walkArchive(archive string, visit func(f File, r io.Reader) error
 			break
 		}
 		if err != nil {
-			return err
+			return truncated(err, "the archive breaks off")
 		}
 		name := path.Clean(h.Name)
 		f, ok := members[name]
@@ -52,10 +55,41 @@ func (k Known) walkArchive(archive string, visit func(f File, r io.Reader) error
 		}
 		seen[name] = true
 		if err := visit(f, t); err != nil {
-			return fmt.Errorf("member %s: %w", name, err)
+			return fmt.Errorf("member %s: %w", name, truncated(err, "the archive breaks off"))
 		}
 	}
 	_, err = io.Copy(io.Discard, plain)
+	return truncated(err, "the archive breaks off")
+}
+
+// unpack writes those of the set's files that are not yet in its folder under
+// dir. A file appears only when its size and hash are right.
+func (k Known) unpack(archive, dir string) error {
+	folder := filepath.Join(dir, k.Folder)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	seen := 0
+	err := k.walkArchive(archive, func(f File, r io.Reader) error {
+		seen++
+		path := filepath.Join(folder, f.Name)
+		if exists(path) {
+			return nil
+		}
+		return writeAtomic(path, func(w io.Writer) error {
+			h := sha256.New()
+			if _, err := io.Copy(io.MultiWriter(w, h), r); err != nil {
+				return err
+			}
+			if sum := hex.EncodeToString(h.Sum(nil)); f.SHA256 != "" && sum != f.SHA256 {
+				return fmt.Errorf("SHA-256 is %s, not %s", sum, f.SHA256)
+			}
+			return nil
+		})
+	})
+	if err == nil && seen != len(k.Files) {
+		err = fmt.Errorf("%d of the %d expected members are there", seen, len(k.Files))
+	}
 	return err
 }
 

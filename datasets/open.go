@@ -165,8 +165,8 @@ func openCIFAR(o opener, names []string, split Split, decode func(Split, ...io.R
 	if !ok || len(missing.Files) < len(names) {
 		return set, err
 	}
-	archive := filepath.Join(o.dir, o.known.Archive.Name)
-	if _, err := os.Stat(archive); err != nil {
+	archive := o.known.archivePath(o.dir)
+	if !exists(archive) {
 		return nil, missing
 	}
 	files, err := o.known.readArchive(archive, names)
