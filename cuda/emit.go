@@ -21,12 +21,12 @@ import (
 // takes one result, its threads every 256th element of what is reduced, and
 // the block adds the threads' sums in a fixed tree.
 func Emit(p *plan.Plan, f *plan.Fused, name string) string {
-	e := &emitter{p: p, f: f, member: map[*graph.Node]int{}, arg: map[int]string{}}
+	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
 	for i, n := range f.Nodes {
 		e.member[n] = i
 	}
 	e.args()
-	fmt.Fprintf(&e.b, "extern \"C\" __global__ void %s(%s, u32 n) {\n", name, strings.Join(e.params, ", "))
+	fmt.Fprintf(e.b, "extern \"C\" __global__ void %s(%s, u32 n) {\n", name, strings.Join(e.params, ", "))
 	if f.Axes == nil {
 		e.line(1, "for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {")
 		body := e.body(2)
@@ -61,7 +61,7 @@ func Args(p *plan.Plan, f *plan.Fused) (reads, writes []int) {
 type emitter struct {
 	p      *plan.Plan
 	f      *plan.Fused
-	b      strings.Builder
+	b      *strings.Builder
 	member map[*graph.Node]int
 	params []string
 	arg    map[int]string // buffer to name
@@ -70,7 +70,7 @@ type emitter struct {
 
 func (e *emitter) line(indent int, format string, args ...any) {
 	e.b.WriteString(strings.Repeat("  ", indent))
-	fmt.Fprintf(&e.b, format, args...)
+	fmt.Fprintf(e.b, format, args...)
 	e.b.WriteByte('\n')
 }
 
@@ -129,7 +129,7 @@ func (e *emitter) index(indent int, from string, axes []int, body string) {
 // body computes the members in order and stores those that are stored.
 func (e *emitter) body(indent int) string {
 	outer := e.b
-	e.b = strings.Builder{}
+	e.b = new(strings.Builder)
 	for _, n := range e.f.Nodes {
 		if n.Op().Class() == graph.ClassReduce {
 			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], reducer(n), e.member[n], e.operand(n.In(0)))
