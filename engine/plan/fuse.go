@@ -77,7 +77,7 @@ func (f *fuser) place(n *graph.Node) {
 }
 
 // canMerge reports whether two groups may run as one: the same space, the same
-// reduced axes, no reduction read inside, and no third group between them.
+// reduced axes, nothing read but element by element, no third group between.
 func (f *fuser) canMerge(a, b *group) bool {
 	if !a.fused || !b.fused || !a.space.Equal(b.space) || len(a.nodes)+len(b.nodes) > maxMembers {
 		return false
@@ -85,15 +85,20 @@ func (f *fuser) canMerge(a, b *group) bool {
 	if a.axes != nil && b.axes != nil && !slices.Equal(a.axes, b.axes) {
 		return false
 	}
-	return !f.readsReduction(a, b) && !f.readsReduction(b, a) && !f.between(a, b) && !f.between(b, a)
+	return !f.readsWhole(a, b) && !f.readsWhole(b, a) && !f.between(a, b) && !f.between(b, a)
 }
 
-// readsReduction reports whether b reads, directly, a reduction of a: only
-// possible if the space is that of the reduction's result.
-func (f *fuser) readsReduction(a, b *group) bool {
+// readsWhole reports whether b reads a value of a that is not there element by
+// element: a reduction, or a member seen through a reshape or a broadcast.
+func (f *fuser) readsWhole(a, b *group) bool {
 	for _, n := range b.nodes {
 		for _, in := range n.Ins() {
-			if p := f.of[in]; p != nil && p.root() == a && in.Op().Class() == graph.ClassReduce {
+			base := in
+			for f.inline(base) && len(base.Ins()) > 0 {
+				base = base.In(0)
+			}
+			p := f.of[base]
+			if p != nil && p.root() == a && (base != in || base.Op().Class() == graph.ClassReduce) {
 				return true
 			}
 		}
