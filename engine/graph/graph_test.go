@@ -63,7 +63,8 @@ func TestTextRoundTrip(t *testing.T) {
 func TestEqualNodesAreOne(t *testing.T) {
 	g := New("cse")
 	x, y := g.Input("x", F32, 4), g.Input("y", F32, 4)
-	if x.Add(y) != x.Add(y) || x.AddC(1) != x.AddC(1) {
+	sum, one := x.Add(y), x.AddC(1)
+	if sum != x.Add(y) || one != x.AddC(1) {
 		t.Error("equal nodes are two")
 	}
 	if x.Add(y) == y.Add(x) || x.AddC(1) == x.AddC(2) || x.ArgSort(0, true) == x.ArgSort(0, false) {
@@ -73,7 +74,6 @@ func TestEqualNodesAreOne(t *testing.T) {
 		t.Error("0 and -0 are one constant")
 	}
 	var inside *Node
-	sum := x.Add(y)
 	g.Loop(2, []*Node{x}, nil, func(i *Node, c, s []*Node) ([]*Node, []*Node) {
 		inside = x.Add(y)
 		return []*Node{c[0].Add(inside)}, nil
