@@ -24,10 +24,10 @@ func Conv2D(s *Scope, x *graph.Node, c Conv) *graph.Node {
 	}
 	shape := []int{c.Out, x.Dim(1), c.Kernel, c.Kernel}
 	y := x.Conv2D(s.Param("weight", c.Init, shape...), graph.Square(max(c.Stride, 1), c.Pad))
-	if c.NoBias {
-		return y
+	if !c.NoBias {
+		y = y.Add(channels(s.Param("bias", DefaultBias(shape...), c.Out)))
 	}
-	return y.Add(channels(s.Param("bias", DefaultBias(shape...), c.Out)))
+	return s.label(y)
 }
 
 // Linear is PyTorch's Linear: x·weightᵀ + bias with weight (out,in) and bias
@@ -38,7 +38,7 @@ func Linear(s *Scope, x *graph.Node, out int, bias Init) *graph.Node {
 		bias = DefaultBias(shape...)
 	}
 	y := graph.MatMul(x, s.Param("weight", DefaultWeight, shape...), false, true)
-	return y.Add(s.Param("bias", bias, out))
+	return s.label(y.Add(s.Param("bias", bias, out)))
 }
 
 // Batch normalisation's constants are PyTorch's defaults.
@@ -71,7 +71,7 @@ func BatchNorm(s *Scope, x *graph.Node) *graph.Node {
 		}
 	}
 	scale := weight.Div(variance.AddC(bnEps).Sqrt())
-	return x.Sub(channels(mean)).Mul(channels(scale)).Add(channels(bias))
+	return s.label(x.Sub(channels(mean)).Mul(channels(scale)).Add(channels(bias)))
 }
 
 // blend moves a running statistic towards the batch's; no derivative flows

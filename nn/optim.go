@@ -65,10 +65,7 @@ type OptimizerConfig struct {
 	Eps       float64 `setting:"eps"`       // adam, adamw; 0 is 1e-8
 }
 
-var optimizers = map[string]struct {
-	settings []string
-	define   func(OptimizerConfig) (Optimizer, error)
-}{
+var optimizers = map[string]choice[OptimizerConfig, Optimizer]{
 	"sgd":   {[]string{"momentum", "nesterov", "decoupled"}, newSGD},
 	"adam":  {[]string{"beta1", "beta2", "eps"}, newAdam},
 	"adamw": {[]string{"beta1", "beta2", "eps"}, newAdam},
@@ -79,18 +76,7 @@ func OptimizerNames() []string { return slices.Sorted(maps.Keys(optimizers)) }
 
 // Optimizer makes the optimiser that c names.
 func (c OptimizerConfig) Optimizer() (Optimizer, error) {
-	o, ok := optimizers[c.Name]
-	if !ok {
-		return nil, unknown("optimiser", c.Name, OptimizerNames())
-	}
-	err := onlySettings(c, o.settings)
-	if err == nil {
-		var opt Optimizer
-		if opt, err = o.define(c); err == nil {
-			return opt, nil
-		}
-	}
-	return nil, fmt.Errorf("optimiser %s: %w", c.Name, err)
+	return choose("optimiser", c.Name, optimizers, c)
 }
 
 func newSGD(c OptimizerConfig) (Optimizer, error) {
