@@ -157,3 +157,14 @@ func TestDLRNeedsClasses(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestSoftmax(t *testing.T) {
+	g := graph.New("softmax")
+	z := g.Input("z", graph.F32, 4, 5)
+	g.Output("softmax", Softmax(z))
+	g.Output("exp", LogSoftmax(z).Exp())
+	g.Output("sum", Softmax(z).Sum(1))
+	r := eval(t, g, interp.Feed{"input z": testLogits}).Outputs
+	near(t, "softmax", r["softmax"], r["exp"])
+	near(t, "sum", r["sum"], interp.New(graph.F32, graph.Shape{4}, 1))
+}
