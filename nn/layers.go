@@ -55,16 +55,11 @@ func BatchNorm(s *Scope, x *graph.Node) *graph.Node {
 	mean, variance := s.Buffer("running_mean", 0, c), s.Buffer("running_var", 1, c)
 	tracked := s.Counter("num_batches_tracked")
 	if s.Mode() != Eval {
-		n := x.Size() / c
-		if n < 2 {
-			g := x.Graph()
-			g.Fail(fmt.Errorf("batch statistics of %v: one value a channel has no variance; use a larger batch or mode eval", x.Shape()))
-		}
 		runMean, runVar := mean, variance
 		mean = x.Mean(0, 2, 3)
 		variance = x.Sub(channels(mean)).Square().Mean(0, 2, 3)
+		unbiased := variance.MulC(besselFactor(x))
 		if s.Mode() == BatchUpdate {
-			unbiased := variance.MulC(float64(n) / float64(n-1))
 			s.Update("running_mean", blend(runMean, mean))
 			s.Update("running_var", blend(runVar, unbiased))
 			s.Update("num_batches_tracked", tracked.AddC(1))
@@ -72,6 +67,16 @@ func BatchNorm(s *Scope, x *graph.Node) *graph.Node {
 	}
 	scale := weight.Div(variance.AddC(bnEps).Sqrt())
 	return s.label(x.Sub(channels(mean)).Mul(channels(scale)).Add(channels(bias)))
+}
+
+// besselFactor is n/(n−1) for the n values of each channel of x.
+func besselFactor(x *graph.Node) float64 {
+	n := x.Size() / x.Dim(1)
+	if n < 2 {
+		x.Graph().Fail(fmt.Errorf("batch statistics of %v: one value a channel has no variance; use a larger batch or mode eval", x.Shape()))
+		return 1
+	}
+	return float64(n) / float64(n-1)
 }
 
 // blend moves a running statistic towards the batch's; no derivative flows
