@@ -32,6 +32,7 @@ func (g *group) root() *group {
 type fuser struct {
 	of     map[*graph.Node]*group
 	groups []*group
+	sums   map[*graph.Node]*group // the last group with a reduction of a value
 	visit  int
 	off    bool // every node for itself
 	inline func(*graph.Node) bool
@@ -40,7 +41,7 @@ type fuser struct {
 // fuse partitions a block's nodes. Nodes for which inline is true are no steps
 // of their own: their users read through them.
 func fuse(nodes []*graph.Node, off bool, inline func(*graph.Node) bool) []*group {
-	f := &fuser{of: map[*graph.Node]*group{}, off: off, inline: inline}
+	f := &fuser{of: map[*graph.Node]*group{}, sums: map[*graph.Node]*group{}, off: off, inline: inline}
 	for _, n := range nodes {
 		f.place(n)
 	}
@@ -73,6 +74,14 @@ func (f *fuser) place(n *graph.Node) {
 		if p = p.root(); p != g && f.canMerge(p, g) {
 			g = f.merge(p, g)
 		}
+	}
+	if n.Op().Class() == graph.ClassReduce {
+		// Reductions of one tensor share the walk over it.
+		x := n.In(0)
+		if s := f.sums[x]; s != nil && s.root() != g && f.canMerge(s.root(), g) {
+			g = f.merge(s.root(), g)
+		}
+		f.sums[x] = g
 	}
 }
 
