@@ -48,7 +48,7 @@ func poly(c []float32, x float32) float32 {
 	return s
 }
 
-// exp32 is e^x: x = n·ln 2 + r, e^x = 2^n·e^r.
+// exp32 is e^x = 2^n·e^r, where x = n·ln 2 + r.
 func exp32(x float32) float32 {
 	if x != x {
 		return x
@@ -57,9 +57,10 @@ func exp32(x float32) float32 {
 	t := float32(x*log2e) + roundMagic
 	n := t - roundMagic
 	e := int32(math.Float32bits(t)) - int32(math.Float32bits(roundMagic))
-	r := x - float32(n*ln2hi)
-	r -= float32(n * ln2lo)
-	y := float32(poly(expPoly[:], r)*float32(r*r)) + r + 1
+	high, low := x-float32(n*ln2hi), float32(n*ln2lo)
+	r := high - low
+	lost := high - r - low // by rounding r
+	y := float32(poly(expPoly[:], r)*float32(r*r)) + lost + r + 1
 	half := e >> 1 // in two steps: 2^n itself may be out of range
 	return float32(y*power2(half)) * power2(e-half)
 }
@@ -107,10 +108,15 @@ func tanh32(x float32) float32 {
 // overflow, and small results keep their precision.
 func sigmoid32(x float32) float32 {
 	e := exp32(-math.Float32frombits(math.Float32bits(x) &^ (1 << 31)))
+	d := 1 + e
+	lost := e - (d - 1) // by rounding d
+	y := e / d
+	inverse := 1 - y // of d, roughly
 	if x >= 0 {
-		return 1 / (1 + e)
+		y = 1 / d
+		inverse = y
 	}
-	return e / (1 + e)
+	return y - float32(y*float32(lost*inverse))
 }
 
 func sigmoid64(x float64) float64 {

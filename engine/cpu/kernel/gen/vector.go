@@ -342,6 +342,7 @@ func (fn *function) poly(c []float32, x, s string) {
 func (fn *function) exp(set regs) string {
 	f := fn.file
 	x, r, e, n, t := set[0], set[1], set[2], set[3], set[4]
+	high := x
 	fn.op("VMOVUPS", f.float(expHigh), r) // a NaN is kept as second operand
 	fn.op("VMINPS", x, r, r)
 	fn.op("VMOVUPS", f.float(expLow), e)
@@ -351,12 +352,15 @@ func (fn *function) exp(set regs) string {
 	fn.op("VSUBPS", f.bits(roundMagic), e, n)
 	fn.op("VPSUBD", f.bits(roundMagic), e, e)
 	fn.op("VMULPS", f.float(ln2hi), n, t)
-	fn.op("VSUBPS", t, r, r)
+	fn.op("VSUBPS", t, r, high)
 	fn.op("VMULPS", f.float(ln2lo), n, t)
-	fn.op("VSUBPS", t, r, r)
+	fn.op("VSUBPS", t, high, r)
+	fn.op("VSUBPS", r, high, high)
+	fn.op("VSUBPS", t, high, high) // what rounding r lost
 	fn.poly(expPoly, r, n)
 	fn.op("VMULPS", r, r, t)
 	fn.op("VMULPS", t, n, n)
+	fn.op("VADDPS", high, n, n)
 	fn.op("VADDPS", r, n, n)
 	fn.op("VADDPS", f.float(1), n, n)
 	fn.op("VPSRAD", "$1", e, t)
@@ -370,15 +374,24 @@ func (fn *function) exp(set regs) string {
 }
 
 func sigmoid(fn *function, set regs, in []string) string {
-	x := set[5]
+	one := fn.file.float(1)
+	x, d, y, lost, inverse := set[5], set[0], set[1], set[2], set[4]
 	fn.op("VMOVUPS", in[0], x)
 	fn.op("VORPS", fn.file.bits(signBit), x, set[0])
 	e := fn.exp(set)
-	fn.op("VADDPS", fn.file.float(1), e, set[0])
+	fn.op("VADDPS", one, e, d)
+	fn.op("VSUBPS", one, d, lost)
+	fn.op("VSUBPS", lost, e, lost)
 	fn.op("VCMPPS", greaterEqual, fn.file.bits(0), x, x)
-	fn.op("VBLENDVPS", x, fn.file.float(1), e, e)
-	fn.op("VDIVPS", set[0], e, e)
-	return e
+	fn.op("VBLENDVPS", x, one, e, y)
+	fn.op("VDIVPS", d, y, y)
+	fn.op("VMOVUPS", one, inverse)
+	fn.op("VSUBPS", y, inverse, inverse)
+	fn.op("VBLENDVPS", x, y, inverse, inverse)
+	fn.op("VMULPS", inverse, lost, lost)
+	fn.op("VMULPS", y, lost, lost)
+	fn.op("VSUBPS", lost, y, y)
+	return y
 }
 
 func tanh(fn *function, set regs, in []string) string {
