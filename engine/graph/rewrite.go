@@ -1,9 +1,12 @@
 package graph
 
+import "slices"
+
 // Copier carries a rewrite from one graph to a new one.
 type Copier struct {
-	Dst *Graph // the new graph; its current block is the copy of the old node's
-	img map[*Node]*Node
+	Dst  *Graph // the new graph; its current block is the copy of the old node's
+	img  map[*Node]*Node
+	drop map[*Node][]bool // loop results to leave out
 }
 
 // Image is the copy of a node already passed, nil if there is none.
@@ -39,7 +42,11 @@ func Rewrite(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, 
 		return nil, err
 	}
 	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}}
-	live := Live(g)
+	return c.run(g, fn)
+}
+
+func (c *Copier) run(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, error) {
+	live := c.live(g)
 	c.block(g.root, live, fn)
 	for _, o := range g.outputs {
 		c.Dst.Output(o.Name, c.img[o.Node])
@@ -47,7 +54,27 @@ func Rewrite(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, 
 	for _, a := range g.assigns {
 		c.Dst.Assign(c.img[a.State], c.img[a.Value])
 	}
-	return c.Dst, c.Dst.Err()
+	if c.Dst.err == nil {
+		c.Dst.root.sweep(Live(c.Dst))
+	}
+	return c.Dst, c.Dst.err
+}
+
+// sweep forgets the nodes that nothing needs: what a rewrite built and then
+// did not use.
+func (b *Block) sweep(live map[*Node]bool) {
+	b.nodes = slices.DeleteFunc(b.nodes, func(n *Node) bool {
+		dead := !live[n] && n.op != OpParam
+		if dead {
+			delete(b.interns, n.key)
+		}
+		return dead
+	})
+	for _, n := range b.nodes {
+		if n.body != nil {
+			n.body.sweep(live)
+		}
+	}
 }
 
 func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) {
@@ -70,27 +97,43 @@ func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []
 }
 
 func (c *Copier) loop(n *Node, ins []*Node, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) *Node {
-	params := n.body.params[1:]
+	drop := c.drop[n]
+	dropped := func(i int) bool { return drop != nil && i < len(drop) && drop[i] }
+	carry := 0
+	var keptIns, params []*Node
+	for i, in := range ins {
+		if i < n.attrs.Carry && dropped(i) {
+			continue
+		}
+		if i < n.attrs.Carry {
+			carry++
+		}
+		keptIns, params = append(keptIns, in), append(params, n.body.params[1+i])
+	}
 	dtypes, shapes := make([]DType, len(params)), make([]Shape, len(params))
 	for i, p := range params {
 		dtypes[i], shapes[i] = p.dtype, p.shape
 	}
 	body := c.Dst.OpenBody(dtypes, shapes)
-	for i, p := range n.body.params {
+	for i, p := range append([]*Node{n.body.params[0]}, params...) {
 		c.img[p] = body.params[i].Named(p.label)
 	}
 	c.block(n.body, live, fn)
-	results := make([]*Node, len(n.body.results))
+	var results []*Node
 	for i, r := range n.body.results {
-		results[i] = c.img[r]
+		if !dropped(i) {
+			results = append(results, c.img[r])
+		}
 	}
 	c.Dst.CloseBody(results...)
-	return c.Dst.MakeLoop(n.attrs.Trips, n.attrs.Carry, body, ins...)
+	return c.Dst.MakeLoop(n.attrs.Trips, carry, body, keptIns...)
 }
 
 // Live is the set of nodes that g's outputs and assignments need. A loop that
 // is needed needs its whole yield.
-func Live(g *Graph) map[*Node]bool {
+func Live(g *Graph) map[*Node]bool { return (&Copier{}).live(g) }
+
+func (c *Copier) live(g *Graph) map[*Node]bool {
 	live := map[*Node]bool{}
 	var mark func(*Node)
 	mark = func(n *Node) {
@@ -98,12 +141,17 @@ func Live(g *Graph) map[*Node]bool {
 			return
 		}
 		live[n] = true
-		for _, in := range n.ins {
-			mark(in)
+		drop := c.drop[n]
+		for i, in := range n.ins {
+			if drop == nil || i >= n.attrs.Carry || !drop[i] {
+				mark(in)
+			}
 		}
 		if n.body != nil {
-			for _, r := range n.body.results {
-				mark(r)
+			for i, r := range n.body.results {
+				if drop == nil || !drop[i] {
+					mark(r)
+				}
 			}
 		}
 	}
@@ -115,4 +163,43 @@ func Live(g *Graph) map[*Node]bool {
 		mark(a.Value)
 	}
 	return live
+}
+
+// DropResults copies g without the loop results marked in drop, by loop. A
+// dropped carried value goes with its operand and parameter; it must be needed
+// by nothing that stays.
+func DropResults(g *Graph, drop map[*Node][]bool) (*Graph, error) {
+	if err := g.Err(); err != nil {
+		return nil, err
+	}
+	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}, drop: drop}
+	return c.run(g, func(c *Copier, n *Node, ins []*Node) *Node {
+		d := drop[nodeLoop(n)]
+		if n.op != OpGet || d == nil {
+			return nil
+		}
+		index := 0
+		for i := range n.attrs.Index {
+			if !d[i] {
+				index++
+			}
+		}
+		return c.Dst.Make(OpGet, Attrs{Index: index}, ins...)
+	})
+}
+
+// nodeLoop is the loop that a get reads, else nil.
+func nodeLoop(n *Node) *Node {
+	if n.op == OpGet {
+		return n.ins[0]
+	}
+	return nil
+}
+
+// WithShape describes the same operation with another declared shape, for
+// Copier.Keep. It is no node of any graph.
+func (n *Node) WithShape(s Shape) *Node {
+	m := *n
+	m.shape = s
+	return &m
 }

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// file collects the functions of one assembly file and their Go declarations.
+type file struct {
+	text      strings.Builder
+	stubs     strings.Builder
+	constants []uint32 // 32 bits each, stored as whole vectors
+	windowed  bool     // the mask table is in use
+}
+
+// float is the operand for a vector of one number.
+func (f *file) float(v float32) string { return f.bits(math.Float32bits(v)) }
+
+// bits is the operand for a vector of one 32-bit word.
+func (f *file) bits(v uint32) string {
+	if !slices.Contains(f.constants, v) {
+		f.constants = append(f.constants, v)
+	}
+	return fmt.Sprintf("c%08x<>(SB)", v)
+}
+
+// window is the operand for a table of 8 full words and 8 empty ones: the
+// vector n words before the middle is a mask of n elements.
+func (f *file) window() string {
+	f.windowed = true
+	return "window<>(SB)"
+}
+
+// data writes the constants.
+func (f *file) data() {
+	for _, v := range f.constants {
+		f.table(fmt.Sprintf("c%08x", v), v, v, v, v, v, v, v, v)
+	}
+	if f.windowed {
+		const full = 1<<32 - 1
+		f.table("window", full, full, full, full, full, full, full, full, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+}
+
+func (f *file) table(name string, words ...uint32) {
+	f.text.WriteByte('\n')
+	for i := 0; i < len(words); i += 2 {
+		fmt.Fprintf(&f.text, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", name, 4*i, words[i+1], words[i])
+	}
+	fmt.Fprintf(&f.text, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", name, 4*len(words))
+}
+
+// function is one assembly function being written.
+type function struct {
+	file   *file
+	offset map[string]int // of each argument's first word from FP
+}
+
+// begin starts a function. The signature is written as in Go, with a type
+// behind each group of names; doc is the comment of the Go declaration.
+func (f *file) begin(name, signature, doc string) *function {
+	fn := &function{file: f, offset: map[string]int{}}
+	size := 0
+	group := []string{}
+	for _, part := range strings.Split(signature, ", ") {
+		if part == "" {
+			continue
+		}
+		words := strings.SplitN(part, " ", 2)
+		group = append(group, words[0])
+		if len(words) == 1 {
+			continue
+		}
+		for _, arg := range group {
+			width := map[string]int{"int": 8, "float32": 4}[words[1]]
+			switch {
+			case strings.HasPrefix(words[1], "[]"):
+				arg, width = arg+"_base", 24
+			case strings.HasPrefix(words[1], "*"):
+				width = 8
+			}
+			if width == 0 {
+				panic("gen: argument type " + words[1])
+			}
+			size = (size + min(width, 8) - 1) / min(width, 8) * min(width, 8)
+			fn.offset[arg] = size
+			size += width
+		}
+		group = group[:0]
+	}
+	fmt.Fprintf(&f.stubs, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, signature)
+	fmt.Fprintf(&f.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, signature, name, size)
+	return fn
+}
+
+// arg names an argument's word for use as an operand; a slice's pointer is
+// called name_base and its length name_len.
+func (fn *function) arg(name string) string {
+	if base, ok := strings.CutSuffix(name, "_len"); ok {
+		return fmt.Sprintf("%s+%d(FP)", name, fn.offset[base+"_base"]+8)
+	}
+	at, ok := fn.offset[name]
+	if !ok {
+		panic("gen: no argument " + name)
+	}
+	return fmt.Sprintf("%s+%d(FP)", name, at)
+}
+
+// load moves arguments to registers, given as pairs.
+func (fn *function) load(pairs ...string) {
+	for i := 0; i < len(pairs); i += 2 {
+		fn.op("MOVQ", fn.arg(pairs[i]), pairs[i+1])
+	}
+}
+
+// op writes one instruction.
+func (fn *function) op(name string, operands ...string) {
+	fmt.Fprintf(&fn.file.text, "\t%s", name)
+	if len(operands) > 0 {
+		fmt.Fprintf(&fn.file.text, " %s", strings.Join(operands, ", "))
+	}
+	fn.file.text.WriteByte('\n')
+}
+
+// label writes a jump target.
+func (fn *function) label(name string) { fmt.Fprintf(&fn.file.text, "%s:\n", name) }
+
+// end leaves the function with clean upper vector halves, without which the
+// compiler's SSE code would be slow.
+func (fn *function) end() {
+	fn.op("VZEROUPPER")
+	fn.op("RET")
+}
+
+func y(i int) string { return fmt.Sprintf("Y%d", i) }
+func x(i int) string { return fmt.Sprintf("X%d", i) }
+
+// mem is the operand disp(reg).
+func mem(disp int, reg string) string { return fmt.Sprintf("%d(%s)", disp, reg) }
+
+// idx is the operand disp(reg)(index*scale).
+func idx(disp int, reg, index string, scale int) string {
+	return fmt.Sprintf("%d(%s)(%s*%d)", disp, reg, index, scale)
+}
+
+func imm(v int) string { return fmt.Sprintf("$%d", v) }

@@ -1,0 +1,137 @@
+package kernel
+
+// micro is the set of inner loops that the matrix kernels are built from.
+//
+// Operands are packed into panels. An A panel holds up to mr rows as [k][mr];
+// a B panel holds nr columns as [k][nr]. Unused lanes of a panel may hold
+// anything: what they produce is never stored in a result.
+type micro[T Float] struct {
+	mr, nr int
+
+	// tiles[h], 1 ≤ h ≤ mr, multiplies n stacked A panels of h rows each
+	// with one B panel: C = beta*C + A·B, where C has n*h rows of nr columns
+	// and beta is 0 or 1.
+	tiles []func(n, k int, a, b, c []T, ldc, beta int)
+
+	// gathers[h] multiplies h unpacked rows with one B panel. Row r of A is
+	// the concatenation, over s, of a[starts[s]+offs[r]:][:width]. C is
+	// (h, nr), contiguous.
+	gathers []func(width int, starts, offs []int, a, b, c []T, beta int)
+
+	// copyPanel packs nr columns of k rows: dst (k, nr) from src, whose rows
+	// lie stride apart.
+	copyPanel func(k int, dst, src []T, stride int)
+
+	// copyRuns packs a B panel from runs of consecutive source elements:
+	// dst[k*nr+col+i] = src[koff[k]+off+i] for each run {col, n, off}, i < n.
+	// Runs come in the order of their columns. Up to nr elements of src and
+	// of dst behind the last run are touched.
+	copyRuns func(dst, src []T, koff []int, runs []run)
+
+	// transpose stores n elements of each of rows ≤ 8 rows side by side:
+	// dst[k*dstStride+r] = src[r*srcStride+k]. Lanes rows … 7 of dst may be
+	// left with anything, but nothing is written past the last row's lanes.
+	transpose func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
+
+	// addRows adds a (rows, width) block of src to one of dst.
+	addRows func(rows, width int, dst []T, dstStride int, src []T, srcStride int)
+}
+
+// run says that n columns of a panel, from col on, are consecutive elements
+// of an array, from off on.
+type run struct{ col, n, off int }
+
+const (
+	// blockK is how much of the inner dimension one packed block holds: a B
+	// panel of it stays in the first-level cache.
+	blockK = 256
+
+	// callWork bounds the work of one call of an inner loop, in multiply-adds
+	// per column, because assembly cannot be preempted: some 40 µs.
+	callWork = 1 << 17
+)
+
+// split cuts n rows into tiles of two heights: tall tiles of h rows, then the
+// rest of h-1, so that no tile is nearly empty.
+type split struct{ rows, tiles, h, tall int }
+
+func newSplit(rows, mr int) split {
+	t := (rows + mr - 1) / mr
+	h := (rows + t - 1) / t
+	return split{rows: rows, tiles: t, h: h, tall: rows - t*(h-1)}
+}
+
+// start returns the first row of a tile, or the number of rows for the one
+// behind the last.
+func (s split) start(tile int) int {
+	return tile*(s.h-1) + min(tile, s.tall)
+}
+
+// panel multiplies tiles [t0, t1) of a packed block of A with one B panel.
+// c begins at the first of these tiles' rows.
+func (m *micro[T]) panel(s split, t0, t1, k int, a, b, c []T, ldc, beta int) {
+	for t := t0; t < t1; {
+		h, end := s.h, min(t1, s.tall)
+		if t >= s.tall {
+			h, end = s.h-1, t1
+		}
+		n := min(end-t, max(1, callWork/(h*k)))
+		m.tiles[h](n, k, a[t*k*m.mr:], b, c[(s.start(t)-s.start(t0))*ldc:], ldc, beta)
+		t += n
+	}
+}
+
+// packRows packs tiles [t0, t1) of one block of A, k columns wide, from rows
+// that lie ld apart.
+func (m *micro[T]) packRows(s split, t0, t1, k int, dst, src []T, ld int) {
+	for t := t0; t < t1; t++ {
+		row, end := s.start(t), s.start(t+1)
+		m.packLanes(end-row, k, dst[t*k*m.mr:(t+1)*k*m.mr], m.mr, src[row*ld:], ld)
+	}
+}
+
+// packLanes stores rows side by side, in groups of 8 from the last to the
+// first, so that a group's unused lanes do not destroy another's.
+func (m *micro[T]) packLanes(rows, k int, dst []T, lanes int, src []T, ld int) {
+	for r := (rows - 1) &^ 7; r >= 0; r -= 8 {
+		m.transpose(min(8, rows-r), k, dst[r:], lanes, src[r*ld:], ld)
+	}
+}
+
+// packColumns is packRows for an A that is stored transposed, as (k, rows).
+func (m *micro[T]) packColumns(s split, t0, t1, k int, dst, src []T, ld int) {
+	for t := t0; t < t1; t++ {
+		row, h := s.start(t), s.start(t+1)-s.start(t)
+		d := dst[t*k*m.mr : (t+1)*k*m.mr]
+		for i := range k {
+			from := src[i*ld+row:][:h]
+			to := d[i*m.mr:][:h]
+			for r, v := range from {
+				to[r] = v
+			}
+		}
+	}
+}
+
+// packEdge packs the first cols < nr columns of k rows.
+func (m *micro[T]) packEdge(k, cols int, dst, src []T, stride int) {
+	for i := range k {
+		copy(dst[i*m.nr:][:cols], src[i*stride:])
+	}
+}
+
+// store copies columns [col, col+n) of a block computed apart to its place,
+// or adds them where beta is 1.
+func (m *micro[T]) store(rows, col, n int, c []T, ldc int, block []T, beta int) {
+	for r := range rows {
+		from := block[r*m.nr+col:][:n]
+		to := c[r*ldc:][:n]
+		if beta == 0 {
+			copy(to, from)
+			continue
+		}
+		for j, v := range from {
+			to[j] += v
+		}
+	}
+}
