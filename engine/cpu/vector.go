@@ -231,8 +231,10 @@ func selectOf(size int) vectorFunc {
 		return selectWords[float32]
 	case 8:
 		return selectWords[float64]
+	case 2:
+		return selectShort[uint16]
 	}
-	return selectBytes
+	return selectShort[uint8]
 }
 
 // selectWords moves bits: integers of the same width go through it too.
@@ -240,9 +242,9 @@ func selectWords[T float](d, c, a, b unsafe.Pointer, n int) {
 	kernel.Select(unsafe.Slice((*T)(d), n), unsafe.Slice((*uint8)(c), n), unsafe.Slice((*T)(a), n), unsafe.Slice((*T)(b), n))
 }
 
-func selectBytes(d, c, a, b unsafe.Pointer, n int) {
-	y, m := unsafe.Slice((*uint8)(d), n), unsafe.Slice((*uint8)(c), n)
-	x, z := unsafe.Slice((*uint8)(a), n), unsafe.Slice((*uint8)(b), n)
+func selectShort[T any](d, c, a, b unsafe.Pointer, n int) {
+	y, m := unsafe.Slice((*T)(d), n), unsafe.Slice((*uint8)(c), n)
+	x, z := unsafe.Slice((*T)(a), n), unsafe.Slice((*T)(b), n)
 	for i, t := range m {
 		v := z[i]
 		if t != 0 {
@@ -255,7 +257,14 @@ func selectBytes(d, c, a, b unsafe.Pointer, n int) {
 func convert(from, to graph.DType) vectorFunc {
 	switch from {
 	case graph.F32:
+		if to == graph.BF16 {
+			return map1(roundBF16)
+		}
 		return convertFloat[float32](to)
+	case graph.BF16:
+		if to == graph.F32 {
+			return map1(bfloat16.float)
+		}
 	case graph.F64:
 		return convertFloat[float64](to)
 	case graph.I32:
@@ -289,6 +298,20 @@ func convertFloat[T float](to graph.DType) vectorFunc {
 		return map1(func(x T) uint8 { return truth(x != 0) })
 	}
 	return nil
+}
+
+// bfloat16 is the upper half of a float32, the CPU's storage of bf16.
+type bfloat16 uint16
+
+func (b bfloat16) float() float32 { return math.Float32frombits(uint32(b) << 16) }
+
+// roundBF16 rounds to nearest, ties to even; NaN stays NaN.
+func roundBF16(x float32) bfloat16 {
+	bits := math.Float32bits(x)
+	if x != x {
+		return bfloat16(bits>>16 | 0x40)
+	}
+	return bfloat16((bits + 0x7fff + bits>>16&1) >> 16)
 }
 
 // saturate truncates into a range; NaN is 0.
