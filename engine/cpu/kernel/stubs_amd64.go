@@ -83,6 +83,16 @@ func transposeAVX2(rows, n int, dst []float32, dstStride int, src []float32, src
 //go:noescape
 func addRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride int)
 
+// copyRowsAVX2 is micro.copyRows.
+//
+//go:noescape
+func copyRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride, step int)
+
+// spreadRowsAVX2 is micro.spreadRows.
+//
+//go:noescape
+func spreadRowsAVX2(rows, width int, dst []float32, dstStride, step int, src []float32, srcStride int)
+
 // peakAVX2 does n rounds of 12 independent multiply-adds on 8 lanes.
 //
 //go:noescape
