@@ -22,6 +22,8 @@ func copyView(size int, shape graph.Shape, dst, src view, d, s unsafe.Pointer, l
 		copyViewT[uint32](shape, dst, src, d, s, lo, hi)
 	case 8:
 		copyViewT[uint64](shape, dst, src, d, s, lo, hi)
+	case 2:
+		copyViewT[uint16](shape, dst, src, d, s, lo, hi)
 	default:
 		copyViewT[uint8](shape, dst, src, d, s, lo, hi)
 	}
@@ -190,6 +192,8 @@ func (c *code) gather(n *graph.Node) func() {
 		return gatherT[uint32](c, n)
 	case 8:
 		return gatherT[uint64](c, n)
+	case 2:
+		return gatherT[uint16](c, n)
 	}
 	return gatherT[uint8](c, n)
 }

@@ -52,8 +52,7 @@ type use struct {
 // materialise marks the values that something other than an element-wise
 // member reads: kernels, loops, outputs, assignments.
 func (b *builder) materialise() {
-	var mark func(n *graph.Node)
-	mark = func(n *graph.Node) {
+	mark := func(n *graph.Node) {
 		for n.Op() == graph.OpReshape {
 			n = n.In(0)
 		}
@@ -342,7 +341,8 @@ func (b *builder) readsBefore(f *Fused, dst, src int) bool {
 			if base == nil || slices.Contains(f.Nodes, base) {
 				continue
 			}
-			if b.value(base) == dst && (i > write || base != in || !b.p.Buffers[dst].Shape.Equal(f.Space)) {
+			late := i > write || n.Op().Class() == graph.ClassReduce // reductions may run behind all else
+			if b.value(base) == dst && (late || base != in || !b.p.Buffers[dst].Shape.Equal(f.Space)) {
 				return false
 			}
 		}
