@@ -1,0 +1,141 @@
+package adversarial
+
+import (
+	"fmt"
+	"slices"
+
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// SlotPrefix stands before the names of the optimiser's states.
+const SlotPrefix = "optimizer/"
+
+// StepGraph builds a whole training step as one graph, for a batch of N:
+// decoding, augmentation, attack, descent.
+//
+//	inputs   x (N,C,H,W) of u8, decoded to [0,1], or of f32; y (N) of i32;
+//	         ids (N) of u32, the samples' numbers in the data set
+//	scalars  seed, step (u32); lr, weight_decay, eps, alpha (f32)
+//	states   the model's, by their names; the optimiser's, under SlotPrefix
+//	outputs  loss (f32, the mean), correct (i32, right at the inputs that were
+//	         trained on), grad_norm (f32, before clipping), finite (i32, 1 if
+//	         loss and grad_norm are)
+//
+// The scalars are declared by every method, so that a trainer may set them
+// without asking which one it runs. The descent's forward pass is in mode
+// batch-update.
+func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, batch int, input graph.DType) (*graph.Graph, error) {
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	if t.Attacks() {
+		if err := threat.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	g := graph.New(m.Name + " " + t.Method)
+	in, err := declare(g, m, threat, batch, input)
+	if err != nil {
+		return nil, err
+	}
+	s := &step{in, m, t.Resolve(threat)}
+	s.draw.Step = g.Scalar("step", graph.U32)
+	rates := nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
+	params, buffers := s.params, s.buffers
+	slots := opt.Declare(g, SlotPrefix, params)
+	s.x = decode(t.Augment.Build(s.x, s.draw))
+
+	end := methods[t.Method].build(s)
+	grads, norm := s.gradients(end.loss)
+	newParams, newSlots := opt.Step(params, grads, slots, rates)
+	nn.Assign(params, newParams)
+	nn.Assign(slots, newSlots)
+	nn.Assign(buffers, end.buffers)
+	g.Output("loss", end.loss)
+	g.Output("correct", end.correct)
+	g.Output("grad_norm", norm)
+	g.Output("finite", finite(end.loss).And(finite(norm)).Convert(graph.I32))
+	return g, g.Err()
+}
+
+// inputs is what a graph of a batch starts from.
+type inputs struct {
+	x, y            *graph.Node
+	params, buffers nn.Tree
+	threat          ThreatModel
+	eps, alpha      *graph.Node
+	draw            graph.Draw // without Step
+}
+
+func declare(g *graph.Graph, m *nn.Model, threat ThreatModel, batch int, input graph.DType) (inputs, error) {
+	if input != graph.U8 && input != graph.F32 {
+		return inputs{}, fmt.Errorf("inputs of type %v: want u8 or f32", input)
+	}
+	if input == graph.U8 && threat.Domain == Unbounded {
+		return inputs{}, fmt.Errorf("inputs of type u8 are images: their domain is %q, not %q", Unit, Unbounded)
+	}
+	if batch < 1 {
+		return inputs{}, fmt.Errorf("a batch of %d samples: want at least 1", batch)
+	}
+	in := inputs{
+		x:      g.Input("x", input, slices.Concat(graph.Shape{batch}, m.Input)...),
+		y:      g.Input("y", graph.I32, batch),
+		threat: threat,
+		eps:    g.Scalar("eps", graph.F32),
+		alpha:  g.Scalar("alpha", graph.F32),
+		draw: graph.Draw{Seed: g.Scalar("seed", graph.U32), IDs: g.Input("ids", graph.U32, batch),
+			Iter: g.Const(graph.U32, []float64{0})},
+	}
+	in.params, in.buffers = m.Declare(g, "")
+	return in, nil
+}
+
+// problem is the attack's task on the inputs.
+func (in inputs) problem(m *nn.Model) Problem {
+	return Problem{Forward: Of(m, in.params), Buffers: in.buffers, X: in.x, Y: in.y,
+		Threat: in.threat, Eps: in.eps, Alpha: in.alpha, Draw: in.draw}
+}
+
+// step is a training step being built.
+type step struct {
+	inputs
+	model    *nn.Model
+	training Training
+}
+
+// outcome is what a method makes of a batch.
+type outcome struct {
+	loss    *graph.Node // scalar
+	correct *graph.Node // i32 scalar
+	buffers nn.Tree     // after the step
+}
+
+func standard(s *step) outcome { return s.at(s.x, s.buffers) }
+
+func adversarial(s *step) outcome {
+	found := s.training.Attack.Build(s.problem(s.model))
+	return s.at(found.X, found.Buffers)
+}
+
+// at is the mean cross-entropy at given inputs.
+func (s *step) at(x *graph.Node, buffers nn.Tree) outcome {
+	out := s.model.Apply(s.params, buffers, x, nn.BatchUpdate)
+	each := nn.CrossEntropy(out.Logits, s.y)
+	if s.training.LabelSmoothing > 0 {
+		each = nn.SmoothedCrossEntropy(out.Logits, s.y, s.training.LabelSmoothing)
+	}
+	return outcome{loss: each.Mean(), correct: nn.CountCorrect(out.Logits, s.y), buffers: out.Buffers}
+}
+
+// gradients differentiates by the parameters, and clips where asked. The norm
+// is that before clipping.
+func (s *step) gradients(loss *graph.Node) (grads nn.Tree, norm *graph.Node) {
+	grads = nn.Grad(loss, s.params)
+	limit := s.training.ClipGrad
+	clipped, norm := nn.ClipGradNorm(grads, loss.C(limit))
+	if limit > 0 {
+		grads = clipped
+	}
+	return grads, norm
+}
