@@ -8,12 +8,13 @@ import (
 
 // patchCNN is the two-layer network of Li and Li (2024, arXiv 2410.08503):
 // F_i(X) = Σ_r Σ_p σ(⟨w_{i,r}, x_p⟩) with the smoothed ReLU σ, no bias, and
-// w ~ N(0, σ₀²). Input (N,d,1,P), or any (N,d,H,W) whose positions are the
-// patches. Filter r of class i is row i·m+r of conv.weight (k·m,d,1,1).
+// w ~ N(0, σ₀²). Structured data are (N,d,1,P); images are cut into square
+// patches side by side. Filter r of class i is row i·m+r of conv.weight
+// (k·m,C,s,s), s the side of a patch.
 func patchCNN(c Config) Forward {
+	conv := Conv{Out: c.Classes * c.Filters, Kernel: c.Patch, Stride: c.Patch, NoBias: true, Init: Normal(c.Sigma)}
 	return func(s *Scope, x *graph.Node) (features, logits *graph.Node) {
-		conv := Conv{Out: c.Classes * c.Filters, Kernel: 1, NoBias: true, Init: Normal(c.Sigma)}
-		z := Conv2D(s.Sub("conv"), x, conv)              // (N,k·m,1,P)
+		z := Conv2D(s.Sub("conv"), x, conv)              // (N,k·m,H/s,W/s)
 		features = SmoothedReLU(z, c.Q, c.Rho).Sum(2, 3) // (N,k·m)
 		return features, features.Reshape(x.Dim(0), c.Classes, c.Filters).Sum(2)
 	}

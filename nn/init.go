@@ -95,9 +95,9 @@ func fans(s graph.Shape) (in, out float64) {
 	return float64(s[1] * field), float64(s[0] * field)
 }
 
-// Draw builds the law's tensor. Site names its random numbers; they depend on
-// the u32 scalar seed, the site and the element only.
-func (l Law) Draw(seed *graph.Node, site string, t graph.DType, shape graph.Shape) *graph.Node {
+// draw builds a tensor of the law. Site names its random numbers; they depend
+// on the u32 scalar seed, the site and the element only.
+func (l Law) draw(seed *graph.Node, site string, t graph.DType, shape graph.Shape) *graph.Node {
 	g := seed.Graph()
 	if l.Kind == ConstantLaw {
 		return g.Const(t, []float64{l.Scale}, shape...)
@@ -114,7 +114,7 @@ func (l Law) Draw(seed *graph.Node, site string, t graph.DType, shape graph.Shap
 // Init builds the values that training starts from, given the u32 scalar seed.
 // A parameter's values depend on the seed and its name alone.
 func (m *Model) Init(seed *graph.Node) (params, buffers Tree) {
-	draw := func(s Spec) *graph.Node { return s.Law.Draw(seed, s.Name, s.DType, s.Shape) }
+	draw := func(s Spec) *graph.Node { return s.Law.draw(seed, s.Name, s.DType, s.Shape) }
 	return m.tree(false, draw), m.tree(true, draw)
 }
 

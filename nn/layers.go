@@ -24,10 +24,10 @@ func Conv2D(s *Scope, x *graph.Node, c Conv) *graph.Node {
 	}
 	shape := []int{c.Out, x.Dim(1), c.Kernel, c.Kernel}
 	y := x.Conv2D(s.Param("weight", c.Init, shape...), graph.Square(max(c.Stride, 1), c.Pad))
-	if c.NoBias {
-		return y
+	if !c.NoBias {
+		y = y.Add(channels(s.Param("bias", DefaultBias(shape...), c.Out)))
 	}
-	return y.Add(channels(s.Param("bias", DefaultBias(shape...), c.Out)))
+	return s.label(y)
 }
 
 // Linear is PyTorch's Linear: x·weightᵀ + bias with weight (out,in) and bias
@@ -38,7 +38,7 @@ func Linear(s *Scope, x *graph.Node, out int, bias Init) *graph.Node {
 		bias = DefaultBias(shape...)
 	}
 	y := graph.MatMul(x, s.Param("weight", DefaultWeight, shape...), false, true)
-	return y.Add(s.Param("bias", bias, out))
+	return s.label(y.Add(s.Param("bias", bias, out)))
 }
 
 // Batch normalisation's constants are PyTorch's defaults.
@@ -55,23 +55,28 @@ func BatchNorm(s *Scope, x *graph.Node) *graph.Node {
 	mean, variance := s.Buffer("running_mean", 0, c), s.Buffer("running_var", 1, c)
 	tracked := s.Counter("num_batches_tracked")
 	if s.Mode() != Eval {
-		n := x.Size() / c
-		if n < 2 {
-			g := x.Graph()
-			g.Fail(fmt.Errorf("batch statistics of %v: one value a channel has no variance; use a larger batch or mode eval", x.Shape()))
-		}
 		runMean, runVar := mean, variance
 		mean = x.Mean(0, 2, 3)
 		variance = x.Sub(channels(mean)).Square().Mean(0, 2, 3)
+		unbiased := variance.MulC(besselFactor(x))
 		if s.Mode() == BatchUpdate {
-			unbiased := variance.MulC(float64(n) / float64(n-1))
 			s.Update("running_mean", blend(runMean, mean))
 			s.Update("running_var", blend(runVar, unbiased))
 			s.Update("num_batches_tracked", tracked.AddC(1))
 		}
 	}
 	scale := weight.Div(variance.AddC(bnEps).Sqrt())
-	return x.Sub(channels(mean)).Mul(channels(scale)).Add(channels(bias))
+	return s.label(x.Sub(channels(mean)).Mul(channels(scale)).Add(channels(bias)))
+}
+
+// besselFactor is n/(n−1) for the n values of each channel of x.
+func besselFactor(x *graph.Node) float64 {
+	n := x.Size() / x.Dim(1)
+	if n < 2 {
+		x.Graph().Fail(fmt.Errorf("batch statistics of %v: one value a channel has no variance; use a larger batch or mode eval", x.Shape()))
+		return 1
+	}
+	return float64(n) / float64(n-1)
 }
 
 // blend moves a running statistic towards the batch's; no derivative flows

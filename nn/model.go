@@ -86,6 +86,17 @@ func NewModel(name string, input graph.Shape, classes int, forward Forward) (*Mo
 // slice must not be changed.
 func (m *Model) Specs() []Spec { return m.specs }
 
+// Parameters is the number of the model's trainable values.
+func (m *Model) Parameters() int {
+	n := 0
+	for _, s := range m.specs {
+		if !s.Buffer {
+			n += s.Shape.Size()
+		}
+	}
+	return n
+}
+
 // tree makes one node for each parameter, or for each buffer.
 func (m *Model) tree(buffers bool, f func(s Spec) *graph.Node) Tree {
 	var t Tree
@@ -138,6 +149,11 @@ type Scope struct {
 
 // Sub is the scope of a part: its names follow "name.".
 func (s *Scope) Sub(name string) *Scope { return &Scope{s.run, s.prefix + name + "."} }
+
+// label names a layer's result after its scope, for listings and diagnosis.
+func (s *Scope) label(n *graph.Node) *graph.Node {
+	return n.Named(strings.TrimSuffix(s.prefix, "."))
+}
 
 // Mode is the mode of this pass.
 func (s *Scope) Mode() Mode { return s.run.mode }

@@ -68,6 +68,52 @@ func TestModelsBuild(t *testing.T) {
 	}
 }
 
+// The counts that the reference implementations report.
+func TestParameters(t *testing.T) {
+	patches := mnist()
+	patches.Patch = 4
+	for _, c := range []struct {
+		model  string
+		config Config
+		want   int
+	}{
+		{"preactresnet18", cifar(), 11172170},
+		{"wideresnet-28-10", cifar(), 36479194},
+		{"wideresnet-34-10", cifar(), 46160474},
+		{"mnist-wong", mnist(), 16*16 + 16 + 32*16*16 + 32 + 1568*100 + 100 + 1010},
+		{"patchcnn", inputs["patchcnn"], 5 * 16 * 16},
+		{"patchcnn", patches, 10 * 16 * 16},
+	} {
+		if got := lookup(t, c.model, c.config).Parameters(); got != c.want {
+			t.Errorf("%s: %d parameters, want %d", c.model, got, c.want)
+		}
+	}
+}
+
+// Two copies of a model live in one graph under different prefixes.
+func TestDeclareTwice(t *testing.T) {
+	m := lookup(t, "mnist-wong", mnist())
+	g := graph.New("two")
+	a, _ := m.Declare(g, "")
+	b, _ := m.Declare(g, "ema.")
+	for i := range a {
+		if a[i].Name != b[i].Name || a[i].Node == b[i].Node || b[i].Node.Attrs().Name != "ema."+a[i].Name {
+			t.Errorf("%s: states %q and %q", a[i].Name, a[i].Node.Attrs().Name, b[i].Node.Attrs().Name)
+		}
+	}
+}
+
+func TestParseMode(t *testing.T) {
+	for _, m := range []Mode{Eval, Batch, BatchUpdate} {
+		if got, err := ParseMode(m.String()); got != m || err != nil {
+			t.Errorf("ParseMode(%q) = %v, %v", m, got, err)
+		}
+	}
+	if _, err := ParseMode("train"); err == nil || !strings.Contains(err.Error(), "eval, batch, batch-update") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestLookupErrors(t *testing.T) {
 	with := func(c Config, f func(*Config)) Config { f(&c); return c }
 	for _, c := range []struct {

@@ -1,7 +1,10 @@
 package nn
 
 import (
+	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"temper/engine/graph"
 )
@@ -21,7 +24,8 @@ type Optimizer interface {
 	// parameter + "/" + PyTorch's name of the slot. All of them start at zero.
 	Declare(g *graph.Graph, prefix string, params Tree) (slots Tree)
 
-	// Step gives the parameters and slots after one step.
+	// Step gives the parameters and slots after one step. The gradients are in
+	// the order of the parameters.
 	Step(params, grads, slots Tree, r Rates) (newParams, newSlots Tree)
 }
 
@@ -46,6 +50,50 @@ func (d Decay) apply(w, grad *graph.Node, r Rates) (*graph.Node, *graph.Node) {
 	return w, grad.Add(w.Mul(r.Decay))
 }
 
+// OptimizerConfig sets an optimiser by name: sgd, adam or adamw. A zero setting
+// means PyTorch's default; giving one that the optimiser does not have is an
+// error.
+type OptimizerConfig struct {
+	Name        string
+	SkipVectors bool // no weight decay for biases and batch norm
+
+	Momentum  float64 `setting:"momentum"`  // sgd
+	Nesterov  bool    `setting:"nesterov"`  // sgd
+	Decoupled bool    `setting:"decoupled"` // sgd: decoupled weight decay
+	Beta1     float64 `setting:"beta1"`     // adam, adamw; 0 is 0.9
+	Beta2     float64 `setting:"beta2"`     // adam, adamw; 0 is 0.999
+	Eps       float64 `setting:"eps"`       // adam, adamw; 0 is 1e-8
+}
+
+var optimizers = map[string]choice[OptimizerConfig, Optimizer]{
+	"sgd":   {[]string{"momentum", "nesterov", "decoupled"}, newSGD},
+	"adam":  {[]string{"beta1", "beta2", "eps"}, newAdam},
+	"adamw": {[]string{"beta1", "beta2", "eps"}, newAdam},
+}
+
+// OptimizerNames lists the optimisers in alphabetical order.
+func OptimizerNames() []string { return slices.Sorted(maps.Keys(optimizers)) }
+
+// Optimizer makes the optimiser that c names.
+func (c OptimizerConfig) Optimizer() (Optimizer, error) {
+	return choose("optimiser", c.Name, optimizers, c)
+}
+
+func newSGD(c OptimizerConfig) (Optimizer, error) {
+	if !(c.Momentum >= 0 && c.Momentum < 1) || c.Nesterov && c.Momentum == 0 {
+		return nil, fmt.Errorf("momentum %v, nesterov %v: want momentum from 0 to below 1, and not 0 for nesterov", c.Momentum, c.Nesterov)
+	}
+	return SGD{c.Momentum, c.Nesterov, Decay{Decoupled: c.Decoupled, SkipVectors: c.SkipVectors}}, nil
+}
+
+func newAdam(c OptimizerConfig) (Optimizer, error) {
+	beta1, beta2, eps := orDefault(c.Beta1, 0.9), orDefault(c.Beta2, 0.999), orDefault(c.Eps, 1e-8)
+	if !(beta1 > 0 && beta1 < 1 && beta2 > 0 && beta2 < 1 && eps > 0) {
+		return nil, fmt.Errorf("beta1 %v, beta2 %v, eps %v: want betas between 0 and 1 and a positive eps", beta1, beta2, eps)
+	}
+	return Adam{beta1, beta2, eps, Decay{Decoupled: c.Name == "adamw", SkipVectors: c.SkipVectors}}, nil
+}
+
 // SGD is PyTorch's SGD with dampening 0.
 type SGD struct {
 	Momentum float64 // 0: no slots
@@ -63,7 +111,7 @@ func (o SGD) Declare(g *graph.Graph, prefix string, params Tree) Tree {
 
 // Step is v ← μv + g, w ← w − lr·v (Nesterov: − lr·(g + μv)).
 func (o SGD) Step(params, grads, slots Tree, r Rates) (Tree, Tree) {
-	newSlots := append(Tree(nil), slots...)
+	newSlots := slices.Clone(slots)
 	newParams := params.Map(func(i int, l Leaf) *graph.Node {
 		w, g := o.Decay.apply(l.Node, grads[i].Node, r)
 		if o.Momentum != 0 {
@@ -96,7 +144,7 @@ func (o Adam) Declare(g *graph.Graph, prefix string, params Tree) Tree {
 // Step is m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g²,
 // w ← w − lr·m/(1−β₁ᵗ) / (√v/√(1−β₂ᵗ) + ε).
 func (o Adam) Step(params, grads, slots Tree, r Rates) (Tree, Tree) {
-	newSlots := append(Tree(nil), slots...)
+	newSlots := slices.Clone(slots)
 	step := slots[0].Node.AddC(1)
 	newSlots[0].Node = step
 	t := step.Convert(r.LR.DType())

@@ -115,6 +115,11 @@ func TestOracleModels(t *testing.T) {
 			for _, l := range out.Buffers {
 				g.Output("buffer1/"+l.Name, l.Node)
 			}
+			if j.tensors["lsemargin/loss"] != nil {
+				margin := LSEMargin(out.Logits, y)
+				g.Output("lsemargin/loss", margin)
+				g.Output("lsemargin/grad_x", Grad(margin.Sum(), Tree{{"x", x}})[0].Node)
+			}
 			r := eval(t, g, j.feed(nil))
 			for name, got := range r.Outputs {
 				near(t, name, got, j.get(t, name))
@@ -138,6 +143,42 @@ func TestBatchModeLeavesBuffers(t *testing.T) {
 		if b != buffers[i] {
 			t.Errorf("%s changes", b.Name)
 		}
+	}
+}
+
+// A model in the body of a loop, its buffers carried: the fixtures' PGD on
+// batch statistics with running updates.
+func TestOracleModelInLoop(t *testing.T) {
+	for _, c := range reduced[5:] { // those with batch norm
+		t.Run(c.fixture, func(t *testing.T) {
+			j := open(t, c.fixture, c.model, c.config)
+			g, x, y, params, buffers := j.start()
+			eps, alpha := g.Scalar("eps", graph.F32), g.Scalar("alpha", graph.F32)
+			start := g.Input("start", graph.F32, x.Shape()...)
+			carry := append([]*graph.Node{start}, buffers.Nodes()...)
+			last, losses := g.Loop(5, carry, nil, func(_ *graph.Node, carry, _ []*graph.Node) (next, stack []*graph.Node) {
+				at := carry[0]
+				out := j.model.Apply(params, buffers.With(carry[1:]), at, BatchUpdate)
+				loss := CrossEntropy(out.Logits, y)
+				ascent := Grad(loss.Sum(), Tree{{"at", at}})[0].Node.Sign().Mul(alpha)
+				delta := at.Add(ascent).Sub(x).Clamp(eps.Neg(), eps)
+				return append([]*graph.Node{x.Add(delta).ClampC(0, 1)}, out.Buffers.Nodes()...), []*graph.Node{loss}
+			})
+			g.Output("pgd_train/5", last[0])
+			g.Output("losses", losses[0])
+			for _, l := range buffers.With(last[1:]) {
+				g.Output("pgd_train/buffer/"+l.Name, l.Node)
+			}
+			feed := j.feed(map[string]float64{"eps": j.number(t, "pgd", "eps"), "alpha": j.number(t, "pgd", "alpha")})
+			feed["input start"] = j.get(t, "pgd/start")
+			r := eval(t, g, feed)
+			want := j.get(t, "pgd_train/loss") // (6,N): the last row is after the loop
+			near(t, "losses", r.Outputs["losses"], interp.New(graph.F32, graph.Shape{5, want.Shape[1]}, want.Data[:5*want.Shape[1]]...))
+			delete(r.Outputs, "losses")
+			for name, got := range r.Outputs {
+				near(t, name, got, j.get(t, name))
+			}
+		})
 	}
 }
 

@@ -1,12 +1,10 @@
 package nn
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	"temper/engine/graph"
 )
@@ -24,6 +22,7 @@ type Config struct {
 	Blocks     []int   `setting:"blocks"`     // residual blocks of each stage
 	Hidden     int     `setting:"hidden"`     // units of the hidden linear layer
 	Activation string  `setting:"activation"` // relu or silu
+	Patch      int     `setting:"patch"`      // patch CNN: side of a patch; 1 for structured data
 	Filters    int     `setting:"filters"`    // patch CNN: filters per class, m
 	Q          float64 `setting:"q"`          // patch CNN: the smoothed ReLU's exponent, at least 2
 	Rho        float64 `setting:"rho"`        // patch CNN: where the smoothed ReLU becomes linear
@@ -37,7 +36,7 @@ type architecture struct {
 }
 
 var architectures = map[string]architecture{
-	"patchcnn":         {Config{Filters: 16, Q: 3, Rho: 0.5, Sigma: 0.05}, patchCNN},
+	"patchcnn":         {Config{Patch: 1, Filters: 16, Q: 3, Rho: 0.5, Sigma: 0.05}, patchCNN},
 	"mnist-wong":       {Config{Width: 16, Hidden: 100}, mnistWong},
 	"mnist-madry":      {Config{Width: 32, Hidden: 1024}, mnistMadry},
 	"cifar-small":      {Config{Width: 32, Hidden: 128}, cifarSmall},
@@ -80,31 +79,10 @@ func (c Config) over(defaults Config) (Config, error) {
 	return c, c.check(defaults)
 }
 
-// given lists the settings of a configuration that are not zero.
-func given(config any) (names []string) {
-	v := reflect.ValueOf(config)
-	for i := range v.NumField() {
-		if name, ok := v.Type().Field(i).Tag.Lookup("setting"); ok && !v.Field(i).IsZero() {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// onlySettings checks that a configuration gives no setting but the known ones.
-func onlySettings(config any, known []string) error {
-	for _, name := range given(config) {
-		if !slices.Contains(known, name) {
-			return fmt.Errorf("it has no setting %q (settings: %s)", name, cmp.Or(strings.Join(known, ", "), "none"))
-		}
-	}
-	return nil
-}
-
 func (c Config) check(defaults Config) error {
 	switch {
-	case c.Width < 0, c.Widen < 0, c.Hidden < 0, c.Filters < 0:
-		return fmt.Errorf("width %d, widen %d, hidden %d, filters %d: want positive numbers", c.Width, c.Widen, c.Hidden, c.Filters)
+	case min(c.Width, c.Widen, c.Hidden, c.Patch, c.Filters) < 0:
+		return fmt.Errorf("a negative size among width %d, widen %d, hidden %d, patch %d, filters %d", c.Width, c.Widen, c.Hidden, c.Patch, c.Filters)
 	case len(c.Blocks) != len(defaults.Blocks) || slices.ContainsFunc(c.Blocks, func(n int) bool { return n < 1 }):
 		return fmt.Errorf("blocks %v: want %d positive numbers", c.Blocks, len(defaults.Blocks))
 	case c.Activation != "" && activations[c.Activation] == nil:
@@ -116,31 +94,3 @@ func (c Config) check(defaults Config) error {
 }
 
 var activations = map[string]func(*graph.Node) *graph.Node{"relu": (*graph.Node).ReLU, "silu": SiLU}
-
-// unknown is the error for a name that is not among the known ones: it
-// suggests the three nearest.
-func unknown(kind, name string, known []string) error {
-	near := slices.Clone(known)
-	slices.SortStableFunc(near, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	return fmt.Errorf("unknown %s %q: did you mean %s?", kind, name, strings.Join(near[:min(3, len(near))], ", "))
-}
-
-// distance is Levenshtein's: insertions, deletions and substitutions.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

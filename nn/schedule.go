@@ -42,10 +42,7 @@ type ScheduleConfig struct {
 	Factors    []float64 `setting:"factors"`    // piecewise: rate/LR at each knot
 }
 
-var schedules = map[string]struct {
-	settings []string
-	define   func(ScheduleConfig) (Schedule, error)
-}{
+var schedules = map[string]choice[ScheduleConfig, Schedule]{
 	"constant":  {nil, constant},
 	"step":      {[]string{"gamma", "every"}, stepwise},
 	"multistep": {[]string{"gamma", "milestones"}, multistep},
@@ -60,21 +57,10 @@ func ScheduleNames() []string { return slices.Sorted(maps.Keys(schedules)) }
 
 // Schedule makes the schedule that c names.
 func (c ScheduleConfig) Schedule() (Schedule, error) {
-	s, ok := schedules[c.Name]
-	if !ok {
-		return nil, unknown("schedule", c.Name, ScheduleNames())
+	if !(c.LR > 0) {
+		return nil, fmt.Errorf("schedule %s: learning rate %v: want a positive number", c.Name, c.LR)
 	}
-	err := onlySettings(c, s.settings)
-	if err == nil && !(c.LR > 0) {
-		err = fmt.Errorf("learning rate %v: want a positive number", c.LR)
-	}
-	if err == nil {
-		var f Schedule
-		if f, err = s.define(c); err == nil {
-			return f, nil
-		}
-	}
-	return nil, fmt.Errorf("schedule %s: %w", c.Name, err)
+	return choose("schedule", c.Name, schedules, c)
 }
 
 func constant(c ScheduleConfig) (Schedule, error) {

@@ -242,7 +242,19 @@ func (n *Node) BroadcastTo(shape ...int) *Node {
 	if n.shape.Equal(shape) {
 		return n
 	}
+	if c := n.splat(shape); c != nil {
+		return c
+	}
 	return g.MakeTyped(OpBroadcast, Attrs{}, n.dtype, slices.Clone(shape), n)
+}
+
+// splat is the constant of one value in another shape, or nil if n is none or
+// the shape does not fit: the movement then says why.
+func (n *Node) splat(s Shape) *Node {
+	if n.op != OpConst || len(n.attrs.Values) != 1 || n.shape.Size() != 1 && n.shape.Size() != s.Size() {
+		return nil
+	}
+	return n.g().Const(n.dtype, n.attrs.Values, s...)
 }
 
 // Reshape keeps the row-major order of the elements. One extent may be -1: it
@@ -258,6 +270,9 @@ func (n *Node) Reshape(shape ...int) *Node {
 	}
 	if n.shape.Equal(s) {
 		return n
+	}
+	if c := n.splat(s); c != nil {
+		return c
 	}
 	return n.g().MakeTyped(OpReshape, Attrs{}, n.dtype, s, n)
 }

@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // Copier carries a rewrite from one graph to a new one.
 type Copier struct {
 	Dst  *Graph // the new graph; its current block is the copy of the old node's
@@ -52,7 +54,27 @@ func (c *Copier) run(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (
 	for _, a := range g.assigns {
 		c.Dst.Assign(c.img[a.State], c.img[a.Value])
 	}
-	return c.Dst, c.Dst.Err()
+	if c.Dst.err == nil {
+		c.Dst.root.sweep(Live(c.Dst))
+	}
+	return c.Dst, c.Dst.err
+}
+
+// sweep forgets the nodes that nothing needs: what a rewrite built and then
+// did not use.
+func (b *Block) sweep(live map[*Node]bool) {
+	b.nodes = slices.DeleteFunc(b.nodes, func(n *Node) bool {
+		dead := !live[n] && n.op != OpParam
+		if dead {
+			delete(b.interns, n.key)
+		}
+		return dead
+	})
+	for _, n := range b.nodes {
+		if n.body != nil {
+			n.body.sweep(live)
+		}
+	}
 }
 
 func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) {

@@ -34,6 +34,9 @@ func foldNode(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 		return nil
 	}
 	f := scalarFuncs[n.Op()]
+	if n.Op() == graph.OpConvert && !exactConvert(n.DType(), ins[0].Attrs().Values) {
+		return nil
+	}
 	if f == nil || !all && n.Size() > maxFolded {
 		return nil
 	}
@@ -49,9 +52,6 @@ func foldNode(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 			args[k] = v[min(i, len(v)-1)]
 		}
 		values[i] = roundTo(n.DType(), f(args))
-	}
-	if n.Op() == graph.OpConvert && !exactConvert(ins[0].DType(), n.DType(), values) {
-		return nil
 	}
 	return c.Dst.Const(n.DType(), values, n.Shape()...)
 }
@@ -114,14 +114,20 @@ func roundTo(t graph.DType, v float64) float64 {
 	return v
 }
 
-// exactConvert refuses conversions whose rounding is the back end's affair:
-// out-of-range or fractional values to integers, anything to bf16.
-func exactConvert(from, to graph.DType, values []float64) bool {
-	if to == graph.BF16 || to == graph.Bool {
+// exactConvert refuses conversions that round or saturate to integers, and any
+// to bf16 or bool: those are the back end's affair.
+func exactConvert(to graph.DType, values []float64) bool {
+	lo, hi := 0.0, float64(math.MaxUint32)
+	switch {
+	case to == graph.BF16 || to == graph.Bool:
 		return false
+	case to == graph.I32:
+		lo, hi = math.MinInt32, math.MaxInt32
+	case to == graph.U8:
+		hi = math.MaxUint8
 	}
 	for _, v := range values {
-		if to.Int() && (v != math.Trunc(v) || v < 0 && to != graph.I32 || math.Abs(v) > 1<<30) {
+		if to.Int() && (v != math.Trunc(v) || v < lo || v > hi) {
 			return false
 		}
 	}

@@ -23,18 +23,24 @@ func foldAffine(g *graph.Graph) (*graph.Graph, error) {
 				continue
 			}
 			factor, ok := perChannel(s)
-			if !ok || shift != nil && !isPerChannel(shift) {
+			if !ok {
 				continue
 			}
+			var offset *graph.Node
+			if shift != nil {
+				if offset, ok = perChannel(c.Image(shift)); !ok {
+					continue
+				}
+			}
 			image := c.Image(conv)
-			if image.Op() != graph.OpConv2D || dependsOn(s, image) || shift != nil && dependsOn(c.Image(shift), image) {
+			if image.Op() != graph.OpConv2D || dependsOn(s, image) || offset != nil && dependsOn(offset, image) {
 				continue
 			}
 			scaled[conv] = true
 			x, w := image.In(0), image.In(1)
 			out := c.Keep(conv, []*graph.Node{x, w.Mul(factor.Reshape(w.Dim(0), 1, 1, 1))})
-			if shift != nil {
-				out = out.Sub(c.Image(shift).Mul(s))
+			if offset != nil {
+				out = out.Sub(offset.Mul(factor))
 			}
 			return out
 		}
@@ -49,11 +55,6 @@ func perChannel(s *graph.Node) (*graph.Node, bool) {
 	}
 	v := s.In(0)
 	return v, v.Dim(0) == 1 && v.Dim(2) == 1 && v.Dim(3) == 1 && v.Dim(1) == s.Dim(1)
-}
-
-func isPerChannel(s *graph.Node) bool {
-	_, ok := perChannel(s)
-	return ok
 }
 
 // useCounts counts, for each live node, the operands, results, outputs and

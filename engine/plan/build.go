@@ -52,8 +52,7 @@ type use struct {
 // materialise marks the values that something other than an element-wise
 // member reads: kernels, loops, outputs, assignments.
 func (b *builder) materialise() {
-	var mark func(n *graph.Node)
-	mark = func(n *graph.Node) {
+	mark := func(n *graph.Node) {
 		for n.Op() == graph.OpReshape {
 			n = n.In(0)
 		}

@@ -32,6 +32,7 @@ func (g *group) root() *group {
 type fuser struct {
 	of     map[*graph.Node]*group
 	groups []*group
+	sums   map[*graph.Node]*group // the last group with a reduction of a value
 	visit  int
 	off    bool // every node for itself
 	inline func(*graph.Node) bool
@@ -40,7 +41,7 @@ type fuser struct {
 // fuse partitions a block's nodes. Nodes for which inline is true are no steps
 // of their own: their users read through them.
 func fuse(nodes []*graph.Node, off bool, inline func(*graph.Node) bool) []*group {
-	f := &fuser{of: map[*graph.Node]*group{}, off: off, inline: inline}
+	f := &fuser{of: map[*graph.Node]*group{}, sums: map[*graph.Node]*group{}, off: off, inline: inline}
 	for _, n := range nodes {
 		f.place(n)
 	}
@@ -74,10 +75,18 @@ func (f *fuser) place(n *graph.Node) {
 			g = f.merge(p, g)
 		}
 	}
+	if n.Op().Class() == graph.ClassReduce {
+		// Reductions of one tensor share the walk over it.
+		x := n.In(0)
+		if s := f.sums[x]; s != nil && s.root() != g && f.canMerge(s.root(), g) {
+			g = f.merge(s.root(), g)
+		}
+		f.sums[x] = g
+	}
 }
 
 // canMerge reports whether two groups may run as one: the same space, the same
-// reduced axes, no reduction read inside, and no third group between them.
+// reduced axes, nothing read but element by element, no third group between.
 func (f *fuser) canMerge(a, b *group) bool {
 	if !a.fused || !b.fused || !a.space.Equal(b.space) || len(a.nodes)+len(b.nodes) > maxMembers {
 		return false
@@ -85,15 +94,20 @@ func (f *fuser) canMerge(a, b *group) bool {
 	if a.axes != nil && b.axes != nil && !slices.Equal(a.axes, b.axes) {
 		return false
 	}
-	return !f.readsReduction(a, b) && !f.readsReduction(b, a) && !f.between(a, b) && !f.between(b, a)
+	return !f.readsWhole(a, b) && !f.readsWhole(b, a) && !f.between(a, b) && !f.between(b, a)
 }
 
-// readsReduction reports whether b reads, directly, a reduction of a: only
-// possible if the space is that of the reduction's result.
-func (f *fuser) readsReduction(a, b *group) bool {
+// readsWhole reports whether b reads a value of a that is not there element by
+// element: a reduction, or a member seen through a reshape or a broadcast.
+func (f *fuser) readsWhole(a, b *group) bool {
 	for _, n := range b.nodes {
 		for _, in := range n.Ins() {
-			if p := f.of[in]; p != nil && p.root() == a && in.Op().Class() == graph.ClassReduce {
+			base := in
+			for f.inline(base) && len(base.Ins()) > 0 {
+				base = base.In(0)
+			}
+			p := f.of[base]
+			if p != nil && p.root() == a && (base != in || base.Op().Class() == graph.ClassReduce) {
 				return true
 			}
 		}
