@@ -31,6 +31,7 @@ type Problem struct {
 	Alpha   *graph.Node // the step size; fgsm takes Eps
 	Draw    graph.Draw  // of random starts; Iter is ignored: it numbers the restarts
 	Loss    Loss        // own loss; nil: the one that the attack names
+	Start   *graph.Node // own starting point (N,C,H,W); nil: X, or a random one if the attack says so
 }
 
 // Solution is what an attack found.
@@ -145,9 +146,13 @@ func (s *search) restarts(p point) point {
 	p = repeat(s.attack.Restarts, p, func(i *graph.Node, p point) point {
 		draw := s.Draw
 		draw.Iter = i.Convert(graph.U32)
-		p.x = s.X
-		if s.attack.RandomStart {
+		switch {
+		case s.Start != nil:
+			p.x = s.Start
+		case s.attack.RandomStart:
 			p.x = s.ball.start(draw)
+		default:
+			p.x = s.X
 		}
 		p = repeat(s.attack.Steps, p, func(_ *graph.Node, p point) point { return s.step(p) })
 		if p.worst != nil {

@@ -22,7 +22,7 @@ type Attack struct {
 	Name string `toml:"name"`
 
 	Steps       int     `toml:"steps"`        // default: pgd 10, else 1
-	StepSize    Epsilon `toml:"step_size"`    // default: pgd 2.5·ε/steps, ascent 1; fgsm's is ε
+	StepSize    Epsilon `toml:"step_size"`    // default: pgd 2.5·ε/steps, of one step 1.25·ε; ascent 1; fgsm's is ε
 	RandomStart bool    `toml:"random_start"` // start from a uniform draw of the ball, else from x
 	Restarts    int     `toml:"restarts"`     // independent runs, of which each sample keeps the worst; default 1
 	Loss        string  `toml:"loss"`         // what it drives up, by name; default ce
@@ -91,6 +91,8 @@ func (a Attack) Resolve(t ThreatModel) Attack {
 	case a.StepSize.IsSet() || a.Name == "fgsm":
 	case known.StepSize.IsSet():
 		a.StepSize = known.StepSize
+	case a.Steps == 1:
+		a.StepSize = t.Epsilon.Times(5, 4)
 	default:
 		a.StepSize = t.Epsilon.Times(5, 2*int64(a.Steps))
 	}
@@ -117,6 +119,9 @@ func (a Attack) Describe(t ThreatModel) string {
 func (a Attack) String() string { return a.Resolve(ThreatModel{}).describe("") }
 
 func (a Attack) describe(threat string) string {
+	if a.Name == "" {
+		return "no attack"
+	}
 	s := map[string]string{"fgsm": "FGSM", "pgd": "PGD", "ascent": "Gradient ascent"}[a.Name]
 	if a.Name != "fgsm" {
 		s += fmt.Sprintf("-%d", a.Steps)

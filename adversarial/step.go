@@ -39,23 +39,20 @@ func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, ba
 	if err != nil {
 		return nil, err
 	}
-	s := &step{in, m, t.Resolve(threat)}
+	s := &step{inputs: in, model: m, training: t.Resolve(threat), opt: opt}
 	s.draw.Step = g.Scalar("step", graph.U32)
-	rates := nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
-	params, buffers := s.params, s.buffers
-	slots := opt.Declare(g, SlotPrefix, params)
+	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
+	s.slots = opt.Declare(g, SlotPrefix, s.params)
 	s.x = decode(t.Augment.Build(s.x, s.draw))
 
 	end := methods[t.Method].build(s)
-	grads, norm := s.gradients(end.loss)
-	newParams, newSlots := opt.Step(params, grads, slots, rates)
-	nn.Assign(params, newParams)
-	nn.Assign(slots, newSlots)
-	nn.Assign(buffers, end.buffers)
+	nn.Assign(s.params, end.params)
+	nn.Assign(s.buffers, end.buffers)
+	nn.Assign(s.slots, end.slots)
 	g.Output("loss", end.loss)
 	g.Output("correct", end.correct)
-	g.Output("grad_norm", norm)
-	g.Output("finite", finite(end.loss).And(finite(norm)).Convert(graph.I32))
+	g.Output("grad_norm", end.norm)
+	g.Output("finite", finite(end.loss).And(finite(end.norm)).Convert(graph.I32))
 	return g, g.Err()
 }
 
@@ -102,40 +99,41 @@ type step struct {
 	inputs
 	model    *nn.Model
 	training Training
+	opt      nn.Optimizer
+	slots    nn.Tree
+	rates    nn.Rates
 }
 
-// outcome is what a method makes of a batch.
+// outcome is what a method makes of a step.
 type outcome struct {
-	loss    *graph.Node // scalar
-	correct *graph.Node // i32 scalar
-	buffers nn.Tree     // after the step
+	params, buffers, slots nn.Tree
+	loss                   *graph.Node // scalar
+	correct                *graph.Node // i32 scalar
+	norm                   *graph.Node // of the gradient, before clipping: scalar
 }
 
-func standard(s *step) outcome { return s.at(s.x, s.buffers) }
+func standard(s *step) outcome { return s.descend(s.x, s.buffers) }
 
 func adversarial(s *step) outcome {
 	found := s.training.Attack.Build(s.problem(s.model))
-	return s.at(found.X, found.Buffers)
+	return s.descend(found.X, found.Buffers)
 }
 
-// at is the mean cross-entropy at given inputs.
-func (s *step) at(x *graph.Node, buffers nn.Tree) outcome {
+// descend is one step down the mean cross-entropy at x.
+func (s *step) descend(x *graph.Node, buffers nn.Tree) outcome {
 	out := s.model.Apply(s.params, buffers, x, nn.BatchUpdate)
 	each := nn.CrossEntropy(out.Logits, s.y)
 	if s.training.LabelSmoothing > 0 {
 		each = nn.SmoothedCrossEntropy(out.Logits, s.y, s.training.LabelSmoothing)
 	}
-	return outcome{loss: each.Mean(), correct: nn.CountCorrect(out.Logits, s.y), buffers: out.Buffers}
-}
-
-// gradients differentiates by the parameters, and clips where asked. The norm
-// is that before clipping.
-func (s *step) gradients(loss *graph.Node) (grads nn.Tree, norm *graph.Node) {
-	grads = nn.Grad(loss, s.params)
+	end := outcome{buffers: out.Buffers, loss: each.Mean(), correct: nn.CountCorrect(out.Logits, s.y)}
+	grads := nn.Grad(end.loss, s.params)
 	limit := s.training.ClipGrad
-	clipped, norm := nn.ClipGradNorm(grads, loss.C(limit))
+	clipped, norm := nn.ClipGradNorm(grads, end.loss.C(limit))
 	if limit > 0 {
 		grads = clipped
 	}
-	return grads, norm
+	end.norm = norm
+	end.params, end.slots = s.opt.Step(s.params, grads, s.slots, s.rates)
+	return end
 }

@@ -1,7 +1,6 @@
 package adversarial
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,7 +13,7 @@ type Training struct {
 	//	standard  the loss at the inputs; no attack
 	//	pgd-at    the loss at x' (Madry et al., ICLR 2018)
 	//	fgsm-rs   pgd-at with one step from a random start (Wong et al., ICLR
-	//	          2020); its step size is 1.25·ε by default
+	//	          2020)
 	Method string `toml:"method"`
 
 	Attack         Attack  `toml:"attack"`          // makes x'; standard does without. Its BN is the attack_bn of the literature
@@ -82,17 +81,12 @@ func (t Training) Attacks() bool { return methods[t.Method].known.Attack.Name !=
 // Resolve fills in the defaults, for a threat model. Invalid settings come
 // back as they are; an attack that the method does without is cleared.
 func (t Training) Resolve(threat ThreatModel) Training {
-	known := methods[t.Method].known
 	if !t.Attacks() {
 		t.Attack = Attack{}
 		return t
 	}
-	t.Attack.Name = cmp.Or(t.Attack.Name, known.Attack.Name)
 	if t.Method == "fgsm-rs" {
-		t.Attack.Steps = cmp.Or(t.Attack.Steps, 1)
-		if !t.Attack.StepSize.IsSet() {
-			t.Attack.StepSize = threat.Epsilon.Times(5, 4)
-		}
+		t.Attack.Steps = 1
 	}
 	t.Attack = t.Attack.Resolve(threat)
 	return t
