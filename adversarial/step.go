@@ -112,9 +112,9 @@ type outcome struct {
 	norm                   *graph.Node // of the gradient, before clipping: scalar
 }
 
-func standard(s *step) outcome { return s.descend(s.x, s.buffers) }
+func standardStep(s *step) outcome { return s.descend(s.x, s.buffers) }
 
-func adversarial(s *step) outcome {
+func adversarialStep(s *step) outcome {
 	found := s.training.Attack.Build(s.problem(s.model))
 	return s.descend(found.X, found.Buffers)
 }

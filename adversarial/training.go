@@ -28,9 +28,9 @@ var methods = map[string]struct {
 	known Training
 	build func(*step) outcome
 }{
-	"standard": {Training{Method: "standard"}, standard},
-	"pgd-at":   {Training{Method: "pgd-at", Attack: attacks["pgd"]}, adversarial},
-	"fgsm-rs":  {Training{Method: "fgsm-rs", Attack: Attack{Name: "pgd", Steps: 1, RandomStart: true}}, adversarial},
+	"standard": {Training{Method: "standard"}, standardStep},
+	"pgd-at":   {Training{Method: "pgd-at", Attack: attacks["pgd"]}, adversarialStep},
+	"fgsm-rs":  {Training{Method: "fgsm-rs", Attack: Attack{Name: "pgd", Steps: 1, RandomStart: true}}, adversarialStep},
 }
 
 // MethodNames lists the training methods.
