@@ -177,15 +177,7 @@ func (c *code) random(n *graph.Node) func() {
 		d := rng.Draw{Seed: slice[uint32](c, b[0])[0], Site: site, Step: slice[uint32](c, b[2])[0], Iter: slice[uint32](c, b[3])[0]}
 		for row := lo; row < hi; row++ {
 			d.ID = ids[row]
-			words(y[row*per:][:per], d)
+			kernel.Words(y[row*per:][:per], d, 0)
 		}
 	})
-}
-
-// words fills y with a draw's words 0, 1, 2, ….
-func words(y []uint32, d rng.Draw) {
-	for i := uint32(0); len(y) > 0; i++ {
-		block := d.Block(i)
-		y = y[copy(y, block[:]):]
-	}
 }
