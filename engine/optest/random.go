@@ -32,8 +32,8 @@ func Random(seed uint32) *graph.Graph {
 	return m.g
 }
 
-// RandomFeed draws what a program of Random, or any other, is fed: floats from
-// [-1, 1), small integers, any words.
+// RandomFeed draws what a program of Random is fed, or any other whose inputs
+// stand at top level: floats from [-1, 1), small integers, any words.
 func RandomFeed(g *graph.Graph, seed uint32) interp.Feed {
 	feed := interp.Feed{}
 	for i, n := range g.Root().Nodes() {
