@@ -295,13 +295,13 @@ func (t *trainer) restore(ck *run.Checkpoint) error {
 
 // InterruptedError says that a run was stopped and how to go on with it.
 type InterruptedError struct {
-	Dir  string // the run folder; "" where nothing was kept
+	Dir  string // the run folder; "" where there was nothing to keep
 	Step int
 }
 
 func (e *InterruptedError) Error() string {
 	if e.Dir == "" {
-		return "interrupted: nothing was kept"
+		return "interrupted"
 	}
 	return fmt.Sprintf("interrupted at step %d; go on with: temper train --resume %s", e.Step, e.Dir)
 }

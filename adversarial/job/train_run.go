@@ -2,9 +2,7 @@ package job
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -27,8 +25,8 @@ type Trained struct {
 	Settings string   `json:"settings"` // their hash
 }
 
-// Train trains once for each of the settings, in new folders under root.
-func Train(ctx context.Context, c Console, list []Settings, root string) error {
+// trainAll trains once for each of the settings, in new folders under root.
+func trainAll(ctx context.Context, c Console, list []Settings, root string) error {
 	var done []Trained
 	for i := range list {
 		one, err := trainNew(ctx, c, &list[i], root)
@@ -73,9 +71,9 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	return t.finish(ctx)
 }
 
-// Resume goes on with the run in dir from a checkpoint, the newest if from is
+// resume goes on with the run in dir from a checkpoint, the newest if from is
 // empty. Device and threads may differ from the run's.
-func Resume(ctx context.Context, c Console, dir, from string, user []Assignment) error {
+func resume(ctx context.Context, c Console, dir, from string, user []Assignment) error {
 	r, err := run.Resume(dir)
 	if err != nil {
 		return err
@@ -220,18 +218,3 @@ func report(c Console, done []Trained) error {
 func (a Accuracy) String() string {
 	return fmt.Sprintf("%.1f %% [%.1f, %.1f]", 100*a.Value, 100*a.Low, 100*a.High)
 }
-
-// ExitCode is what the process ends with: 130 for a run that was interrupted,
-// 1 for other errors.
-func ExitCode(err error) int {
-	var stopped *InterruptedError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &stopped), errors.Is(err, context.Canceled):
-		return 130
-	}
-	return 1
-}
-
-var _ io.Writer
