@@ -62,6 +62,9 @@ func evalSettings(s *Settings, user []Assignment) (*EvalSettings, error) {
 // applyAll makes the user's assignments on settings.
 func applyAll(settings any, user []Assignment) error {
 	for _, a := range user {
+		if a.Key == "" {
+			return usage("%s %s: want key=value", a.Source, a.Value)
+		}
 		err := run.ApplySet(settings, a.Key+"="+a.Value)
 		if reason := errors.Unwrap(err); reason != nil && a.Source != setFlag {
 			return fmt.Errorf("%s %s: %w", a.Source, a.Value, reason) // its key need not be known

@@ -57,7 +57,7 @@ func Env(flag string) string {
 
 // Assignment is one setting made by the user.
 type Assignment struct {
-	Key, Value string
+	Key, Value string // Key is "" where --set has no "="
 	// Source is how the user made it, for messages: "--eps", "TEMPER_EPS",
 	// "--set".
 	Source string
@@ -70,7 +70,10 @@ const setFlag = "--set"
 func Sets(values []string) []Assignment {
 	var out []Assignment
 	for _, v := range values {
-		key, value, _ := strings.Cut(v, "=") // without "=" the key will be unknown
+		key, value, ok := strings.Cut(v, "=")
+		if !ok {
+			key, value = "", v
+		}
 		out = append(out, Assignment{strings.TrimSpace(key), value, setFlag})
 	}
 	return out
