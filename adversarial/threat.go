@@ -141,8 +141,8 @@ func (b ball) project(v *graph.Node) *graph.Node {
 	return b.t.clip(b.x.Add(delta.Mul(shrink)))
 }
 
-// start draws a point of the ball, uniformly; the caller clips it to the
-// domain, or does not. In L∞ every element from U[−ε,ε); in ℓ₂ a direction from the normal law and the
+// start draws a point of the ball, uniformly and without regard to the domain:
+// in L∞ every element from U[−ε,ε); in ℓ₂ a direction from the normal law and the
 // radius ε·u^(1/d), d being the ball's dimension and u from U[0,1).
 func (b ball) start(draw graph.Draw) *graph.Node {
 	n, c, h, w := b.x.Dim(0), b.x.Dim(1), b.x.Dim(2), b.x.Dim(3)
