@@ -5,7 +5,6 @@ import (
 
 	"temper/datasets"
 	"temper/engine"
-	_ "temper/engine/cpu" // the back end that is always there
 	"temper/nn"
 )
 

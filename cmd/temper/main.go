@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"temper/adversarial/job"
+	_ "temper/engine/cpu" // back ends register themselves
 )
 
 func main() {

@@ -207,9 +207,11 @@ func gatherT[T any](c *code, n *graph.Node) func() {
 		y, v, idx := slice[T](c, to), slice[T](c, from), slice[int32](c, ix)
 		for o := lo; o < hi; o++ {
 			src := v[o*extent*inner:][:extent*inner]
-			for k := o * m * inner; k < (o+1)*m*inner; k++ {
-				j := min(max(int(idx[k]), 0), extent-1)
-				y[k] = src[j*inner+k%inner]
+			dst, at := y[o*m*inner:][:m*inner], idx[o*m*inner:][:m*inner]
+			for k := 0; k < len(dst); k += inner {
+				for i := range inner {
+					dst[k+i] = src[min(max(int(at[k+i]), 0), extent-1)*inner+i]
+				}
 			}
 		}
 	})
@@ -243,9 +245,11 @@ func scatterT[T float | integer](c *code, n *graph.Node) func() {
 		clear(y[lo*extent*inner : hi*extent*inner])
 		for o := lo; o < hi; o++ {
 			dst := y[o*extent*inner:][:extent*inner]
-			for k := o * m * inner; k < (o+1)*m*inner; k++ {
-				j := min(max(int(idx[k]), 0), extent-1)
-				dst[j*inner+k%inner] += v[k]
+			src, at := v[o*m*inner:][:m*inner], idx[o*m*inner:][:m*inner]
+			for k := 0; k < len(src); k += inner {
+				for i := range inner {
+					dst[min(max(int(at[k+i]), 0), extent-1)*inner+i] += src[k+i]
+				}
 			}
 		}
 	})

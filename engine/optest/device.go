@@ -36,9 +36,6 @@ func feedNode(e *engine.Executable, st *engine.State, n *graph.Node, feed interp
 	case graph.OpScalar:
 		return e.Set(name, feed[interp.Key(n)].Data[0])
 	case graph.OpState:
-		if _, _, err := st.Type(name); err != nil {
-			return nil // dead: the program has no such state
-		}
 		return st.SetBytes(name, feed[interp.Key(n)].Bytes())
 	}
 	return nil
