@@ -85,3 +85,13 @@ func runFolder(root, name string) string {
 	}
 	return filepath.Join(root, name)
 }
+
+// openRun finds a run to read, and its settings.
+func openRun(root, name string) (dir string, s *Settings, err error) {
+	r, err := run.Open(runFolder(root, name))
+	if err != nil {
+		return "", nil, err
+	}
+	settings := Defaults()
+	return r.Dir, &settings, run.ReadConfig(r.Dir, &settings)
+}

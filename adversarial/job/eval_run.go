@@ -13,6 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
+
 	"temper/adversarial/run"
 	"temper/datasets"
 )
@@ -22,11 +24,11 @@ const evaluations = "evaluations"
 
 // Evaluation is the result of temper eval, as it is written.
 type Evaluation struct {
-	Date     time.Time    `json:"date"`
-	Run      string       `json:"run"`
-	Step     int64        `json:"step"` // of the checkpoint
-	Settings EvalSettings `json:"settings"`
-	Attack   string       `json:"attack"` // in the field's notation
+	Date     time.Time `json:"date"`
+	Run      string    `json:"run"`
+	Step     int64     `json:"step"`     // of the checkpoint
+	Settings any       `json:"settings"` // by the names that --set takes
+	Attack   string    `json:"attack"`   // in the field's notation
 	Outcome
 	CleanAccuracy  Accuracy `json:"clean_accuracy"`
 	RobustAccuracy Accuracy `json:"robust_accuracy"`
@@ -54,28 +56,24 @@ type evaluation struct {
 
 // prepare opens run, checkpoint, data and device.
 func prepare(o EvalOptions) (*evaluation, error) {
-	r, err := run.Open(runFolder(o.Root, o.Run))
+	dir, s, err := openRun(o.Root, o.Run)
 	if err != nil {
 		return nil, err
 	}
-	s := Defaults()
-	if err := run.ReadConfig(r.Dir, &s); err != nil {
-		return nil, err
-	}
-	e := &evaluation{dir: r.Dir}
-	if e.eval, err = evalSettings(&s, o.User); err != nil {
+	e := &evaluation{dir: dir}
+	if e.eval, err = evalSettings(s, o.User); err != nil {
 		return nil, err
 	}
 	s.Data.Dir, s.Device, s.Threads = e.eval.DataDir, e.eval.Device, e.eval.Threads
-	ck, err := e.eval.load(r.Dir)
+	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
 	}
 	e.step = ck.Step
-	if e.examples, err = e.eval.examples(&s); err != nil {
+	if e.examples, err = e.eval.examples(s); err != nil {
 		return nil, err
 	}
-	if e.session, err = openSession(&s, e.examples.Info()); err != nil {
+	if e.session, err = openSession(s, e.examples.Info()); err != nil {
 		return nil, err
 	}
 	e.prepared, err = newEvaluator(e.dev, e.state, e.model, e.examples.Info(), e.eval.Threat, e.eval.Attack, e.eval.Seed, e.eval.BatchSize)
@@ -111,11 +109,25 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit func(*attacke
 	if err != nil {
 		return nil, err
 	}
+	settings, err := byName(e.eval)
+	if err != nil {
+		return nil, err
+	}
 	return &Evaluation{
-		Date: began, Run: e.dir, Step: e.step, Settings: *e.eval, Attack: e.eval.Attack.Describe(e.eval.Threat), Outcome: *out,
+		Date: began, Run: e.dir, Step: e.step, Settings: settings, Attack: e.eval.Attack.Describe(e.eval.Threat), Outcome: *out,
 		CleanAccuracy: accuracy(out.Clean, out.N), RobustAccuracy: accuracy(out.Robust, out.N),
 		Device: e.describe(), Seconds: time.Since(began).Seconds(),
 	}, nil
+}
+
+// byName turns settings into a map with the names that TOML knows them by.
+func byName(settings any) (map[string]any, error) {
+	b, err := toml.Marshal(settings)
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]any{}
+	return m, toml.Unmarshal(b, &m)
 }
 
 // Eval is temper eval.

@@ -12,16 +12,16 @@ import (
 // EvalSettings decide an evaluation of a trained network. They start from those
 // of the run.
 type EvalSettings struct {
-	Checkpoint string                  `toml:"checkpoint" json:"checkpoint"` // last, best, or a name
-	Split      string                  `toml:"split" json:"split"`           // test, train, or held-out
-	Limit      int                     `toml:"limit" json:"limit"`           // only the first n examples; 0: all
-	BatchSize  int                     `toml:"batch_size" json:"batch_size"`
-	Seed       uint32                  `toml:"seed" json:"seed"`
-	DataDir    string                  `toml:"data_dir" json:"-"`
-	Device     string                  `toml:"device" json:"-"`
-	Threads    int                     `toml:"threads" json:"-"`
-	Threat     adversarial.ThreatModel `toml:"threat" json:"threat"`
-	Attack     adversarial.Attack      `toml:"attack" json:"attack"`
+	Checkpoint string                  `toml:"checkpoint"` // last, best, or a name
+	Split      string                  `toml:"split"`      // test, train, or held-out
+	Limit      int                     `toml:"limit"`      // only the first n examples; 0: all
+	BatchSize  int                     `toml:"batch_size"`
+	Seed       uint32                  `toml:"seed"`
+	DataDir    string                  `toml:"data_dir"`
+	Device     string                  `toml:"device"`
+	Threads    int                     `toml:"threads"`
+	Threat     adversarial.ThreatModel `toml:"threat"`
+	Attack     adversarial.Attack      `toml:"attack"`
 }
 
 const (

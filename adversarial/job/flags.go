@@ -50,9 +50,11 @@ var EvalFlags = []Flag{
 	{"threads", "threads", "CPU workers; 0 is one a core"},
 }
 
+const envPrefix = "TEMPER_"
+
 // Env is the name of the environment variable of a flag.
 func Env(flag string) string {
-	return "TEMPER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // Assignment is one setting made by the user.

@@ -19,6 +19,8 @@ type GraphOptions struct {
 	Program string // step, eval or init
 	Pass    string // the pass after which to print; "input": before all; "": after all
 	Plan    bool   // print the plan instead
+	Root    string // folder of run folders
+	Run     string // a run whose programs to print; "": those of new settings
 	User    []Assignment
 }
 
@@ -46,11 +48,11 @@ func Graph(c Console, o GraphOptions) error {
 	if o.Plan && o.Pass != "" {
 		return usage("--plan is made after all passes: leave --pass out")
 	}
-	list, err := Resolve(o.User)
+	s, err := o.settings()
 	if err != nil {
 		return err
 	}
-	g, err := list[len(list)-1].program(o.Program)
+	g, err := s.program(o.Program)
 	if err != nil {
 		return err
 	}
@@ -71,6 +73,22 @@ func Graph(c Console, o GraphOptions) error {
 	return c.result(map[string]string{"program": o.Program, "pass": o.Pass, "text": text}, func(w io.Writer) {
 		fmt.Fprint(w, text)
 	})
+}
+
+// settings are the run's, or those that the user makes.
+func (o GraphOptions) settings() (*Settings, error) {
+	if o.Run != "" {
+		_, s, err := openRun(o.Root, o.Run)
+		if err != nil {
+			return nil, err
+		}
+		return s, s.move(o.User)
+	}
+	list, err := Resolve(o.User)
+	if err != nil {
+		return nil, err
+	}
+	return &list[len(list)-1], nil
 }
 
 // program builds one of a run's programs for a full batch.

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -83,23 +84,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err := run.ReadConfig(r.Dir, &s); err != nil {
 		return err
 	}
-	for _, a := range user {
-		switch a.Key {
-		case "device", "threads", "data.dir":
-			if err := run.ApplySet(&s, a.Key+"="+a.Value); err != nil {
-				return fmt.Errorf("%s: %w", a.Source, err)
-			}
-		default:
-			return fmt.Errorf("%s cannot change a run that has begun: start a new one", a.Source)
-		}
-	}
-	var ck *run.Checkpoint
-	if from == "" {
-		ck, err = run.LatestCheckpoint(r.Dir)
-	} else {
-		ck, err = run.LoadCheckpoint(r.Dir, from)
-	}
-	if err != nil {
+	if err := s.move(user); err != nil {
 		return err
 	}
 	t, err := newTrainer(c, &s)
@@ -108,10 +93,10 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	}
 	defer t.close()
 	t.run = r
-	if err := t.restore(ck); err != nil {
+	if err := t.goBack(from); err != nil {
 		return err
 	}
-	if err := r.Rewind(ck.Step); err != nil {
+	if err := r.Rewind(int64(t.step)); err != nil {
 		return err
 	}
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
@@ -123,6 +108,42 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 		return err
 	}
 	return report(c, []Trained{*one})
+}
+
+// move applies the few settings that may change after a run has begun, because
+// no result depends on them. Others are refused, unless they only stand in the
+// environment.
+func (s *Settings) move(user []Assignment) error {
+	for _, a := range user {
+		switch {
+		case a.Key == "device", a.Key == "threads", a.Key == "data.dir":
+			if err := applyAll(s, []Assignment{a}); err != nil {
+				return err
+			}
+		case !strings.HasPrefix(a.Source, envPrefix):
+			return fmt.Errorf("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
+		}
+	}
+	return nil
+}
+
+// goBack takes the trainer to a checkpoint of its run, the newest if from is
+// empty, or to the start if the run was killed before it wrote one.
+func (t *trainer) goBack(from string) error {
+	var ck *run.Checkpoint
+	var err error
+	if from == "" {
+		ck, err = run.LatestCheckpoint(t.run.Dir)
+	} else {
+		ck, err = run.LoadCheckpoint(t.run.Dir, from)
+	}
+	switch {
+	case err == nil:
+		return t.restore(ck)
+	case errors.Is(err, run.ErrNoCheckpoint):
+		return t.initialize()
+	}
+	return err
 }
 
 // finish trains to the end and sums up.
