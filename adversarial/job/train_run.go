@@ -66,9 +66,6 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	if t.metrics, err = run.OpenMetrics(dir); err != nil {
 		return nil, err
 	}
-	if err := t.save(); err != nil { // a run killed before its first epoch ends can be resumed too
-		return nil, err
-	}
 	return t.finish(ctx)
 }
 
@@ -151,6 +148,11 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	defer t.metrics.Close()
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
+	}
+	if t.step == 0 { // a run stopped before its first epoch ends can go on too
+		if err := t.save(); err != nil {
+			return nil, err
+		}
 	}
 	t.announce()
 	began := time.Now()
