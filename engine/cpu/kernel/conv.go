@@ -121,15 +121,6 @@ func phases(kernel, dilation, stride int) []int {
 	return list
 }
 
-// ceilDiv is a/b rounded up, for b > 0 and any a.
-func ceilDiv(a, b int) int {
-	q := a / b
-	if a%b > 0 {
-		q++
-	}
-	return q
-}
-
 // koffs lists where output pixel (0, 0) reads under each channel and tap, for
 // a number of channels that lie in one buffer.
 func (p *planes) koffs(channels int) []int {
