@@ -81,30 +81,34 @@ func scalarOf(backing any) any {
 // DenseBytes views a tensor's elements as bytes, without a copy, after checking
 // that it has the type and shape that is wanted and lies row-major in one piece.
 func DenseBytes(t *tensor.Dense, want graph.DType, shape graph.Shape) ([]byte, error) {
-	if t.Dtype() != denseTypes[want] || !shape.Equal(graph.Shape(t.Shape())) {
+	switch {
+	case t == nil:
+		return nil, fmt.Errorf("got no tensor, want %v%v", want, shape)
+	case t.Dtype() != denseTypes[want] || !shape.Equal(graph.Shape(t.Shape())):
 		return nil, fmt.Errorf("got a tensor of %v%v, want %v%v", t.Dtype(), graph.Shape(t.Shape()), want, shape)
+	case t.IsMasked():
+		return nil, fmt.Errorf("the tensor has a mask: fill the masked elements first")
 	}
-	if len(shape) > 0 {
-		strides := shape.Strides()
-		for i, s := range t.Strides() {
-			if s != strides[i] && shape[i] > 1 {
-				return nil, fmt.Errorf("the tensor's strides %v are not row-major: materialise it first", t.Strides())
-			}
+	strides := shape.Strides()
+	for i, s := range t.Strides() {
+		if s != strides[i] && shape[i] > 1 {
+			return nil, fmt.Errorf("the tensor's strides %v are not row-major: materialise it first", t.Strides())
 		}
 	}
+	size := shape.Size() // a view's data may go on behind its last element
 	switch v := t.Data().(type) {
 	case []float32:
-		return Bytes(v), nil
+		return Bytes(v[:size]), nil
 	case []float64:
-		return Bytes(v), nil
+		return Bytes(v[:size]), nil
 	case []int32:
-		return Bytes(v), nil
+		return Bytes(v[:size]), nil
 	case []uint32:
-		return Bytes(v), nil
+		return Bytes(v[:size]), nil
 	case []uint8:
-		return v, nil
+		return v[:size], nil
 	case []bool:
-		return Bytes(v), nil
+		return Bytes(v[:size]), nil
 	case float32:
 		return Bytes([]float32{v}), nil
 	case float64:

@@ -154,64 +154,45 @@ func (p *planes) koffs(channels int) []int {
 	return offs
 }
 
+// inside returns the rows of a plane, whose first is output row row0, that lie
+// inside the image, for the plane of row numbers phase modulo the stride.
+func (p *planes) inside(phase, row0 int) (from, to int) {
+	// Row i of the plane is row (row0+i)·sh + phase - ph of the image.
+	from = max(0, ceilDiv(p.PH-phase, p.SH)-row0)
+	to = min(p.rows, ceilDiv(p.H+p.PH-phase, p.SH)-row0)
+	return from, max(from, to)
+}
+
 // pad lays out one channel src (H, W) in planes that begin at output row row0.
-func pad[T Float](p *planes, dst, src []T, row0 int) {
+func pad[T Float](m *micro[T], p *planes, dst, src []T, row0 int) {
+	clear(dst[:p.channel])
 	for _, fh := range p.phasesH {
-		for i := range p.rows {
-			y := (row0+i)*p.SH + fh - p.PH
-			for w, fw := range p.phasesW {
-				// (phaseH, phaseW, row, col): rows of one phaseH lie len(phasesW) planes apart
-				d := dst[(w*p.rows+i)*p.cols:][:p.cols]
-				l, r := p.left[w], p.right[w]
-				if y < 0 || y >= p.H || l >= r {
-					clear(d)
-					continue
-				}
-				clear(d[:l])
-				clear(d[r:])
-				s := src[y*p.W+l*p.SW+fw-p.PW:]
-				if p.SW == 1 {
-					copy(d[l:r], s)
-					continue
-				}
-				for j := l; j < r; j++ {
-					d[j] = s[(j-l)*p.SW]
-				}
+		from, to := p.inside(fh, row0)
+		y := (row0+from)*p.SH + fh - p.PH
+		for w, fw := range p.phasesW {
+			if l, r := p.left[w], p.right[w]; from < to && l < r {
+				m.copyRows(to-from, r-l, dst[from*p.cols+l:], p.cols, src[y*p.W+l*p.SW+fw-p.PW:], p.SH*p.W, p.SW)
 			}
+			dst = dst[p.rows*p.cols:]
 		}
-		dst = dst[len(p.phasesW)*p.rows*p.cols:]
 	}
 }
 
 // unpad is the inverse of pad at row 0: it takes one channel dst (H, W) out of
 // its planes and leaves the padding behind.
-func unpad[T Float](p *planes, dst, src []T) {
+func unpad[T Float](m *micro[T], p *planes, dst, src []T) {
 	if !p.covers {
 		clear(dst[:p.H*p.W])
 	}
 	for _, fh := range p.phasesH {
-		for i := range p.rows {
-			y := i*p.SH + fh - p.PH
-			if y < 0 || y >= p.H {
-				continue
+		from, to := p.inside(fh, 0)
+		y := from*p.SH + fh - p.PH
+		for w, fw := range p.phasesW {
+			if l, r := p.left[w], p.right[w]; from < to && l < r {
+				m.spreadRows(to-from, r-l, dst[y*p.W+l*p.SW+fw-p.PW:], p.SH*p.W, p.SW, src[from*p.cols+l:], p.cols)
 			}
-			for w, fw := range p.phasesW {
-				s := src[(w*p.rows+i)*p.cols:][:p.cols]
-				l, r := p.left[w], p.right[w]
-				if l >= r {
-					continue
-				}
-				d := dst[y*p.W+l*p.SW+fw-p.PW:]
-				if p.SW == 1 {
-					copy(d, s[l:r])
-					continue
-				}
-				for j, v := range s[l:r] {
-					d[j*p.SW] = v
-				}
-			}
+			src = src[p.rows*p.cols:]
 		}
-		src = src[len(p.phasesW)*p.rows*p.cols:]
 	}
 }
 

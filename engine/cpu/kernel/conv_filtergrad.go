@@ -34,7 +34,7 @@ const (
 	maxParts    = 16      // of a batch
 	maxPartials = 2 << 20 // elements of all parts' buffers, if there is more than one
 	maxPadded   = 1 << 16 // elements of padded channels, unless one is larger
-	minChannels = 16      // of a block: what packing dy is spread over
+	blockRows   = 144     // channels times taps of a block: what packing dy is spread over
 	reduceRows  = 64      // of a chunk of the last sum, a multiple of 8
 )
 
@@ -52,7 +52,7 @@ func NewConvFilterGrad[T Float](pool *Pool, s ConvShape) (*ConvFilterGrad[T], er
 	if g.image < minPixels {
 		g.images = min(largest(g.parts), ceilDiv(minPixels, g.image))
 	}
-	g.inputs = blocks(s.C, max(1, min(minChannels, maxPadded/(g.images*g.channel))))
+	g.inputs = blocks(s.C, max(1, min(ceilDiv(blockRows, g.window), maxPadded/(g.images*g.channel))))
 	for _, in := range g.inputs {
 		g.tiles = append(g.tiles, newSplit(in.n*g.window, mr))
 	}
@@ -140,7 +140,7 @@ func (g *ConvFilterGrad[T]) padImages(padded []T, in block, n0, n1 int) {
 	for n := n0; n < n1; n++ {
 		for c := range in.n {
 			at := ((n-n0)*largest(g.inputs) + c) * g.channel
-			pad(&g.planes, padded[at:], g.call.x[(n*g.C+in.from+c)*g.H*g.W:], 0)
+			pad(g.micro, &g.planes, padded[at:], g.call.x[(n*g.C+in.from+c)*g.H*g.W:], 0)
 		}
 	}
 }

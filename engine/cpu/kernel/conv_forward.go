@@ -196,7 +196,7 @@ func (f *ConvForward[T]) padImages(padded []T, in block, n0, n1, row0 int) {
 	for n := n0; n < n1; n++ {
 		for c := range in.n {
 			at := ((n-n0)*largest(f.inputs) + c) * f.channel
-			pad(&f.planes, padded[at:], f.call.x[(n*f.C+in.from+c)*f.H*f.W:], row0)
+			pad(f.micro, &f.planes, padded[at:], f.call.x[(n*f.C+in.from+c)*f.H*f.W:], row0)
 		}
 	}
 }

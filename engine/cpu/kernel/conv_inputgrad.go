@@ -137,7 +137,7 @@ func (g *ConvInputGrad[T]) backwardChunk(worker, chunk int) {
 			for t, at := range g.taps {
 				g.micro.addRows(g.oh, g.ow, channel[at:], g.cols, from[t*g.pixels:], g.ow)
 			}
-			unpad(&g.planes, dx, channel)
+			unpad(g.micro, &g.planes, dx, channel)
 		}
 	}
 }

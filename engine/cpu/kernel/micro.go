@@ -35,6 +35,11 @@ type micro[T Float] struct {
 
 	// addRows adds a (rows, width) block of src to one of dst.
 	addRows func(rows, width int, dst []T, dstStride int, src []T, srcStride int)
+
+	// copyRows copies a (rows, width) block whose columns lie step apart in
+	// src; spreadRows one whose columns are to lie step apart in dst.
+	copyRows   func(rows, width int, dst []T, dstStride int, src []T, srcStride, step int)
+	spreadRows func(rows, width int, dst []T, dstStride, step int, src []T, srcStride int)
 }
 
 // run says that n columns of a panel, from col on, are consecutive elements

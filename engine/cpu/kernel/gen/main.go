@@ -33,6 +33,7 @@ func generate() map[string][]byte {
 	} {
 		f := &file{}
 		part.write(f)
+		f.data()
 		files[part.name+"_amd64.s"] = []byte(notice + "\n#include \"textflag.h\"\n" + f.text.String())
 		stubs += f.stubs.String()
 	}
