@@ -44,10 +44,10 @@ type Solution struct {
 //
 // The objective is the sum of the per-sample losses, so that the gradient of a
 // sample does not depend on the batch's size. Where several points compete
-// (restarts, best iterate), a sample keeps the worst: one that the network
-// gets wrong (targeted: that reaches its target) before one that it gets
-// right, and then the one of larger loss. To judge a last iterate takes one
-// more forward pass, which updates no buffers.
+// (restarts; iterates, the start among them), a sample keeps the worst: one
+// that the network gets wrong (targeted: that reaches its target) before one
+// that it gets right, and then the one of larger loss. To judge a last iterate
+// takes one more forward pass, which updates no buffers.
 func (a Attack) Build(p Problem) Solution {
 	g := p.X.Graph()
 	if err := a.check(p); err != nil {
@@ -79,6 +79,9 @@ func (a Attack) Build(p Problem) Solution {
 
 func (a Attack) check(p Problem) error {
 	if err := a.Validate(); err != nil {
+		return err
+	}
+	if err := p.Threat.validateShape(); err != nil {
 		return err
 	}
 	switch {
@@ -192,6 +195,7 @@ func (s *search) step(p point) point {
 	return p
 }
 
+// forward is the network's pass at p.
 func (s *search) forward(p point) nn.Output {
 	buffers := s.Buffers
 	if s.mode == nn.BatchUpdate {

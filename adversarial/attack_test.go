@@ -50,6 +50,11 @@ func TestAttackErrors(t *testing.T) {
 			t.Errorf("%+v: %v: want %q", a, err, want)
 		}
 	}
+	g := graph.New("norm")
+	Attack{Name: "fgsm"}.Build(Problem{Threat: ThreatModel{Norm: "l7", Domain: Unit}, X: g.Input("x", graph.F32, 1, 1, 1, 1)})
+	if err := g.Err(); err == nil || !strings.Contains(err.Error(), `unknown norm "l7"`) {
+		t.Errorf("norm l7: %v", err)
+	}
 	for _, name := range AttackNames() {
 		a, err := LookupAttack(name)
 		must(t, err)

@@ -16,6 +16,8 @@ func TestParseEpsilon(t *testing.T) {
 		{"8/255", 8.0 / 255, "8/255"},
 		{" 8 / 255 ", 8.0 / 255, "8/255"},
 		{"0.3", 0.3, "0.3"},
+		{".3", 0.3, ".3"},
+		{"8./255.", 8.0 / 255, "8./255."},
 		{"0", 0, "0"},
 		{"0/255", 0, "0/255"},
 		{"0.4/255", 0.4 / 255, "0.4/255"},
@@ -30,7 +32,7 @@ func TestParseEpsilon(t *testing.T) {
 	for in, why := range map[string]string{
 		"": "no distance", " ": "no distance", "8/0": "divides by zero", "8/0.0": "divides by zero",
 		"-0.3": "negative", "8/-255": "negative", "NaN": "no number", "inf": "no number", "1/2/3": "no number",
-		"8/": "no number", "/255": "no number", "0x8": "no number", "1_0": "no number", "eight": "no number", "1e999": "no number", "8 255": "no number",
+		"8/": "no number", ".": "no number", "/255": "no number", "0x8": "no number", "1_0": "no number", "eight": "no number", "1e999": "no number", "8 255": "no number",
 	} {
 		_, err := ParseEpsilon(in)
 		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "8/255") {

@@ -159,10 +159,10 @@ func TestThreatModel(t *testing.T) {
 	}
 	for want, m := range map[string]ThreatModel{
 		`unknown norm "l7": want one of linf, l2, patch-l2`: {"l7", good.Epsilon, Unit},
-		`unknown domain ""`:   {Linf, good.Epsilon, ""},
-		"eps is not set":      {Linf, Epsilon{}, Unit},
-		"eps is 0":            {Linf, MustEpsilon("0/255"), Unit},
-		"did you mean 8/255?": {Linf, MustEpsilon("8"), Unit},
+		`unknown domain ""`: {Linf, good.Epsilon, ""},
+		"eps is not set":    {Linf, Epsilon{}, Unit},
+		"eps is 0":          {Linf, MustEpsilon("0/255"), Unit},
+		"8 is larger than":  {Linf, MustEpsilon("8"), Unit},
 	} {
 		if err := m.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v: want %q", m, err, want)
