@@ -21,6 +21,7 @@ func TestDescribe(t *testing.T) {
 		"PGD-5, L∞ 8/255, step 4/255, loss dlr, targeted":              {Name: "pgd", Steps: 5, RandomStart: true, Loss: "dlr", Targeted: true},
 		"Gradient ascent-1, L∞ 8/255, step 1, loss lse-margin":         {Name: "ascent", Loss: "lse-margin"},
 		"Gradient ascent-2, L∞ 8/255, step 0.5, loss ce, random start": {Name: "ascent", Steps: 2, StepSize: MustEpsilon("0.5"), RandomStart: true},
+		"PGD-1, L∞ 8/255, step 10/255, loss ce, free start":            {Name: "pgd", Steps: 1, RandomStart: true, FreeStart: true},
 		"no attack": {},
 	} {
 		if got := a.Describe(m); got != want {
@@ -41,6 +42,8 @@ func TestAttackErrors(t *testing.T) {
 		"step_size is 0":                                      {Name: "pgd", StepSize: MustEpsilon("0")},
 		"fgsm is one step of size ε":                          {Name: "fgsm", RandomStart: true},
 		"3 restarts without random_start":                     {Name: "pgd", Restarts: 3},
+		"free_start is for a random start":                    {Name: "pgd", FreeStart: true},
+		"one that left the domain":                            {Name: "pgd", RandomStart: true, FreeStart: true, Best: true},
 		"has no target labels":                                {Name: "pgd", Targeted: true},
 	} {
 		g := graph.New("errors")
@@ -192,6 +195,48 @@ func TestTargeted(t *testing.T) {
 			t.Errorf("sample %d: the target's loss goes from %v to %v", i, before, after)
 		}
 	}
+}
+
+// A free start may leave the domain, a usual one may not, and x' never does.
+func TestFreeStart(t *testing.T) {
+	const n = 50
+	for _, norm := range Norms() {
+		for _, free := range []bool{false, true} {
+			g, p := toyGraph(n)
+			p.Threat = ThreatModel{norm, MustEpsilon("0.8"), Unit}
+			var seen *graph.Node
+			p.Forward = func(x *graph.Node, buffers nn.Tree, mode nn.Mode) nn.Output {
+				seen = x
+				return toy(x, buffers, mode)
+			}
+			x := Attack{Name: "pgd", Steps: 1, RandomStart: true, FreeStart: free}.Build(p).X
+			g.Output("start", seen)
+			g.Output("size", p.Threat.Size(seen.Sub(p.X)))
+			g.Output("x", x)
+			r := eval(t, g, interp.Feed{"input x": random(rng.NewStream(8, "toy", 0), graph.Shape{n, 1, 1, 2}, 0, 1)}).Outputs
+			if left := outside(r["start"]) > 0; left != free {
+				t.Errorf("%s, free %v: the start leaves the domain: %v", norm, free, left)
+			}
+			if outside(r["x"]) > 0 {
+				t.Errorf("%s, free %v: x' leaves the domain", norm, free)
+			}
+			for _, size := range r["size"].Data {
+				if !p.Threat.Allows(size) {
+					t.Errorf("%s, free %v: a start of size %v", norm, free, size)
+				}
+			}
+		}
+	}
+}
+
+// outside counts the elements that are not in [0,1].
+func outside(x *interp.Tensor) (n int) {
+	for _, v := range x.Data {
+		if !(v >= 0 && v <= 1) {
+			n++
+		}
+	}
+	return n
 }
 
 // An own loss takes the place of the named one; it may look at the features.
