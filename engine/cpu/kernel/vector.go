@@ -196,10 +196,10 @@ func Neg[T Float](dst, a []T) { unary(opNeg, dst, a) }
 // Abs stores |a|.
 func Abs[T Float](dst, a []T) { unary(opAbs, dst, a) }
 
-// Sign stores -1, 0 or 1; 0 for both zeros, NaN for NaN.
+// Sign stores -1, 0 or 1; 0 for both zeros and, as PyTorch, for NaN.
 func Sign[T Float](dst, a []T) { unary(opSign, dst, a) }
 
-// Relu stores a where a > 0 and 0 elsewhere, NaN included.
+// Relu stores 0 where a < 0 and a elsewhere: -0 and NaN pass.
 func Relu[T Float](dst, a []T) { unary(opRelu, dst, a) }
 
 // Floor stores the greatest integer not above a.

@@ -153,7 +153,7 @@ func sign[T Float](dst, a []T) {
 			x = 1
 		case x < 0:
 			x = -1
-		case x == 0:
+		default:
 			x = 0
 		}
 		dst[i] = x
@@ -162,7 +162,7 @@ func sign[T Float](dst, a []T) {
 
 func relu[T Float](dst, a []T) {
 	for i, x := range a {
-		if !(x > 0) {
+		if x < 0 {
 			x = 0
 		}
 		dst[i] = x

@@ -134,16 +134,14 @@ func testUnary[T Float](t *testing.T) {
 				return 1
 			case a < 0:
 				return -1
-			case a == 0:
+			}
+			return 0
+		}},
+		{"relu", Relu[T], func(a float64) float64 {
+			if a < 0 {
 				return 0
 			}
 			return a
-		}},
-		{"relu", Relu[T], func(a float64) float64 {
-			if a > 0 {
-				return a
-			}
-			return 0
 		}},
 	} {
 		checkLoop(t, op.name, func(dst, a, _ []T) { op.run(dst, a) }, func(a, _ T) T { return T(op.want(float64(a))) })

@@ -273,7 +273,12 @@ func unaries(f *file) {
 	}
 	u("neg", 4, with("VXORPS", f.bits(signBit)))
 	u("abs", 4, with("VANDPS", f.bits(signBit-1)))
-	u("relu", 4, with("VMAXPS", f.bits(0)))
+	u("relu", 4, func(fn *function, set regs, in []string) string {
+		// Of zero and NaN, the instruction gives its second source: x, not 0.
+		fn.op("VXORPS", set[0], set[0], set[0])
+		fn.op("VMAXPS", in[0], set[0], set[0])
+		return set[0]
+	})
 	u("floor", 4, func(fn *function, set regs, in []string) string {
 		fn.op("VROUNDPS", "$9", in[0], set[0])
 		return set[0]
@@ -291,11 +296,8 @@ func unaries(f *file) {
 	u("sign", 4, func(fn *function, set regs, in []string) string {
 		x, t, r := set[0], set[1], set[2]
 		fn.op("VMOVUPS", in[0], x)
-		fn.op("VCMPPS", unordered, x, x, r)
-		fn.op("VANDPS", x, r, r)
-		fn.op("VCMPPS", greater, fn.file.bits(0), x, t)
-		fn.op("VANDPS", fn.file.float(1), t, t)
-		fn.op("VORPS", t, r, r)
+		fn.op("VCMPPS", greater, fn.file.bits(0), x, r)
+		fn.op("VANDPS", fn.file.float(1), r, r)
 		fn.op("VCMPPS", less, fn.file.bits(0), x, t)
 		fn.op("VANDPS", fn.file.float(-1), t, t)
 		fn.op("VORPS", t, r, r)

@@ -1,0 +1,26 @@
+# Every target is a command that one could type; `make` shows them.
+.PHONY: help test race vet check generate fixtures clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+test: ## all tests; real data where TEMPER_DATA points to it
+	go test ./...
+
+race: ## the packages with goroutines, under the race detector
+	go test -race ./engine ./engine/cpu/kernel ./datasets ./adversarial/run
+
+vet: ## gofmt, go vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+
+check: vet test race ## what CI runs
+
+generate: ## write the assembly again
+	go generate ./...
+
+fixtures: ## write the PyTorch fixtures again (needs python3 with torch)
+	python3 build/oracle/make_fixtures.py
+
+STATICCHECK ?= v0.8.2

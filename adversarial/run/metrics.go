@@ -1,0 +1,270 @@
+package run
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// MetricsFile is the name of the metrics in a run folder.
+const MetricsFile = "metrics.jsonl"
+
+// Field is one named number. Names group by slash, "train/loss", as
+// TensorBoard's do; they are printable ASCII without quotes and backslashes.
+type Field struct {
+	Name  string
+	Value float64
+}
+
+// Record is one line of metrics.jsonl:
+//
+//	{"step":1200,"epoch":3,"train/loss":1.25,"train/accuracy":0.5}
+//
+// The fields keep their order. JSON has no NaN and no infinities: they stand
+// as the strings "NaN", "Infinity" and "-Infinity", which Python's float() and
+// JavaScript's Number() read.
+type Record struct {
+	Step   int64
+	Epoch  int
+	Fields []Field
+}
+
+// Metrics appends to metrics.jsonl. It is for one goroutine.
+type Metrics struct {
+	f    *os.File
+	size int64 // of the whole lines
+	last int64 // step of the last record
+	buf  []byte
+}
+
+// OpenMetrics opens metrics.jsonl of the run folder dir to append to. A last
+// line that a killed process left half written is cut off.
+func OpenMetrics(dir string) (*Metrics, error) {
+	path := filepath.Join(dir, MetricsFile)
+	kept, err := cutMetrics(path, math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
+	if err != nil {
+		return nil, fileError("write", path, err)
+	}
+	return &Metrics{f: f, size: kept.end, last: kept.step}, nil
+}
+
+// Write appends one record, in one write, so that a killed process loses none
+// that Write returned for. Steps must not fall: [Run.Rewind] relies on it. If
+// the disk is full the file keeps its whole lines.
+func (m *Metrics) Write(r Record) error {
+	if r.Step < m.last {
+		panic(fmt.Sprintf("BUG: metrics of step %d after step %d", r.Step, m.last))
+	}
+	m.buf = appendRecord(m.buf[:0], r)
+	if _, err := m.f.Write(m.buf); err != nil {
+		// If the cut fails too, the next OpenMetrics makes it.
+		return fileError("write", m.f.Name(), errors.Join(err, m.f.Truncate(m.size)))
+	}
+	m.size += int64(len(m.buf))
+	m.last = r.Step
+	return nil
+}
+
+// Sync makes the records durable against power loss. Call it before
+// [SaveCheckpoint], so that no checkpoint is ahead of its metrics.
+func (m *Metrics) Sync() error {
+	if err := m.f.Sync(); err != nil {
+		return fileError("write", m.f.Name(), err)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (m *Metrics) Close() error { return m.f.Close() }
+
+func appendRecord(b []byte, r Record) []byte {
+	b = append(b, `{"step":`...)
+	b = strconv.AppendInt(b, r.Step, 10)
+	b = append(b, `,"epoch":`...)
+	b = strconv.AppendInt(b, int64(r.Epoch), 10)
+	for i, f := range r.Fields {
+		checkField(f.Name, r.Fields[:i])
+		b = append(b, ',', '"')
+		b = append(b, f.Name...)
+		b = append(b, '"', ':')
+		b = appendNumber(b, f.Value)
+	}
+	return append(b, '}', '\n')
+}
+
+// checkField panics unless name can stand in a line after the fields before.
+func checkField(name string, before []Field) {
+	bad := name == "step" || name == "epoch" || !plain(name)
+	for _, f := range before {
+		bad = bad || f.Name == name
+	}
+	if bad {
+		panic(fmt.Sprintf("BUG: metrics field %q is taken, empty or not plain ASCII", name))
+	}
+}
+
+// plain reports whether name needs no escapes in JSON.
+func plain(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return c < ' ' || c > '~' || c == '"' || c == '\\'
+	})
+}
+
+func appendNumber(b []byte, v float64) []byte {
+	switch {
+	case math.IsNaN(v):
+		return append(b, `"NaN"`...)
+	case math.IsInf(v, 1):
+		return append(b, `"Infinity"`...)
+	case math.IsInf(v, -1):
+		return append(b, `"-Infinity"`...)
+	}
+	return strconv.AppendFloat(b, v, 'g', -1, 64)
+}
+
+// ReadMetrics reads metrics.jsonl of the run folder dir, also while a process
+// is writing it: a last line without its end is left out.
+func ReadMetrics(dir string) ([]Record, error) {
+	path := filepath.Join(dir, MetricsFile)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileError("read", path, err)
+	}
+	defer f.Close()
+	var records []Record
+	err = scanMetrics(f, func(r Record, _ int64) error {
+		records = append(records, r)
+		return nil
+	})
+	if err != nil {
+		return nil, fileError("read", path, err)
+	}
+	return records, nil
+}
+
+// scanMetrics calls visit with each whole line's record and the offset of its
+// end.
+func scanMetrics(r io.Reader, visit func(r Record, end int64) error) error {
+	b := bufio.NewReader(r)
+	end := int64(0)
+	for number := 1; ; number++ {
+		line, err := b.ReadBytes('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		end += int64(len(line))
+		rec, err := parseRecord(line[:len(line)-1])
+		if err == nil {
+			err = visit(rec, end)
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+	}
+}
+
+// kept is what stays of a metrics file after a cut.
+type kept struct {
+	end  int64 // its size
+	step int64 // of its last record; 0 if there is none
+}
+
+// cutMetrics truncates the file after its last whole line of at most step. A
+// file that does not exist has nothing to cut.
+func cutMetrics(path string, step int64) (kept, error) {
+	var k kept
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return k, nil
+	}
+	if err != nil {
+		return k, fileError("write", path, err)
+	}
+	defer f.Close()
+	err = scanMetrics(f, func(r Record, end int64) error {
+		if r.Step < k.step {
+			return fmt.Errorf("step %d stands after step %d", r.Step, k.step)
+		}
+		if r.Step > step {
+			return io.EOF // the steps only rise: nothing after this stays
+		}
+		k = kept{end: end, step: r.Step}
+		return nil
+	})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return k, fileError("read", path, err)
+	}
+	if err := f.Truncate(k.end); err != nil {
+		return k, fileError("write", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return k, fileError("write", path, err)
+	}
+	return k, nil
+}
+
+func parseRecord(line []byte) (Record, error) {
+	r, err := newJSONReader(line)
+	if err != nil {
+		return Record{}, err
+	}
+	rec := Record{Step: -1, Epoch: -1}
+	err = r.object(func(key string) error {
+		switch key {
+		case "step":
+			n, err := r.int()
+			rec.Step = int64(n)
+			return err
+		case "epoch":
+			n, err := r.int()
+			rec.Epoch = n
+			return err
+		}
+		v, err := r.number()
+		rec.Fields = append(rec.Fields, Field{key, v})
+		return err
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	if rec.Step < 0 || rec.Epoch < 0 {
+		return Record{}, errors.New("needs step and epoch")
+	}
+	return rec, r.end(len(line))
+}
+
+// number reads what appendNumber writes.
+func (r *jsonReader) number() (float64, error) {
+	tok, err := r.token()
+	if err != nil {
+		return 0, err
+	}
+	switch v := tok.(type) {
+	case json.Number:
+		return v.Float64()
+	case string:
+		switch v {
+		case "NaN":
+			return math.NaN(), nil
+		case "Infinity":
+			return math.Inf(1), nil
+		case "-Infinity":
+			return math.Inf(-1), nil
+		}
+	}
+	return 0, fmt.Errorf("%v is not a number", tok)
+}

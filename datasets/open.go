@@ -1,0 +1,175 @@
+package datasets
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Options are what some sets need to be opened.
+type Options struct {
+	// Structured and Seed are the settings of the set "structured"; a zero
+	// Structured stands for DefaultStructured.
+	Structured Structured
+	Seed       uint32
+}
+
+// MissingError says which files of a published set are not there. It wraps
+// fs.ErrNotExist.
+type MissingError struct {
+	Name   string   // of the set
+	Folder string   // where the files should be
+	Files  []string // those that are missing
+}
+
+// Error names the files, the folder and the command that fetches them.
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s: %s not found in %s; get it with: temper data fetch %s",
+		e.Name, strings.Join(e.Files, ", "), e.Folder, e.Name)
+}
+
+// Unwrap returns fs.ErrNotExist.
+func (e *MissingError) Unwrap() error { return fs.ErrNotExist }
+
+// Open reads a split of a set by name: a published one from dir (see [List]),
+// "structured", or "npz:FILE" (see [OpenNPZ]). Files are decoded strictly but
+// not hashed; [Verify] does that. Where they are missing, the error is a
+// [*MissingError].
+func Open(name, dir string, split Split, opt Options) (*Set, error) {
+	if file, ok := strings.CutPrefix(name, "npz:"); ok {
+		return OpenNPZ(file, split)
+	}
+	if name == structuredName {
+		return openStructured(split, opt)
+	}
+	k, err := Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if published[name][split] == 0 {
+		return nil, fmt.Errorf("%s has no split %q", name, split)
+	}
+	return k.open(opener{k, dir}, split)
+}
+
+func openStructured(split Split, opt Options) (*Set, error) {
+	if opt.Structured == (Structured{}) {
+		opt.Structured = DefaultStructured()
+	}
+	train, test, err := opt.Structured.Generate(opt.Seed)
+	switch {
+	case err != nil:
+		return nil, err
+	case split == Train:
+		return train.Set, nil
+	case split == Test:
+		return test.Set, nil
+	default:
+		return nil, fmt.Errorf("structured has no split %q", split)
+	}
+}
+
+// opener finds the files of one published set under a data folder.
+type opener struct {
+	known Known
+	dir   string
+}
+
+// folder returns where the files lie, or should. A part of SVHN may lie in a
+// folder of its own name; files of the two are never mixed.
+func (o opener) folder() string {
+	folder := filepath.Join(o.dir, o.known.Folder)
+	if part := filepath.Join(o.dir, "svhn-subset"); o.known.Name == "svhn" && !exists(folder) && exists(part) {
+		return part
+	}
+	return folder
+}
+
+// find returns the path of a file, which may lie there without its ".gz".
+func (o opener) find(name string) (path string, ok bool) {
+	path = filepath.Join(o.folder(), name)
+	if exists(path) {
+		return path, true
+	}
+	plain := strings.TrimSuffix(path, ".gz")
+	return plain, plain != path && exists(plain)
+}
+
+// decode opens files and passes them to a decoder. A decoder's error is told
+// with the path of the file or, where there are several, of their folder.
+func (o opener) decode(names []string, decode func(files []io.Reader) (*Set, error)) (*Set, error) {
+	var missing []string
+	var files []io.Reader
+	for _, name := range names {
+		path, ok := o.find(name)
+		if !ok {
+			missing = append(missing, name)
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	if len(missing) > 0 {
+		return nil, &MissingError{Name: o.known.Name, Folder: o.folder(), Files: missing}
+	}
+	set, err := decode(files)
+	if err != nil {
+		place := o.folder()
+		if len(names) == 1 {
+			place = filepath.Join(place, names[0])
+		}
+		return nil, o.damaged(place, err)
+	}
+	return set, nil
+}
+
+// damaged words a decoder's error, with the way out.
+func (o opener) damaged(path string, err error) error {
+	return fmt.Errorf("%s: %w; move it away and get it again with: temper data fetch %s", path, err, o.known.Name)
+}
+
+func openMNIST(o opener, split Split) (*Set, error) {
+	prefix := "train"
+	if split == Test {
+		prefix = "t10k"
+	}
+	names := []string{prefix + "-images-idx3-ubyte.gz", prefix + "-labels-idx1-ubyte.gz"}
+	return o.decode(names, func(files []io.Reader) (*Set, error) {
+		return DecodeMNIST(split, files[0], files[1])
+	})
+}
+
+func openSVHN(o opener, split Split) (*Set, error) {
+	return o.decode([]string{string(split) + "_32x32.mat"}, func(files []io.Reader) (*Set, error) {
+		return DecodeSVHN(split, files[0])
+	})
+}
+
+// openCIFAR reads the named members from the folder or, where the folder is not
+// there, from the archive.
+func openCIFAR(o opener, names []string, split Split, decode func(Split, ...io.Reader) (*Set, error)) (*Set, error) {
+	set, err := o.decode(names, func(files []io.Reader) (*Set, error) { return decode(split, files...) })
+	missing, ok := err.(*MissingError)
+	if !ok || len(missing.Files) < len(names) {
+		return set, err
+	}
+	archive := o.known.archivePath(o.dir)
+	if !exists(archive) {
+		return nil, missing
+	}
+	files, err := o.known.readArchive(archive, names)
+	if err == nil {
+		set, err = decode(split, files...)
+	}
+	if err != nil {
+		return nil, o.damaged(archive, err)
+	}
+	return set, nil
+}

@@ -1,0 +1,11 @@
+// Package cpu is the CPU back end: it turns a plan into a list of closures over
+// one arena and runs them on a pool of workers.
+//
+// Fused groups run on a small vector machine (fused.go): for a tile of the
+// index space at a time, each member is one call on slices that stay in the
+// first-level cache. Everything else is an operation's own kernel (ops.go,
+// move.go). The loops over numbers are in the folder kernel; what belongs here
+// is the translation from plan to calls.
+//
+// Importing the package registers the device "cpu".
+package cpu

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"temper/engine/plan"
+)
+
+// Info describes a device.
+type Info struct {
+	Spec   string // what Open takes: "cpu", "cuda:0"
+	Name   string // the processor's name
+	Detail string // what a bug report should hold: instruction sets, memory, versions
+}
+
+// DeviceOptions are the choices made when a device is opened.
+type DeviceOptions struct {
+	// Threads is the number of workers on a CPU; 0 means all processors that Go
+	// may use. Results do not depend on it.
+	Threads int
+}
+
+// Backend is what a back end registers.
+type Backend interface {
+	// Devices lists what can be opened, or says in one line why nothing can.
+	Devices() ([]Info, error)
+	// Open opens the device of that spec.
+	Open(spec string, o DeviceOptions) (Driver, error)
+}
+
+// Driver is a device that a back end has opened. Calls come from one goroutine
+// at a time.
+type Driver interface {
+	Info() Info
+	// Alloc returns zeroed device memory.
+	Alloc(bytes int) (Memory, error)
+	// Load makes a plan ready to run.
+	Load(p *plan.Plan) (Code, error)
+	Close() error
+}
+
+// Memory is device memory.
+type Memory interface {
+	Write(src []byte) error // from its start
+	Read(dst []byte) error
+	Free()
+}
+
+// Code is a loaded plan. Buffers are named by their index in the plan.
+type Code interface {
+	// BindState ties a state buffer to its memory, once.
+	BindState(buffer int, m Memory)
+	// Feed sets an input buffer's host memory for the next runs. The memory must
+	// not change while Run runs.
+	Feed(buffer int, host []byte)
+	// SetScalar sets a four-byte entry of the step block.
+	SetScalar(buffer int, bits uint32)
+	// Run runs the plan once and returns when its outputs can be read.
+	Run() error
+	// Fetch returns host memory with a buffer's content as of the last Run;
+	// the next Run may change it.
+	Fetch(buffer int) ([]byte, error)
+	Close()
+}
+
+var (
+	backendMu sync.Mutex
+	backends  = map[string]Backend{}
+)
+
+// preference is the order in which "auto" looks for a device.
+var preference = []string{"cuda", "cpu"}
+
+// Register makes a back end available under the part of a spec before the
+// colon. Back ends call it from init.
+func Register(kind string, b Backend) {
+	backendMu.Lock()
+	defer backendMu.Unlock()
+	if backends[kind] != nil {
+		panic("BUG: engine: two back ends named " + kind)
+	}
+	backends[kind] = b
+}
+
+func kinds() []string {
+	var out []string
+	for k := range backends {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Device is an open device.
+type Device struct {
+	Driver
+	// Why says how the device was chosen, for people.
+	Why string
+}
+
+// Open opens a device by its spec: "cpu", "cuda:0", …, or "auto": the first
+// CUDA device if there is one, else the CPU.
+func Open(spec string, o DeviceOptions) (*Device, error) {
+	backendMu.Lock()
+	defer backendMu.Unlock()
+	if spec != "auto" {
+		kind, _, _ := strings.Cut(spec, ":")
+		b := backends[kind]
+		if b == nil {
+			return nil, fmt.Errorf("no device %q: this build knows auto, %s", spec, strings.Join(kinds(), ", "))
+		}
+		d, err := b.Open(spec, o)
+		if err != nil {
+			return nil, err
+		}
+		return &Device{Driver: d, Why: "as asked"}, nil
+	}
+	var reasons []string
+	for _, kind := range preference {
+		b := backends[kind]
+		if b == nil {
+			continue
+		}
+		infos, err := b.Devices()
+		if err != nil || len(infos) == 0 {
+			reasons = append(reasons, fmt.Sprint(err))
+			continue
+		}
+		d, err := b.Open(infos[0].Spec, o)
+		if err != nil {
+			return nil, err
+		}
+		why := "the first choice of auto"
+		if len(reasons) > 0 {
+			why = strings.Join(reasons, "; ")
+		}
+		return &Device{Driver: d, Why: why}, nil
+	}
+	return nil, fmt.Errorf("no device at all: import a back end (temper/engine/cpu)")
+}
+
+// Devices lists all devices of all back ends, and for each back end without
+// one the reason.
+func Devices() (infos []Info, missing []error) {
+	backendMu.Lock()
+	defer backendMu.Unlock()
+	for _, k := range kinds() {
+		is, err := backends[k].Devices()
+		if err != nil {
+			missing = append(missing, err)
+		}
+		infos = append(infos, is...)
+	}
+	return infos, missing
+}

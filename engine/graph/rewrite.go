@@ -1,0 +1,205 @@
+package graph
+
+import "slices"
+
+// Copier carries a rewrite from one graph to a new one.
+type Copier struct {
+	Dst  *Graph // the new graph; its current block is the copy of the old node's
+	img  map[*Node]*Node
+	drop map[*Node][]bool // loop results to leave out
+}
+
+// Image is the copy of a node already passed, nil if there is none.
+func (c *Copier) Image(old *Node) *Node { return c.img[old] }
+
+// Keep copies one node as it is, with new operands.
+func (c *Copier) Keep(n *Node, ins []*Node) *Node {
+	return c.Dst.MakeTyped(n.op, n.attrs, n.dtype, n.shape, ins...)
+}
+
+// At runs f with an enclosing block current, so that what it makes stands
+// there: hoisting.
+func (c *Copier) At(b *Block, f func() *Node) *Node {
+	if !b.Encloses(c.Dst.cur) {
+		panic("BUG: graph: Copier.At: not an enclosing block")
+	}
+	cur := c.Dst.cur
+	c.Dst.cur = b
+	n := f()
+	c.Dst.cur = cur
+	return n
+}
+
+// Current is the block of the new graph that is being filled.
+func (c *Copier) Current() *Block { return c.Dst.cur }
+
+// Rewrite builds a new graph from the nodes that g's outputs and assignments
+// need. For each of them, operands first, fn gives the node that stands for it
+// (nil: a copy); loops are entered by Rewrite itself. Sharing equal nodes and
+// dropping dead ones comes with every rewrite.
+func Rewrite(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, error) {
+	if err := g.Err(); err != nil {
+		return nil, err
+	}
+	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}}
+	return c.run(g, fn)
+}
+
+func (c *Copier) run(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, error) {
+	live := c.live(g)
+	c.block(g.root, live, fn)
+	for _, o := range g.outputs {
+		c.Dst.Output(o.Name, c.img[o.Node])
+	}
+	for _, a := range g.assigns {
+		c.Dst.Assign(c.img[a.State], c.img[a.Value])
+	}
+	if c.Dst.err == nil {
+		c.Dst.root.sweep(Live(c.Dst))
+	}
+	return c.Dst, c.Dst.err
+}
+
+// sweep forgets the nodes that nothing needs: what a rewrite built and then
+// did not use.
+func (b *Block) sweep(live map[*Node]bool) {
+	b.nodes = slices.DeleteFunc(b.nodes, func(n *Node) bool {
+		dead := !live[n] && n.op != OpParam
+		if dead {
+			delete(b.interns, n.key)
+		}
+		return dead
+	})
+	for _, n := range b.nodes {
+		if n.body != nil {
+			n.body.sweep(live)
+		}
+	}
+}
+
+func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) {
+	for _, n := range b.nodes {
+		if !live[n] || n.op == OpParam {
+			continue
+		}
+		ins := make([]*Node, len(n.ins))
+		for i, in := range n.ins {
+			ins[i] = c.img[in]
+		}
+		var m *Node
+		if n.op == OpLoop {
+			m = c.loop(n, ins, live, fn)
+		} else if m = fn(c, n, ins); m == nil {
+			m = c.Keep(n, ins)
+		}
+		c.img[n] = m.Named(n.label)
+	}
+}
+
+func (c *Copier) loop(n *Node, ins []*Node, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) *Node {
+	drop := c.drop[n]
+	dropped := func(i int) bool { return drop != nil && i < len(drop) && drop[i] }
+	carry := 0
+	var keptIns, params []*Node
+	for i, in := range ins {
+		if i < n.attrs.Carry && dropped(i) {
+			continue
+		}
+		if i < n.attrs.Carry {
+			carry++
+		}
+		keptIns, params = append(keptIns, in), append(params, n.body.params[1+i])
+	}
+	dtypes, shapes := make([]DType, len(params)), make([]Shape, len(params))
+	for i, p := range params {
+		dtypes[i], shapes[i] = p.dtype, p.shape
+	}
+	body := c.Dst.OpenBody(dtypes, shapes)
+	for i, p := range append([]*Node{n.body.params[0]}, params...) {
+		c.img[p] = body.params[i].Named(p.label)
+	}
+	c.block(n.body, live, fn)
+	var results []*Node
+	for i, r := range n.body.results {
+		if !dropped(i) {
+			results = append(results, c.img[r])
+		}
+	}
+	c.Dst.CloseBody(results...)
+	return c.Dst.MakeLoop(n.attrs.Trips, carry, body, keptIns...)
+}
+
+// Live is the set of nodes that g's outputs and assignments need. A loop that
+// is needed needs its whole yield.
+func Live(g *Graph) map[*Node]bool { return (&Copier{}).live(g) }
+
+func (c *Copier) live(g *Graph) map[*Node]bool {
+	live := map[*Node]bool{}
+	var mark func(*Node)
+	mark = func(n *Node) {
+		if live[n] {
+			return
+		}
+		live[n] = true
+		drop := c.drop[n]
+		for i, in := range n.ins {
+			if drop == nil || i >= n.attrs.Carry || !drop[i] {
+				mark(in)
+			}
+		}
+		if n.body != nil {
+			for i, r := range n.body.results {
+				if drop == nil || !drop[i] {
+					mark(r)
+				}
+			}
+		}
+	}
+	for _, o := range g.outputs {
+		mark(o.Node)
+	}
+	for _, a := range g.assigns {
+		mark(a.State)
+		mark(a.Value)
+	}
+	return live
+}
+
+// DropResults copies g without the loop results marked in drop, by loop. A
+// dropped carried value goes with its operand and parameter; it must be needed
+// by nothing that stays.
+func DropResults(g *Graph, drop map[*Node][]bool) (*Graph, error) {
+	if err := g.Err(); err != nil {
+		return nil, err
+	}
+	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}, drop: drop}
+	return c.run(g, func(c *Copier, n *Node, ins []*Node) *Node {
+		d := drop[nodeLoop(n)]
+		if n.op != OpGet || d == nil {
+			return nil
+		}
+		index := 0
+		for i := range n.attrs.Index {
+			if !d[i] {
+				index++
+			}
+		}
+		return c.Dst.Make(OpGet, Attrs{Index: index}, ins...)
+	})
+}
+
+// nodeLoop is the loop that a get reads, else nil.
+func nodeLoop(n *Node) *Node {
+	if n.op == OpGet {
+		return n.ins[0]
+	}
+	return nil
+}
+
+// WithShape describes the same operation with another declared shape, for
+// Copier.Keep. It is no node of any graph.
+func (n *Node) WithShape(s Shape) *Node {
+	m := *n
+	m.shape = s
+	return &m
+}

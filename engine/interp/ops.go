@@ -1,0 +1,414 @@
+package interp
+
+import (
+	"fmt"
+	"math"
+	"sort"
+
+	"temper/engine/graph"
+	"temper/engine/rng"
+)
+
+// eval computes the elements of one operation's result.
+func eval(n *graph.Node, ins []*Tensor) []float64 {
+	a, t := n.Attrs(), n.DType()
+	y := make([]float64, n.Size())
+	switch op := n.Op(); op {
+	case graph.OpConst:
+		return a.Values
+	case graph.OpIota:
+		each(n.Shape(), func(i int, at []int) { y[i] = wrap(t, int64(at[a.Axis])) })
+	case graph.OpSelect:
+		for i, c := range ins[0].Data {
+			if c != 0 {
+				y[i] = ins[1].Data[i]
+			} else {
+				y[i] = ins[2].Data[i]
+			}
+		}
+	case graph.OpReduceSum, graph.OpReduceMax:
+		reduce(y, n, ins[0])
+	case graph.OpArgMax:
+		l := 0
+		lines(ins[0].Shape, a.Axis, func(line []int) {
+			y[l] = float64(argMax(ins[0].Data, line))
+			l++
+		})
+	case graph.OpCumSum:
+		lines(ins[0].Shape, a.Axis, func(line []int) {
+			sum := 0.0
+			for _, p := range line {
+				sum = apply2(graph.OpAdd, t, sum, ins[0].Data[p])
+				y[p] = sum
+			}
+		})
+	case graph.OpArgSort:
+		lines(ins[0].Shape, a.Axis, func(line []int) { argSort(y, ins[0].Data, line, a.Descending) })
+	case graph.OpBroadcast, graph.OpReshape, graph.OpTranspose, graph.OpSlice, graph.OpReverse, graph.OpGather, graph.OpDynSlice:
+		take(y, n, ins)
+	case graph.OpPad, graph.OpConcat, graph.OpScatterAdd, graph.OpDynPad:
+		place(y, n, ins)
+	case graph.OpMatMul:
+		matMul(y, n, ins[0], ins[1])
+	case graph.OpConv2D:
+		taps(ins[0].Shape, ins[1].Shape, n.Shape(), a, func(x, w, o int) { y[o] += ins[0].Data[x] * ins[1].Data[w] })
+	case graph.OpConv2DInputGrad: // (dy, w)
+		taps(n.Shape(), ins[1].Shape, ins[0].Shape, a, func(x, w, o int) { y[x] += ins[0].Data[o] * ins[1].Data[w] })
+	case graph.OpConv2DFilterGrad: // (x, dy)
+		taps(ins[0].Shape, n.Shape(), ins[1].Shape, a, func(x, w, o int) { y[w] += ins[0].Data[x] * ins[1].Data[o] })
+	case graph.OpPoolArgMax:
+		poolArgMax(y, n, ins[0])
+	case graph.OpRandom:
+		random(y, n, ins)
+	default:
+		switch len(ins) {
+		case 1:
+			for i, v := range ins[0].Data {
+				y[i] = apply1(op, ins[0].DType, t, v)
+			}
+		case 2:
+			for i, v := range ins[0].Data {
+				y[i] = apply2(op, ins[0].DType, v, ins[1].Data[i])
+			}
+		}
+	}
+	return y
+}
+
+// apply1 is an element-wise function from type s to type t.
+func apply1(op graph.Op, s, t graph.DType, v float64) float64 {
+	switch op {
+	case graph.OpNeg:
+		if t.Int() {
+			return wrap(t, -int64(v))
+		}
+		return -v
+	case graph.OpAbs:
+		if t.Int() {
+			return wrap(t, int64(math.Abs(v)))
+		}
+		return math.Abs(v)
+	case graph.OpSign:
+		return truth(v > 0) - truth(v < 0)
+	case graph.OpExp:
+		return math.Exp(v)
+	case graph.OpExpm1:
+		return math.Expm1(v)
+	case graph.OpLog:
+		return math.Log(v)
+	case graph.OpLog1p:
+		return math.Log1p(v)
+	case graph.OpSqrt:
+		return math.Sqrt(v)
+	case graph.OpTanh:
+		return math.Tanh(v)
+	case graph.OpSigmoid:
+		return 1 / (1 + math.Exp(-v))
+	case graph.OpFloor:
+		return math.Floor(v)
+	case graph.OpReLU:
+		return max(v, 0)
+	case graph.OpNot:
+		return 1 - v
+	case graph.OpNormal:
+		return float64(rng.Normal(uint32(v)))
+	case graph.OpConvert:
+		switch {
+		case t.Float(): // not rounded here
+			return v
+		case t.Int() && s.Int():
+			return wrap(t, int64(v))
+		}
+		return Round(t, v)
+	case graph.OpStopGradient:
+		return v
+	}
+	panic(fmt.Sprintf("BUG: interp: no meaning for %v", op))
+}
+
+// apply2 is an element-wise function of two values of type t; comparisons
+// give 0 or 1.
+func apply2(op graph.Op, t graph.DType, a, b float64) float64 {
+	switch op {
+	case graph.OpMax:
+		return max(a, b)
+	case graph.OpMin:
+		return min(a, b)
+	case graph.OpEq:
+		return truth(a == b)
+	case graph.OpNe:
+		return truth(a != b)
+	case graph.OpLt:
+		return truth(a < b)
+	case graph.OpLe:
+		return truth(a <= b)
+	case graph.OpGt:
+		return truth(a > b)
+	case graph.OpGe:
+		return truth(a >= b)
+	}
+	if !t.Float() {
+		return wrap(t, integer(op, t, int64(a), int64(b)))
+	}
+	switch op {
+	case graph.OpAdd:
+		return a + b
+	case graph.OpSub:
+		return a - b
+	case graph.OpMul:
+		return a * b
+	case graph.OpDiv:
+		return a / b
+	case graph.OpPow:
+		return math.Pow(a, b)
+	}
+	panic(fmt.Sprintf("BUG: interp: no meaning for %v of %v", op, t))
+}
+
+// integer computes in 64 bits; the caller wraps the result.
+func integer(op graph.Op, t graph.DType, a, b int64) int64 {
+	switch op {
+	case graph.OpAdd:
+		return a + b
+	case graph.OpSub:
+		return a - b
+	case graph.OpMul:
+		return a * b
+	case graph.OpDiv:
+		if b == 0 {
+			return 0
+		}
+		return a / b
+	case graph.OpAnd:
+		return a & b
+	case graph.OpOr:
+		return a | b
+	case graph.OpXor:
+		return a ^ b
+	case graph.OpShl: // a count of the width or more shifts all bits out of it
+		return a << uint32(b)
+	case graph.OpShr:
+		return a >> uint32(b)
+	}
+	panic(fmt.Sprintf("BUG: interp: no meaning for %v of %v", op, t))
+}
+
+// wrap keeps the low bits.
+func wrap(t graph.DType, v int64) float64 {
+	switch t {
+	case graph.I32:
+		return float64(int32(v))
+	case graph.U32:
+		return float64(uint32(v))
+	case graph.U8:
+		return float64(uint8(v))
+	}
+	return float64(v) // bool: 0 or 1
+}
+
+func reduce(y []float64, n *graph.Node, x *Tensor) {
+	op := graph.OpAdd
+	if n.Op() == graph.OpReduceMax {
+		op = graph.OpMax
+		for i := range y {
+			y[i] = math.Inf(-1)
+		}
+	}
+	dst := make([]int, n.Rank())
+	each(x.Shape, func(i int, at []int) {
+		copy(dst, at)
+		for _, a := range n.Attrs().Axes {
+			dst[a] = 0
+		}
+		p := pos(n.Shape(), dst)
+		y[p] = apply2(op, x.DType, y[p], x.Data[i])
+	})
+}
+
+// above says whether a stands above b in an ordering that has NaN on top.
+func above(a, b float64) bool { return a > b || a != a && b == b }
+
+// argMax is the index within line of the first of the largest.
+func argMax(x []float64, line []int) int {
+	best := 0
+	for k, p := range line {
+		if above(x[p], x[line[best]]) {
+			best = k
+		}
+	}
+	return best
+}
+
+func argSort(y, x []float64, line []int, descending bool) {
+	order := make([]int, len(line))
+	for k := range order {
+		order[k] = k
+	}
+	sort.SliceStable(order, func(i, j int) bool {
+		a, b := x[line[order[i]]], x[line[order[j]]]
+		if descending {
+			return above(a, b)
+		}
+		return above(b, a)
+	})
+	for k, o := range order {
+		y[line[k]] = float64(o)
+	}
+}
+
+// take computes the operations whose result is, element by element, an element
+// of the first operand: it finds that element's indices.
+func take(y []float64, n *graph.Node, ins []*Tensor) {
+	a, x := n.Attrs(), ins[0]
+	src := make([]int, len(x.Shape))
+	each(n.Shape(), func(i int, at []int) {
+		if n.Op() == graph.OpReshape {
+			y[i] = x.Data[i]
+			return
+		}
+		copy(src, at)
+		switch n.Op() {
+		case graph.OpBroadcast:
+			for k, d := range x.Shape {
+				src[k] = min(at[k], d-1)
+			}
+		case graph.OpTranspose:
+			for k, from := range a.Axes {
+				src[from] = at[k]
+			}
+		case graph.OpSlice:
+			for k := range src {
+				src[k] = a.Lo[k] + at[k]*a.Step[k]
+			}
+		case graph.OpReverse:
+			for _, k := range a.Axes {
+				src[k] = x.Shape[k] - 1 - at[k]
+			}
+		case graph.OpGather:
+			src[a.Axis] = clamp(ins[1].Data[i], x.Shape[a.Axis]-1)
+		case graph.OpDynSlice:
+			for k := 1; k < len(src); k++ {
+				src[k] += start(ins[1], at[0], k, x.Shape[k]-n.Dim(k))
+			}
+		}
+		y[i] = x.Data[pos(x.Shape, src)]
+	})
+}
+
+// place computes the operations that put or add their operands' elements into
+// zeros.
+func place(y []float64, n *graph.Node, ins []*Tensor) {
+	a := n.Attrs()
+	offset := 0 // along Axis, for concat
+	for _, x := range ins {
+		if n.Op() != graph.OpConcat && x != ins[0] {
+			break // indices
+		}
+		dst := make([]int, len(x.Shape))
+		each(x.Shape, func(i int, at []int) {
+			copy(dst, at)
+			switch n.Op() {
+			case graph.OpConcat:
+				dst[a.Axis] += offset
+			case graph.OpPad:
+				for k := range dst {
+					dst[k] = a.Lo[k] + at[k]*a.Step[k]
+				}
+			case graph.OpScatterAdd:
+				dst[a.Axis] = clamp(ins[1].Data[i], n.Dim(a.Axis)-1)
+			case graph.OpDynPad:
+				for k := 1; k < len(dst); k++ {
+					dst[k] += start(ins[1], at[0], k, n.Dim(k)-x.Shape[k])
+				}
+			}
+			p := pos(n.Shape(), dst)
+			if n.Op() == graph.OpScatterAdd {
+				y[p] = apply2(graph.OpAdd, n.DType(), y[p], x.Data[i])
+			} else {
+				y[p] = x.Data[i]
+			}
+		})
+		if n.Op() == graph.OpConcat {
+			offset += x.Shape[a.Axis]
+		}
+	}
+}
+
+// clamp limits an index to 0 … hi.
+func clamp(v float64, hi int) int { return int(min(max(v, 0), float64(hi))) }
+
+// start is where row n's window begins along axis k, 1 the first.
+func start(starts *Tensor, n, k, room int) int {
+	return clamp(starts.Data[n*starts.Shape[1]+k-1], room)
+}
+
+func matMul(y []float64, n *graph.Node, a, b *Tensor) {
+	attrs, r := n.Attrs(), n.Rank()
+	k := a.Shape[r-1]
+	if attrs.TA {
+		k = a.Shape[r-2]
+	}
+	get := func(x *Tensor, batch, i, j int, transposed bool) float64 {
+		if transposed {
+			i, j = j, i
+		}
+		return x.Data[(batch*x.Shape[r-2]+i)*x.Shape[r-1]+j]
+	}
+	each(n.Shape(), func(o int, at []int) {
+		batch := o / (n.Dim(-2) * n.Dim(-1))
+		for l := range k {
+			y[o] += get(a, batch, at[r-2], l, attrs.TA) * get(b, batch, l, at[r-1], attrs.TB)
+		}
+	})
+}
+
+// taps calls f for every product that a convolution of x (N,C,H,W) with
+// w (O,C,kh,kw) adds up to y (N,O,P,Q), with the three positions.
+func taps(x, w, y graph.Shape, a *graph.Attrs, f func(x, w, y int)) {
+	each(y, func(yi int, at []int) {
+		n, o := at[0], at[1]
+		for i := range w[2] {
+			for j := range w[3] {
+				h := at[2]*a.Stride[0] - a.Pad[0] + i*a.Dilation[0]
+				v := at[3]*a.Stride[1] - a.Pad[1] + j*a.Dilation[1]
+				if h < 0 || h >= x[2] || v < 0 || v >= x[3] {
+					continue
+				}
+				for c := range w[1] {
+					f(((n*x[1]+c)*x[2]+h)*x[3]+v, ((o*w[1]+c)*w[2]+i)*w[3]+j, yi)
+				}
+			}
+		}
+	})
+}
+
+func poolArgMax(y []float64, n *graph.Node, x *Tensor) {
+	a, hw := n.Attrs(), x.Shape[2]*x.Shape[3]
+	each(n.Shape(), func(o int, at []int) {
+		plane := x.Data[(at[0]*x.Shape[1]+at[1])*hw:][:hw]
+		best := -1
+		for i := range a.Kernel[0] {
+			for j := range a.Kernel[1] {
+				h := at[2]*a.Stride[0] - a.Pad[0] + i
+				w := at[3]*a.Stride[1] - a.Pad[1] + j
+				if h < 0 || h >= x.Shape[2] || w < 0 || w >= x.Shape[3] {
+					continue
+				}
+				if p := h*x.Shape[3] + w; best < 0 || above(plane[p], plane[best]) {
+					best = p
+				}
+			}
+		}
+		y[o] = float64(best)
+	})
+}
+
+// random fills (N, size…): the element index counts within each sample.
+func random(y []float64, n *graph.Node, ins []*Tensor) {
+	word := func(i, at int) uint32 { return uint32(ins[i].Data[at]) }
+	size := len(y) / n.Dim(0)
+	for i := range y {
+		d := rng.Draw{Seed: word(0, 0), Site: rng.Site(n.Attrs().Name), ID: word(1, i/size), Step: word(2, 0), Iter: word(3, 0)}
+		y[i] = float64(d.Word(uint32(i % size)))
+	}
+}

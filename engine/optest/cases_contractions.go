@@ -1,0 +1,140 @@
+package optest
+
+import (
+	"fmt"
+
+	"temper/engine/graph"
+)
+
+// contractions has matmul, the three convolutions, and pooling.
+func contractions() []Case { return append(append(matMuls(), convolutions()...), pools()...) }
+
+func matMuls() []Case {
+	var cases []Case
+	for _, c := range []struct{ batch, m, k, n int }{
+		{0, 1, 1, 1}, {0, 3, 4, 5}, {0, 17, 33, 9}, {0, 1, 65, 10}, {0, 70, 1, 35}, {0, 4, 1000, 3}, {0, 65, 64, 130}, {1, 3, 4, 5}, {3, 5, 7, 2}, {2, 33, 17, 16},
+	} {
+		for t := range 4 {
+			ta, tb := t&1 != 0, t&2 != 0
+			a, b := graph.Shape{c.m, c.k}, graph.Shape{c.k, c.n}
+			if ta {
+				a = graph.Shape{c.k, c.m}
+			}
+			if tb {
+				b = graph.Shape{c.n, c.k}
+			}
+			if c.batch > 0 {
+				a, b = append(graph.Shape{c.batch}, a...), append(graph.Shape{c.batch}, b...)
+			}
+			small := c.m*c.k*c.n < 1000
+			cases = append(cases, Case{
+				Name: fmt.Sprintf("matmul/%v%v,ta=%v,tb=%v", a, b, ta, tb), Types: floatTypes, Tol: Tolerance{Abs: 32},
+				in:    []operand{of(uniform(-1, 1), a...), of(uniform(-1, 1), b...)},
+				build: op2(func(a, b *graph.Node) *graph.Node { return graph.MatMul(a, b, ta, tb) }), diff: small, smooth: small,
+			})
+		}
+	}
+	return cases
+}
+
+// geometries of convolutions: what implementations treat apart.
+var geometries = []struct {
+	name           string
+	n, c, h, w     int
+	o, kh, kw      int
+	stride, pad, d [2]int
+}{
+	{"1x1", 2, 3, 5, 7, 16, 1, 1, [2]int{1, 1}, [2]int{}, [2]int{1, 1}},
+	{"1x1,s2", 2, 16, 5, 6, 3, 1, 1, [2]int{2, 2}, [2]int{}, [2]int{1, 1}},
+	{"3x3", 2, 3, 6, 7, 4, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"3x3,valid", 1, 1, 5, 9, 3, 3, 3, [2]int{1, 1}, [2]int{}, [2]int{1, 1}},
+	{"3x3,ragged", 1, 17, 13, 9, 33, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"3x3,16", 2, 16, 8, 8, 16, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"3x3,pad2", 1, 2, 4, 4, 3, 3, 3, [2]int{1, 1}, [2]int{2, 2}, [2]int{1, 1}},
+	{"3x3,s2", 2, 16, 8, 7, 17, 3, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1}},
+	{"3x3,s2,odd", 1, 3, 7, 8, 5, 3, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1}},
+	{"3x3,s3,rest", 1, 2, 9, 10, 2, 3, 3, [2]int{3, 3}, [2]int{}, [2]int{1, 1}},
+	{"3x3,d2", 1, 3, 8, 7, 4, 3, 3, [2]int{1, 1}, [2]int{2, 2}, [2]int{2, 2}},
+	{"3x3,s2,d2", 1, 2, 9, 9, 2, 3, 3, [2]int{2, 2}, [2]int{1, 1}, [2]int{2, 2}},
+	{"3x3,uneven", 2, 3, 6, 9, 4, 3, 3, [2]int{1, 2}, [2]int{1, 0}, [2]int{2, 1}},
+	{"1x3", 1, 3, 5, 6, 4, 1, 3, [2]int{1, 1}, [2]int{0, 1}, [2]int{1, 1}},
+	{"5x5", 1, 3, 9, 8, 4, 5, 5, [2]int{1, 1}, [2]int{2, 2}, [2]int{1, 1}},
+	{"4x4,s2", 2, 1, 9, 8, 16, 4, 4, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1}},
+	{"2x2,s3", 1, 2, 7, 7, 2, 2, 2, [2]int{3, 3}, [2]int{}, [2]int{1, 1}},
+	{"kernel beyond image", 2, 3, 2, 3, 4, 5, 5, [2]int{1, 1}, [2]int{2, 2}, [2]int{1, 1}},
+	{"whole image", 3, 2, 4, 5, 6, 4, 5, [2]int{1, 1}, [2]int{}, [2]int{1, 1}},
+	{"one pixel", 2, 16, 1, 1, 17, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+}
+
+func convolutions() []Case {
+	var cases []Case
+	tol := Tolerance{Abs: 128} // Winograd's transforms amplify rounding about tenfold
+	for _, c := range geometries {
+		win := graph.Window{Stride: c.stride, Pad: c.pad, Dilation: c.d}
+		attrs := graph.Attrs{Stride: c.stride, Pad: c.pad, Dilation: c.d}
+		p := (c.h+2*c.pad[0]-(c.kh-1)*c.d[0]-1)/c.stride[0] + 1
+		q := (c.w+2*c.pad[1]-(c.kw-1)*c.d[1]-1)/c.stride[1] + 1
+		x, w, y := of(uniform(-1, 1), c.n, c.c, c.h, c.w), of(uniform(-1, 1), c.o, c.c, c.kh, c.kw), of(uniform(-1, 1), c.n, c.o, p, q)
+		small := c.n*c.o*p*q*c.c*c.kh*c.kw < 20000
+		cases = append(cases,
+			Case{Name: "conv2d/" + c.name, Types: floatTypes, Tol: tol, in: []operand{x, w}, diff: small, smooth: small,
+				build: op2(func(x, w *graph.Node) *graph.Node { return x.Conv2D(w, win) })},
+			Case{Name: "conv2d-input-grad/" + c.name, Types: floatTypes, Tol: tol, in: []operand{y, w}, diff: small, smooth: small,
+				build: op2(func(y, w *graph.Node) *graph.Node {
+					a := attrs
+					a.Size = []int{c.h, c.w}
+					return y.Graph().Make(graph.OpConv2DInputGrad, a, y, w)
+				})},
+			Case{Name: "conv2d-filter-grad/" + c.name, Types: floatTypes, Tol: tol, in: []operand{x, y}, diff: small, smooth: small,
+				build: op2(func(x, y *graph.Node) *graph.Node {
+					a := attrs
+					a.Size = []int{c.kh, c.kw}
+					return x.Graph().Make(graph.OpConv2DFilterGrad, a, x, y)
+				})},
+		)
+	}
+	return append(cases,
+		Case{Name: "conv2d/large", Types: f32Only, Tol: tol, in: []operand{of(uniform(-1, 1), 3, 16, 18, 22), of(uniform(-1, 1), 32, 16, 3, 3)},
+			build: func(x nodes) nodes {
+				y := x[0].Conv2D(x[1], graph.Square(1, 1))
+				a := *y.Attrs()
+				dx, dw := a, a
+				dx.Size, dw.Size = []int{18, 22}, []int{3, 3}
+				g := y.Graph()
+				return nodes{y, g.Make(graph.OpConv2DInputGrad, dx, y, x[1]), g.Make(graph.OpConv2DFilterGrad, dw, x[0], y)}
+			}},
+		Case{Name: "conv2d/bias-relu", Types: wideTypes, Tol: tol, in: []operand{of(uniform(-1, 1), 2, 3, 6, 5), of(uniform(-1, 1), 5, 3, 3, 3), of(uniform(-1, 1), 5, 1, 1)},
+			build: func(x nodes) nodes { return nodes{x[0].Conv2D(x[1], graph.Square(1, 1)).Add(x[2]).Tanh().ReLU()} }},
+	)
+}
+
+func pools() []Case {
+	var cases []Case
+	for _, c := range []struct {
+		name        string
+		kernel      [2]int
+		stride, pad [2]int
+		h, w        int
+	}{
+		{"2x2", [2]int{2, 2}, [2]int{2, 2}, [2]int{}, 6, 4},
+		{"2x2,rest", [2]int{2, 2}, [2]int{2, 2}, [2]int{}, 5, 7},
+		{"3x3,s2,p1", [2]int{3, 3}, [2]int{2, 2}, [2]int{1, 1}, 7, 6},
+		{"3x2,overlap", [2]int{3, 2}, [2]int{1, 1}, [2]int{1, 0}, 4, 5},
+		{"global", [2]int{4, 4}, [2]int{1, 1}, [2]int{}, 4, 4},
+	} {
+		win := graph.Window{Stride: c.stride, Pad: c.pad}
+		cases = append(cases,
+			Case{Name: "max-pool/" + c.name, Types: floatTypes, in: []operand{of(apart(0.125, 0), 2, 3, c.h, c.w)}, diff: true, smooth: true,
+				build: op1(func(x *graph.Node) *graph.Node { return x.MaxPool(c.kernel, win) })},
+			Case{Name: "avg-pool/" + c.name, Types: floatTypes, Tol: Tolerance{Abs: 16}, in: []operand{of(uniform(-1, 2), 2, 3, c.h, c.w)}, diff: true, smooth: true,
+				build: op1(func(x *graph.Node) *graph.Node { return x.AvgPool(c.kernel, win) })},
+		)
+	}
+	arg := func(x *graph.Node) *graph.Node {
+		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 3}, Stride: [2]int{2, 2}, Pad: [2]int{1, 1}}, x)
+	}
+	return append(cases,
+		Case{Name: "pool-argmax/special", Types: floatTypes, in: []operand{of(special(), 2, 3, 7, 8)}, build: op1(arg)},
+		Case{Name: "pool-argmax/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 3, 7, 8)}, build: op1(arg)},
+	)
+}

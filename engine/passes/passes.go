@@ -1,0 +1,132 @@
+package passes
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"temper/engine/graph"
+)
+
+// Pass is one rewrite.
+type Pass struct {
+	Name string
+	Doc  string
+	// Required passes cannot be switched off: what follows relies on them.
+	Required bool
+	Run      func(*graph.Graph) (*graph.Graph, error)
+}
+
+// table is the order of the passes. Sharing equal nodes and dropping dead ones
+// happens in every rewrite; the passes named after them do it where nothing
+// else changes, so that their effect can be seen alone.
+var table = []Pass{
+	{"dead-code", "drop what no output or assignment needs, dead loop results included", false, deadCode},
+	{"strip", "remove stop-gradient, which means nothing once derivatives are taken", true, strip},
+	{"widen", "write bf16 arithmetic as float32 arithmetic, rounded", true, widen},
+	{"stabilise", "write log of a sum of exponentials relative to the maximum", false, stabilise},
+	{"fold", "compute operations on constants", false, fold},
+	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify},
+	{"narrow", "compute before broadcasting, not after", false, narrow},
+	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, foldAffine},
+	{"hoist", "compute loop invariants once, before the loop", false, hoist},
+	{"clean", "fold and simplify again what the rewrites above left", false, clean},
+	{"dead-loop", "drop loop results that lost their last use", false, deadCode},
+}
+
+// constraints on the order of the table, each with its reason.
+var constraints = []struct{ first, then, reason string }{
+	{"dead-code", "strip", "the listing after dead-code is the first that a reader wants; it should still show stop-gradient"},
+	{"strip", "stabilise", "the pattern log(sum(exp)) must not be interrupted by stop-gradient"},
+	{"strip", "simplify", "algebra looks at direct operands"},
+	{"strip", "widen", "a stop-gradient is no arithmetic"},
+	{"widen", "fold", "constants of bf16 become constants of f32"},
+	{"stabilise", "hoist", "a hoisted exponential would hide half of the pattern"},
+	{"fold", "simplify", "simplify recognises constants by value"},
+	{"simplify", "narrow", "narrow looks for broadcasts directly under element-wise operations"},
+	{"narrow", "fold-affine", "the per-channel factor must stand before its broadcast"},
+	{"fold-affine", "hoist", "the scaled filter is invariant in an attack loop and should leave it"},
+	{"hoist", "clean", "hoisting brings constants and broadcasts together"},
+	{"clean", "dead-loop", "cleaning may take the last use of a loop's result"},
+}
+
+func init() {
+	for _, c := range constraints {
+		i, j := index(c.first), index(c.then)
+		if i < 0 || j < 0 || i >= j {
+			panic(fmt.Sprintf("BUG: passes: %s must run before %s: %s", c.first, c.then, c.reason))
+		}
+	}
+}
+
+func index(name string) int {
+	return slices.IndexFunc(table, func(p Pass) bool { return p.Name == name })
+}
+
+// Table lists the passes in the order in which they run.
+func Table() []Pass { return slices.Clone(table) }
+
+// Options choose what Run does.
+type Options struct {
+	// Off names passes to leave out. Required ones cannot be.
+	Off []string
+	// Dump, if not nil, is called with "input" and the graph as built, then
+	// with each pass's name and the graph after it.
+	Dump func(pass string, g *graph.Graph)
+}
+
+// Run takes a graph through the table, checking it after every pass.
+func Run(g *graph.Graph, o Options) (*graph.Graph, error) {
+	for _, name := range o.Off {
+		i := index(name)
+		if i < 0 {
+			return nil, fmt.Errorf("no pass is called %q: the passes are %s", name, strings.Join(names(), ", "))
+		}
+		if table[i].Required {
+			return nil, fmt.Errorf("the pass %q cannot be switched off", name)
+		}
+	}
+	if err := graph.Verify(g); err != nil {
+		return nil, err
+	}
+	if o.Dump != nil {
+		o.Dump("input", g)
+	}
+	for _, p := range table {
+		if slices.Contains(o.Off, p.Name) {
+			continue
+		}
+		h, err := p.Run(g)
+		if err == nil {
+			err = graph.Verify(h)
+		}
+		if err != nil {
+			panic(fmt.Sprintf("BUG: pass %s: %v", p.Name, err))
+		}
+		if g = h; o.Dump != nil {
+			o.Dump(p.Name, g)
+		}
+	}
+	return g, nil
+}
+
+func names() []string {
+	var out []string
+	for _, p := range table {
+		out = append(out, p.Name)
+	}
+	return out
+}
+
+// splat is the value of a constant whose elements are all equal.
+func splat(n *graph.Node) (float64, bool) {
+	if n.Op() == graph.OpConst && len(n.Attrs().Values) == 1 {
+		return n.Attrs().Values[0], true
+	}
+	return 0, false
+}
+
+func isSplat(n *graph.Node, v float64) bool {
+	c, ok := splat(n)
+	return ok && c == v
+}

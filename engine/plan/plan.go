@@ -1,0 +1,261 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"temper/engine/graph"
+)
+
+// Plan is a graph ready for a back end.
+type Plan struct {
+	Graph   *graph.Graph
+	Steps   []Step
+	Buffers []Buffer
+	Outputs []Output
+	// Arena is the size in bytes of the memory that temporaries share.
+	Arena int
+
+	loc map[*graph.Node]int // node to buffer, for values that exist in memory
+}
+
+// Output is a named result: where it lies when the step is done.
+type Output struct {
+	Name   string
+	Buffer int
+	DType  graph.DType
+	Shape  graph.Shape
+}
+
+// Step is one entry of the schedule: exactly one field is set.
+type Step struct {
+	Fused *Fused
+	Op    *graph.Node // an operation with a kernel of its own
+	Copy  *Copy
+	Loop  *Loop
+}
+
+// Fused is a group of element-wise operations over one index space, with
+// reductions of their values.
+type Fused struct {
+	Space graph.Shape
+	// Nodes are the members, operands first. A reduction's operand has the
+	// shape Space; nothing in the group reads a reduction.
+	Nodes []*graph.Node
+	// Axes are the axes that the group's reductions reduce; nil without any.
+	Axes []int
+	// Stored are the members whose values other steps read, in order.
+	Stored []*graph.Node
+}
+
+// Copy copies a whole buffer.
+type Copy struct{ Dst, Src int }
+
+// Loop repeats its steps. Index is the buffer of the iteration's number;
+// scanned operands and stacked results are copied slice by slice.
+type Loop struct {
+	Node  *graph.Node
+	Index int
+	Scan  []Slice // before the steps: slice i of Whole to Part
+	Steps []Step
+	Stack []Slice // after the steps: Part to slice i of Whole
+}
+
+// Slice ties one iteration's part to the whole.
+type Slice struct{ Whole, Part int }
+
+// Kind says where a buffer's memory comes from.
+type Kind uint8
+
+// The kinds of buffers.
+const (
+	Temp   Kind = iota // in the arena
+	Input              // bound by the caller
+	State              // lives on the device
+	Scalar             // in the step block
+	Const              // filled at compile time from Node's values
+)
+
+func (k Kind) String() string { return [...]string{"temp", "input", "state", "scalar", "const"}[k] }
+
+// Buffer is one piece of memory.
+type Buffer struct {
+	Kind   Kind
+	Name   string // input, state, scalar
+	DType  graph.DType
+	Shape  graph.Shape
+	Node   *graph.Node // const: the constant or iota; else the first value in it
+	Offset int         // temp: in the arena, in bytes
+	// From and To bound the life of a temp in schedule time, inclusive.
+	From, To int
+}
+
+// Bytes is the buffer's size.
+func (b *Buffer) Bytes() int { return b.Shape.Size() * b.DType.Size() }
+
+// Buffer finds the buffer that holds a node's value.
+func (p *Plan) Buffer(n *graph.Node) int {
+	for n.Op() == graph.OpReshape {
+		n = n.In(0)
+	}
+	i, ok := p.loc[n]
+	if !ok {
+		panic(fmt.Sprintf("BUG: plan: %v %v%v has no buffer", n.Op(), n.DType(), n.Shape()))
+	}
+	return i
+}
+
+// Operand is how a fused group reads a value: an immediate, or a buffer walked
+// with one stride (in elements, 0 where it repeats) for each axis of the space.
+type Operand struct {
+	Immediate bool
+	Value     float64
+	Buffer    int
+	Strides   []int
+}
+
+// Operand resolves what a member of a fused group reads from outside it.
+func (p *Plan) Operand(n *graph.Node) Operand {
+	if v, ok := immediate(n); ok {
+		return Operand{Immediate: true, Value: v}
+	}
+	o := Operand{Strides: n.Shape().Strides()}
+	for n.Op() == graph.OpBroadcast && !p.inMemory(n) {
+		for i := range o.Strides {
+			if n.In(0).Dim(i) == 1 {
+				o.Strides[i] = 0
+			}
+		}
+		n = n.In(0)
+		for i, s := range n.Shape().Strides() {
+			if o.Strides[i] != 0 {
+				o.Strides[i] = s
+			}
+		}
+		if v, ok := immediate(n); ok {
+			return Operand{Immediate: true, Value: v}
+		}
+	}
+	o.Buffer = p.Buffer(n)
+	if n.Op() == graph.OpIota && p.Buffers[o.Buffer].Shape.Size() < n.Size() {
+		// Only one period is in memory.
+		for i := range o.Strides {
+			if i != n.Attrs().Axis {
+				o.Strides[i] = 0
+			} else if o.Strides[i] != 0 {
+				o.Strides[i] = 1
+			}
+		}
+	}
+	for i, d := range n.Shape() {
+		if d == 1 {
+			o.Strides[i] = 0
+		}
+	}
+	return o
+}
+
+func (p *Plan) inMemory(n *graph.Node) bool { _, ok := p.loc[n]; return ok }
+
+// immediate is the value of a constant with one value.
+func immediate(n *graph.Node) (float64, bool) {
+	if n.Op() == graph.OpConst && len(n.Attrs().Values) == 1 {
+		return n.Attrs().Values[0], true
+	}
+	return 0, false
+}
+
+// String lists the plan for people: steps, what they read and write, and the
+// arena.
+func (p *Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "plan %q: arena %d bytes\n", p.Graph.Name(), p.Arena)
+	p.list(&b, p.Steps, "  ")
+	return b.String()
+}
+
+func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
+	for _, s := range steps {
+		switch {
+		case s.Fused != nil:
+			p.listFused(b, s.Fused, indent)
+		case s.Op != nil:
+			fmt.Fprintf(b, "%s%s = %v%s%s\n", indent, p.where(p.Buffer(s.Op)), s.Op.Op(), p.args(s.Op), label(s.Op))
+		case s.Copy != nil:
+			fmt.Fprintf(b, "%s%s = copy %s\n", indent, p.where(s.Copy.Dst), p.where(s.Copy.Src))
+		case s.Loop != nil:
+			fmt.Fprintf(b, "%sloop %d times\n", indent, s.Loop.Node.Attrs().Trips)
+			for _, c := range s.Loop.Scan {
+				fmt.Fprintf(b, "%s  %s = slice of %s\n", indent, p.where(c.Part), p.where(c.Whole))
+			}
+			p.list(b, s.Loop.Steps, indent+"  ")
+			for _, c := range s.Loop.Stack {
+				fmt.Fprintf(b, "%s  slice of %s = %s\n", indent, p.where(c.Whole), p.where(c.Part))
+			}
+		}
+	}
+}
+
+func (p *Plan) listFused(b *strings.Builder, f *Fused, indent string) {
+	fmt.Fprintf(b, "%sfused over %v", indent, f.Space)
+	if f.Axes != nil {
+		fmt.Fprintf(b, " reducing %v", f.Axes)
+	}
+	b.WriteString("\n")
+	member := map[*graph.Node]int{}
+	for i, n := range f.Nodes {
+		member[n] = i
+		var args []string
+		for _, in := range n.Ins() {
+			args = append(args, p.arg(in, member))
+		}
+		fmt.Fprintf(b, "%s  t%d = %v %s", indent, i, n.Op(), strings.Join(args, ", "))
+		for _, s := range f.Stored {
+			if s == n {
+				fmt.Fprintf(b, " -> %s", p.where(p.Buffer(n)))
+			}
+		}
+		fmt.Fprintf(b, "%s\n", label(n))
+	}
+}
+
+func (p *Plan) arg(n *graph.Node, member map[*graph.Node]int) string {
+	if i, ok := member[n]; ok {
+		return fmt.Sprintf("t%d", i)
+	}
+	o := p.Operand(n)
+	if o.Immediate {
+		return fmt.Sprint(o.Value)
+	}
+	s := p.where(o.Buffer)
+	if p.Buffers[o.Buffer].Shape.Size() < n.Size() {
+		s += fmt.Sprintf(" by %v", o.Strides)
+	}
+	return s
+}
+
+func (p *Plan) args(n *graph.Node) string {
+	var s string
+	for _, in := range n.Ins() {
+		s += " " + p.where(p.Buffer(in))
+	}
+	return s
+}
+
+func (p *Plan) where(i int) string {
+	b := &p.Buffers[i]
+	if b.Kind == Temp {
+		return fmt.Sprintf("b%d", i)
+	}
+	if b.Kind == Const {
+		return fmt.Sprintf("const%d", i)
+	}
+	return fmt.Sprintf("%v:%s", b.Kind, b.Name)
+}
+
+func label(n *graph.Node) string {
+	if n.Label() == "" {
+		return ""
+	}
+	return "  # " + n.Label()
+}

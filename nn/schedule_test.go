@@ -1,0 +1,82 @@
+package nn
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"temper/engine/graph"
+	"temper/engine/interp"
+)
+
+// PyTorch's schedulers step 50 times; where a setting of ours is in epochs, an
+// epoch has one step here.
+func TestOracleSchedules(t *testing.T) {
+	f := readFixture(t, "schedules")
+	for _, c := range []struct {
+		name     string
+		config   ScheduleConfig
+		perEpoch int
+	}{
+		{"StepLR", ScheduleConfig{Name: "step", LR: 0.1, Gamma: 0.1, Every: 15}, 1},
+		{"MultiStepLR", ScheduleConfig{Name: "multistep", LR: 0.1, Gamma: 0.1, Milestones: []int{20, 40}}, 1},
+		{"CosineAnnealingLR", ScheduleConfig{Name: "cosine", LR: 0.1, Min: 0.001}, 1},
+		{"CyclicLR", ScheduleConfig{Name: "cyclic", LR: 0.2, Min: 0.01, Up: 12, Down: 18}, 1},
+		{"CyclicLR", ScheduleConfig{Name: "cyclic", LR: 0.2, Min: 0.01, Up: 1.2, Down: 1.8}, 10},
+		{"OneCycleLR", ScheduleConfig{Name: "one-cycle", LR: 0.2}, 10},
+		{"OneCycleLR-linear", ScheduleConfig{Name: "one-cycle", LR: 0.2, Warm: 0.4, Linear: true}, 5},
+		{"PiecewiseLinear", ScheduleConfig{Name: "piecewise", LR: 0.2, Knots: []float64{0, 2, 5}, Factors: []float64{0, 1, 0}}, 10},
+	} {
+		s, err := c.config.Schedule()
+		must(t, err)
+		rates := interp.New(graph.F32, graph.Shape{50})
+		for i := range rates.Data {
+			rates.Data[i] = s(Progress{Step: i, PerEpoch: c.perEpoch, Epochs: 50 / c.perEpoch})
+		}
+		near(t, c.name, rates, f.get(t, c.name))
+	}
+}
+
+// Per-epoch schedules hold their rate within an epoch; the others move.
+func TestSchedulesWithinEpoch(t *testing.T) {
+	for _, c := range []struct {
+		config ScheduleConfig
+		want   []float64 // steps 0, 3, 4, 9 of 3 epochs of 4 steps
+	}{
+		{ScheduleConfig{Name: "constant", LR: 0.1}, []float64{0.1, 0.1, 0.1, 0.1}},
+		{ScheduleConfig{Name: "step", LR: 1, Gamma: 0.5, Every: 1}, []float64{1, 1, 0.5, 0.25}},
+		{ScheduleConfig{Name: "multistep", LR: 1, Gamma: 0.5, Milestones: []int{1, 1, 3}}, []float64{1, 1, 0.25, 0.25}},
+		{ScheduleConfig{Name: "cosine", LR: 1}, []float64{1, (1 + math.Cos(math.Pi/4)) / 2, 0.75, (1 + math.Cos(math.Pi*3/4)) / 2}},
+		{ScheduleConfig{Name: "cyclic", LR: 1}, []float64{0, 0.5, 4. / 6, 0.5}},
+		{ScheduleConfig{Name: "piecewise", LR: 2, Knots: []float64{0.5, 1}, Factors: []float64{1, 3}}, []float64{2, 6, 6, 6}},
+	} {
+		s, err := c.config.Schedule()
+		must(t, err)
+		for i, step := range []int{0, 3, 4, 9} {
+			if got := s(Progress{Step: step, PerEpoch: 4, Epochs: 3}); math.Abs(got-c.want[i]) > 1e-12 {
+				t.Errorf("%s: rate %v at step %d, want %v", c.config.Name, got, step, c.want[i])
+			}
+		}
+	}
+}
+
+func TestScheduleErrors(t *testing.T) {
+	for _, c := range []struct {
+		config ScheduleConfig
+		want   string
+	}{
+		{ScheduleConfig{Name: "cos", LR: 1}, `unknown schedule "cos": did you mean cosine`},
+		{ScheduleConfig{Name: "cosine"}, "learning rate 0"},
+		{ScheduleConfig{Name: "cosine", LR: 1, Min: 2}, "min 2"},
+		{ScheduleConfig{Name: "constant", LR: 1, Gamma: 1}, `no setting "gamma" (settings: none)`},
+		{ScheduleConfig{Name: "step", LR: 1, Gamma: 0.1}, "every 0"},
+		{ScheduleConfig{Name: "multistep", LR: 1, Gamma: 0.1, Milestones: []int{5, 2}}, "milestones [5 2]"},
+		{ScheduleConfig{Name: "cyclic", LR: 1, Down: 3}, "down 3"},
+		{ScheduleConfig{Name: "one-cycle", LR: 1, Warm: 1}, "warm 1"},
+		{ScheduleConfig{Name: "piecewise", LR: 1, Knots: []float64{0, 1}, Factors: []float64{1}}, "knots [0 1]"},
+	} {
+		if _, err := c.config.Schedule(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v does not say %q", c.config, err, c.want)
+		}
+	}
+}
