@@ -219,7 +219,6 @@ type signature struct {
 	name string
 	ins  []*graph.Node // of the operands' types and shapes
 	out  *graph.Node   // of the result's
-	typ  hm.Type
 }
 
 // serial numbers operations: gorgonia takes two of one hash for the same.
@@ -230,30 +229,34 @@ func newSignature(name string, ins []*graph.Node, out *graph.Node) (signature, e
 	if len(ins) == 0 {
 		return s, fmt.Errorf("no inputs: a gorgonia operation has one or more")
 	}
-	var types []hm.Type
 	for _, n := range append(slices.Clone(ins), out) {
-		t, ok := theirType(n.DType())
-		if !ok {
+		if _, ok := theirType(n.DType()); !ok {
 			return s, fmt.Errorf("gorgonia has no %v: convert it in the graph", n.DType())
 		}
 		if n.DType().Float() && out.DType().Float() && n.DType() != out.DType() {
 			return s, fmt.Errorf("input %q is %v and the output %v: a gorgonia graph has one floating-point type", n.Attrs().Name, n.DType(), out.DType())
 		}
-		if n.Rank() == 0 {
-			types = append(types, t)
-		} else {
-			types = append(types, G.TensorType{Dims: n.Rank(), Of: t})
-		}
 	}
-	s.typ = hm.NewFnType(types...)
 	return s, nil
 }
 
 // Arity is the number of operands.
 func (s signature) Arity() int { return len(s.ins) }
 
-// Type is a function of the operands' types.
-func (s signature) Type() hm.Type { return s.typ }
+// Type is a function of the operands' types, made anew each time: gorgonia
+// takes it apart.
+func (s signature) Type() hm.Type {
+	var types []hm.Type
+	for _, n := range append(slices.Clone(s.ins), s.out) {
+		t, _ := theirType(n.DType())
+		if n.Rank() == 0 {
+			types = append(types, t)
+		} else {
+			types = append(types, G.TensorType{Dims: n.Rank(), Of: t})
+		}
+	}
+	return hm.NewFnType(types...)
+}
 
 // InferShape checks the operands' shapes.
 func (s signature) InferShape(ds ...G.DimSizer) (tensor.Shape, error) {
