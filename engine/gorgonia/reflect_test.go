@@ -1,0 +1,56 @@
+package gorgonia
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	G "gorgonia.org/gorgonia"
+)
+
+// TestFieldsExist finds each field of the table in a value of its type, taken
+// from the graphs of the audit. It fails when a release of gorgonia renames one.
+func TestFieldsExist(t *testing.T) {
+	samples := map[string]reflect.Value{}
+	for _, a := range audit {
+		n, _, err := a.theirs(a.values())
+		must(t, err)
+		for _, n := range n.Graph().AllNodes() {
+			samples["Node"] = reflect.ValueOf(n).Elem()
+			if n.Op() != nil {
+				samples[typeName(n.Op())] = reflect.Indirect(reflect.ValueOf(n.Op()))
+			}
+		}
+	}
+	for name, list := range fields {
+		v, ok := samples[name]
+		if !ok {
+			t.Errorf("no graph of the audit has a %s", name)
+			continue
+		}
+		for f, kind := range list {
+			if got := v.FieldByName(f).Kind(); got != kind {
+				t.Errorf("gorgonia's %s.%s is of kind %v, Import reads %v", name, f, got, kind)
+			}
+		}
+	}
+	for name := range rules {
+		if _, ok := samples[name]; !ok {
+			t.Errorf("there is a rule for %s, and no graph of the audit has one", name)
+		}
+	}
+}
+
+// What a renamed field does: the table is made to list one that is not there.
+func TestMissingField(t *testing.T) {
+	sum := fields["sumOp"]
+	defer func() { fields["sumOp"] = sum }()
+	fields["sumOp"] = map[string]reflect.Kind{"along": reflect.Int}
+	g := G.NewGraph()
+	x := G.NewMatrix(g, G.Float32, G.WithShape(2, 3), G.WithName("x"))
+	loss, err := G.Sum(x)
+	must(t, err)
+	if _, err = Import(loss, x); err == nil || !strings.Contains(err.Error(), "gorgonia's sumOp has no field along of kind int: this is not gorgonia v0.9.18") {
+		t.Errorf("error %v", err)
+	}
+}
