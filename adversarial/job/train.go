@@ -100,6 +100,12 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 	return t, err
 }
 
+func (t *trainer) close() {
+	t.program.Close()
+	t.eval.close()
+	t.session.close()
+}
+
 // scalars is the part of the step block that does not move.
 func (t *trainer) scalars() map[string]float64 {
 	s := t.settings

@@ -107,8 +107,8 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	return report(c, []Trained{*one})
 }
 
-// move applies the few settings that may change after a run has begun, because
-// no result depends on them. Others are refused, unless they only stand in the
+// move applies the settings that may change after a run has begun: where it runs
+// and where its data lie. Others are refused, unless they only stand in the
 // environment.
 func (s *Settings) move(user []Assignment) error {
 	for _, a := range user {
