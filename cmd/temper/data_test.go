@@ -4,6 +4,8 @@ import (
 	"archive/zip"
 	"bytes"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,4 +163,32 @@ func TestOwnData(t *testing.T) {
 		t.Errorf("stdout %s", o.stdout)
 	}
 	must(t, dir, nil, "eval", "latest")
+}
+
+// TestFetch downloads MNIST from a server of its own and verifies it; a file
+// that is not the published one is named.
+func TestFetch(t *testing.T) {
+	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(realData(t), "mnist"))))
+	defer server.Close()
+	dir := t.TempDir()
+	o := must(t, dir, nil, "data", "fetch", "mnist", "--data-dir", "data", "--mirror", server.URL+"/")
+	if o.stdout != "mnist is complete in "+filepath.Join(dir, "data")+"\n" || !strings.Contains(o.stderr, "MNIST (LeCun, Cortes, Burges): CC BY-SA 3.0.\n") ||
+		!strings.Contains(o.stderr, "fetching train-images-idx3-ubyte.gz, 9912422 bytes\n") {
+		t.Errorf("%+v", o)
+	}
+	if o := must(t, dir, nil, "data", "verify", "--data-dir", "data"); strings.Count(o.stdout, "mnist  ok  ") != 4 {
+		t.Errorf("%+v", o)
+	}
+	labels := filepath.Join(dir, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
+	if err := os.WriteFile(labels, flipped(file(labels)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	o = temper(t, dir, nil, "data", "verify", "mnist", "--data-dir", "data")
+	if o.code != 1 || !strings.Contains(o.stdout, "differs") || !strings.Contains(o.stderr, labels) {
+		t.Errorf("%+v", o)
+	}
+	o = temper(t, dir, nil, "data", "fetch", "mnist", "--data-dir", "elsewhere", "--mirror", "http://127.0.0.1:1/")
+	if o.code != 1 || strings.Count(o.stderr, "temper: ") != 1 {
+		t.Errorf("%+v", o)
+	}
 }
