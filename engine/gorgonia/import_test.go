@@ -253,6 +253,63 @@ func TestImportAfterRemoveNode(t *testing.T) {
 	}
 }
 
+// Vectors of gorgonia's may have a shape of two axes, one of them 1, and go with
+// plain ones.
+func TestImportVectors(t *testing.T) {
+	g := G.NewGraph()
+	column := G.NewVector(g, tensor.Float64, G.WithShape(2, 1), G.WithName("column"))
+	must(t, G.UnsafeLet(column, tensor.New(tensor.WithShape(2, 1), tensor.WithBacking([]float64{1, 2}))))
+	plain := G.NewVector(g, tensor.Float64, G.WithShape(2), G.WithName("plain"), G.WithValue(tensor.New(tensor.WithBacking([]float64{3, 4}))))
+	m := G.NewMatrix(g, tensor.Float64, G.WithShape(3, 2), G.WithName("m"), G.WithInit(G.Ones()))
+	for name, c := range map[string]struct {
+		build func(a, b *G.Node) (*G.Node, error)
+		a, b  *G.Node
+		want  float64
+	}{
+		"add":              {G.Add, column, plain, 10},
+		"add, other way":   {G.Add, plain, column, 10},
+		"dot":              {G.Mul, column, plain, 11},
+		"outer":            {G.OuterProd, column, plain, 21},
+		"matrix by vector": {G.Mul, m, column, 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y, err := c.build(c.a, c.b)
+			must(t, err)
+			loss, err := G.Sum(y)
+			must(t, err)
+			im, err := Import(loss)
+			must(t, err)
+			if got, _ := runOurs(t, im, nil); got != c.want {
+				t.Errorf("sum %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// Gorgonia's Log of a SoftMax turns that node into a log-softmax, for whoever
+// else reads it. Import finds the graph as it was left.
+func TestImportAfterRewrite(t *testing.T) {
+	for rewritten, want := range map[bool]float64{false: 1, true: 3 * math.Log(1.0/3)} {
+		g := G.NewGraph()
+		x := G.NewMatrix(g, tensor.Float64, G.WithShape(1, 3), G.WithName("x"), G.WithInit(G.Zeroes()))
+		p, err := G.SoftMax(x)
+		must(t, err)
+		loss, err := G.Sum(p)
+		must(t, err)
+		if rewritten {
+			_, err := G.Log(p)
+			must(t, err)
+		}
+		im, err := Import(loss)
+		must(t, err)
+		ours, _ := runOurs(t, im, nil)
+		must(t, runTheirs(g))
+		if theirs := loss.Value().Data().(float64); math.Abs(ours-want) > 1e-12 || math.Abs(theirs-want) > 1e-12 {
+			t.Errorf("rewritten %v: sum %v, theirs %v, want %v", rewritten, ours, theirs, want)
+		}
+	}
+}
+
 // The derivatives that follow PyTorch and not gorgonia, at the points where
 // they differ.
 func TestConventions(t *testing.T) {
