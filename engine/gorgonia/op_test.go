@@ -175,6 +175,7 @@ func TestContents(t *testing.T) {
 	}{
 		"type":  {tensor.New(tensor.WithShape(3, 4), tensor.WithBacking(make([]float64, 12))), "got a value of float64[3,4], want f32[3,4]"},
 		"size":  {cut(G.S(1, 3)), "got a value of float32[2,4], want f32[3,4]"},
+		"shape": {transposed, "got a value of float32[4,3], want f32[3,4]"},
 		"masks": {masked, "the tensor has a mask"},
 	} {
 		if _, err := contents(c.v, graph.F32, graph.Shape{3, 4}); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -142,7 +142,7 @@ func (i *importer) rectifier(n *G.Node) *graph.Node {
 	kids := children(n)
 	for k, mask := range kids {
 		x := kids[1-k]
-		if symbol(mask) != ">=" || !i.flag(mask, "retSame") {
+		if symbol(mask) != ">=" {
 			continue
 		}
 		if of := children(mask); of[0] == x && isZero(of[1]) {
