@@ -161,7 +161,7 @@ var audit = []audited{
 		return G.MaxPool2D(x[0], tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2})
 	}},
 	{name: "max-pool, overlapping", shapes: []tensor.Shape{image}, build: func(x []*G.Node) (*G.Node, error) {
-		return G.MaxPool2D(x[0], tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2})
+		return G.MaxPool2D(x[0], tensor.Shape{3, 2}, []int{1, 0}, []int{2, 1})
 	}},
 	{name: "max-pool, one-sided padding", shapes: []tensor.Shape{image}, refused: "different padding on opposite sides", build: func(x []*G.Node) (*G.Node, error) {
 		return G.MaxPool2D(x[0], tensor.Shape{2, 2}, []int{0, 1, 0, 1}, []int{2, 2})

@@ -194,6 +194,9 @@ func TestImportLifts(t *testing.T) {
 	count := map[graph.Op]int{}
 	for _, n := range im.Graph.Root().Nodes() {
 		count[n.Op()]++
+		if n.Op() == graph.OpConv2D && n.In(1).Op() != graph.OpState {
+			t.Errorf("a filter is %v, not the state that it was", n.In(1).Op())
+		}
 	}
 	for op, want := range map[graph.Op]int{graph.OpConv2D: 2, graph.OpReLU: 2, graph.OpPoolArgMax: 2, graph.OpMatMul: 1, graph.OpTranspose: 0, graph.OpGe: 0} {
 		if count[op] != want {

@@ -68,11 +68,7 @@ func constant(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
 
 // sizeOf is the extent of an axis as a number of the operand's type.
 func sizeOf(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
-	size := i.number(n, "val")
-	if size == 0 {
-		return i.failf("gorgonia node %q: the size is known only when the graph runs", n.Name())
-	}
-	return i.g.Const(dtypes[n.Dtype()], []float64{float64(size)})
+	return in[0].C(float64(in[0].Dim(i.number(n, "axis"))))
 }
 
 var unaries = map[string]func(x *graph.Node) *graph.Node{

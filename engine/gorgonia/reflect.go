@@ -13,7 +13,7 @@ var fields = map[string]map[string]reflect.Kind{
 	"Node":        {"children": reflect.Slice}, // ExprGraph.From uses an index that RemoveNode leaves stale
 	"elemBinOp":   {"retSame": reflect.Bool},
 	"linAlgBinOp": {"āBinaryOperator": reflect.Uint8, "transA": reflect.Bool, "transB": reflect.Bool},
-	"sizeOp":      {"val": reflect.Int},
+	"sizeOp":      {"axis": reflect.Int},
 	"sumOp":       {"along": reflect.Slice},
 	"maxOp":       {"along": reflect.Slice},
 	"transposeOp": {"pattern": reflect.Slice},

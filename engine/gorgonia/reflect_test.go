@@ -57,3 +57,13 @@ func TestMissingField(t *testing.T) {
 		}
 	}
 }
+
+// A type of another package must not pass for gorgonia's of the same name.
+func TestTypeName(t *testing.T) {
+	type sumOp struct{}
+	for want, v := range map[string]any{"Node": &G.Node{}, "temper/engine/gorgonia.sumOp": sumOp{}, ".int": 1} {
+		if got := typeName(v); got != want {
+			t.Errorf("%T is called %q, want %q", v, got, want)
+		}
+	}
+}
