@@ -50,26 +50,35 @@ func decodeCIFAR(info Info, labelBytes int, files []io.Reader) (*Set, error) {
 	labels := make([]int32, 0, records)
 	for k, f := range files {
 		r := bufio.NewReaderSize(f, 1<<18)
-		for {
+		for i := 0; ; i++ {
 			n, err := io.ReadFull(r, record)
 			if err == io.EOF {
 				break
 			}
-			if err == io.ErrUnexpectedEOF {
-				return nil, fmt.Errorf("file %d of %d: truncated: record %d has %d of %d bytes", k+1, len(files), len(labels), n, len(record))
+			if err == nil {
+				err = checkCIFAR(record[:labelBytes], len(info.Classes))
 			}
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("file %d of %d, record %d: %w", k+1, len(files), i, truncated(err, "%d of %d bytes are there", n, len(record)))
 			}
 			if len(labels) == maxExamples {
 				return nil, fmt.Errorf("more than %d records", maxExamples)
-			}
-			if labelBytes == 2 && record[0] > 19 {
-				return nil, fmt.Errorf("coarse label %d of record %d is outside 0..19", record[0], len(labels))
 			}
 			labels = append(labels, int32(record[labelBytes-1]))
 			pixels = append(pixels, record[labelBytes:]...)
 		}
 	}
 	return NewSet(info, Values{U8: pixels}, labels)
+}
+
+// checkCIFAR checks the labels of a record: the last is the set's, one before
+// it is CIFAR-100's coarse one.
+func checkCIFAR(labels []byte, classes int) error {
+	if y := labels[len(labels)-1]; int(y) >= classes {
+		return fmt.Errorf("label %d is outside 0..%d", y, classes-1)
+	}
+	if len(labels) == 2 && labels[0] > 19 {
+		return fmt.Errorf("coarse label %d is outside 0..19", labels[0])
+	}
+	return nil
 }

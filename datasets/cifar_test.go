@@ -35,9 +35,9 @@ func TestDecodeCIFAR10(t *testing.T) {
 		err  string
 	}{
 		{"empty", nil, "no examples"},
-		{"truncated", file[:len(file)-1], "file 1 of 1: truncated: record 2 has 3072 of 3073 bytes"},
-		{"trailing", join(file, []byte{1}), "truncated: record 3 has 1 of 3073 bytes"},
-		{"label", edit(file, 3073, 10), "label 10 of example 1 is outside 0..9"},
+		{"truncated", file[:len(file)-1], "file 1 of 1, record 2: truncated: 3072 of 3073 bytes are there"},
+		{"trailing", join(file, []byte{1}), "record 3: truncated: 1 of 3073 bytes are there"},
+		{"label", edit(file, 3073, 10), "file 1 of 1, record 1: label 10 is outside 0..9"},
 	} {
 		_, err := DecodeCIFAR10(Train, bytes.NewReader(c.file))
 		t.Run(c.name, func(t *testing.T) { wantError(t, err, c.err) })
@@ -57,9 +57,9 @@ func TestDecodeCIFAR100(t *testing.T) {
 		t.Error("image differs from what was encoded")
 	}
 	_, err = DecodeCIFAR100(Test, bytes.NewReader(edit(file, 0, 20)))
-	wantError(t, err, "coarse label 20 of record 0 is outside 0..19")
+	wantError(t, err, "record 0: coarse label 20 is outside 0..19")
 	_, err = DecodeCIFAR100(Test, bytes.NewReader(edit(file, 1, 100)))
-	wantError(t, err, "label 100 of example 0 is outside 0..99")
+	wantError(t, err, "label 100 is outside 0..99")
 }
 
 func TestClassNames(t *testing.T) {

@@ -265,7 +265,7 @@ var errStalled = errors.New("no bytes arrive")
 
 // request makes one request for the bytes that are missing and writes what
 // comes. It returns nil when the file has its size.
-func (d *download) request(ctx context.Context, url string) (err error) {
+func (d *download) request(ctx context.Context, url string) error {
 	if d.done > d.file.Bytes {
 		if err := d.restart(); err != nil {
 			return err

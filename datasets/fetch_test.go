@@ -408,7 +408,7 @@ func TestOpenArchive(t *testing.T) {
 		t.Errorf("labels %v, want %v: the files in their order, not the archive's", s.Labels(), want)
 	}
 	_, err = Open("cifar10", dir, Test, Options{})
-	wantError(t, err, path+": member cifar-10-batches-bin/test_batch.bin has 6146 bytes, want 30730000; move the file away")
+	wantError(t, err, path+": member cifar-10-batches-bin/test_batch.bin has 6146 bytes, want 30730000; move it away")
 }
 
 func TestUnpackRefuses(t *testing.T) {

@@ -163,32 +163,32 @@ func (m *matReader) matrix(r *io.LimitedReader, size int64) (*matVariable, error
 	if err != nil {
 		return nil, fmt.Errorf("variable name: %w", err)
 	}
-	v := &matVariable{name: fmt.Sprintf("%q", name), class: uint8(word)}
+	v := &matVariable{name: string(name), class: uint8(word)}
 	if word>>8&matComplex != 0 {
-		return nil, fmt.Errorf("variable %s is complex", v.name)
+		return nil, fmt.Errorf("variable %q is complex", v.name)
 	}
 	if len(dims) < 8 || len(dims)%4 != 0 {
-		return nil, fmt.Errorf("variable %s: dimensions of %d bytes", v.name, len(dims))
+		return nil, fmt.Errorf("variable %q: dimensions of %d bytes", v.name, len(dims))
 	}
 	for ; len(dims) > 0; dims = dims[4:] {
 		d := int32(m.order.Uint32(dims))
 		if d < 0 {
-			return nil, fmt.Errorf("variable %s: negative dimension %d", v.name, d)
+			return nil, fmt.Errorf("variable %q: negative dimension %d", v.name, d)
 		}
 		v.dims = append(v.dims, int64(d))
 	}
 	var pad int64
 	v.storage, v.bytes, v.body, pad, err = m.tag(r)
 	if err != nil {
-		return nil, fmt.Errorf("variable %s: %w", v.name, err)
+		return nil, fmt.Errorf("variable %q: %w", v.name, err)
 	}
-	rest := v.bytes // what the values take of the element
+	rest := v.bytes // that the values have yet to take of the element
 	if v.body != io.Reader(r) {
-		rest = 0
+		rest = 0 // they stood in the tag
 	}
 	// The padding of the last sub-element may be left out.
 	if r.N != rest && r.N != rest+pad {
-		return nil, fmt.Errorf("variable %s: %d bytes of values in an element of %d with %d left", v.name, v.bytes, size, r.N)
+		return nil, fmt.Errorf("variable %q: %d bytes of values in an element of %d with %d left", v.name, v.bytes, size, r.N)
 	}
 	v.finish = func() error {
 		if n, err := io.CopyN(io.Discard, r, r.N); err != nil {

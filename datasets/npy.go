@@ -151,7 +151,7 @@ func parseNPYHeader(text string) (descr string, shape []int, err error) {
 			descr = p.str()
 		case "fortran_order":
 			if p.accept("True") {
-				return "", nil, errors.New("Fortran order; save a C-ordered copy (numpy.ascontiguousarray)")
+				return "", nil, errors.New("the order is Fortran's; save a C-ordered copy (numpy.ascontiguousarray)")
 			}
 			p.want("False")
 		case "shape":

@@ -52,7 +52,7 @@ func TestReadNPY(t *testing.T) {
 		{"float64", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }", data), nil, `dtype "<f8" is not read`},
 		{"object", npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", data), nil, `dtype "|O" is not read`},
 		{"record", npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", data), nil, "npy header: no '"},
-		{"fortran", npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }", data), nil, "Fortran order"},
+		{"fortran", npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }", data), nil, "the order is Fortran's"},
 		{"unknown key", npy("{'descr': '|u1', 'order': False, 'shape': (2, 3), }", data), nil, `unknown key "order"`},
 		{"key twice", npy("{'descr': '|u1', 'descr': '|u1', 'shape': (2, 3), }", data), nil, `key "descr" comes twice`},
 		{"key missing", npy("{'descr': '|u1', 'shape': (2, 3), }", data), nil, "not all there"},

@@ -6,13 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
 // Options are what some sets need to be opened.
 type Options struct {
-	// Structured and Seed are the settings of the set "structured".
+	// Structured and Seed are the settings of the set "structured"; a zero
+	// Structured stands for DefaultStructured.
 	Structured Structured
 	Seed       uint32
 }
@@ -56,6 +56,9 @@ func Open(name, dir string, split Split, opt Options) (*Set, error) {
 }
 
 func openStructured(split Split, opt Options) (*Set, error) {
+	if opt.Structured == (Structured{}) {
+		opt.Structured = DefaultStructured()
+	}
 	train, test, err := opt.Structured.Generate(opt.Seed)
 	switch {
 	case err != nil:
@@ -69,49 +72,40 @@ func openStructured(split Split, opt Options) (*Set, error) {
 	}
 }
 
-// opener finds the files of one published set.
+// opener finds the files of one published set under a data folder.
 type opener struct {
 	known Known
 	dir   string
 }
 
-// folders lists where the files may lie, in the order of preference. A part of
-// SVHN may lie in a folder of its own name, so that it is not taken for the
-// whole.
-func (o opener) folders() []string {
-	folders := []string{filepath.Join(o.dir, o.known.Folder)}
-	if o.known.Name == "svhn" {
-		folders = append(folders, filepath.Join(o.dir, "svhn-subset"))
+// folder returns where the files lie, or should. A part of SVHN may lie in a
+// folder of its own name; files of the two are never mixed.
+func (o opener) folder() string {
+	folder := filepath.Join(o.dir, o.known.Folder)
+	if part := filepath.Join(o.dir, "svhn-subset"); o.known.Name == "svhn" && !exists(folder) && exists(part) {
+		return part
 	}
-	return folders
+	return folder
 }
 
-// find returns the path of a file, under its own name or without ".gz".
-func (o opener) find(name string) (string, error) {
-	for _, folder := range o.folders() {
-		for _, n := range slices.Compact([]string{name, strings.TrimSuffix(name, ".gz")}) {
-			path := filepath.Join(folder, n)
-			if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() {
-				return path, nil
-			}
-		}
+// find returns the path of a file, which may lie there without its ".gz".
+func (o opener) find(name string) (path string, ok bool) {
+	path = filepath.Join(o.folder(), name)
+	if exists(path) {
+		return path, true
 	}
-	return "", o.missing(name)
+	plain := strings.TrimSuffix(path, ".gz")
+	return plain, plain != path && exists(plain)
 }
 
-func (o opener) missing(names ...string) error {
-	return &MissingError{Name: o.known.Name, Folder: o.folders()[0], Files: names}
-}
-
-// decode opens files and passes them to a decoder; an error of the decoder is
-// told with the path of the first file.
+// decode opens files and passes them to a decoder. A decoder's error is told
+// with the path of the file or, where there are several, of their folder.
 func (o opener) decode(names []string, decode func(files []io.Reader) (*Set, error)) (*Set, error) {
 	var missing []string
 	var files []io.Reader
-	first := ""
 	for _, name := range names {
-		path, err := o.find(name)
-		if err != nil {
+		path, ok := o.find(name)
+		if !ok {
 			missing = append(missing, name)
 			continue
 		}
@@ -121,23 +115,24 @@ func (o opener) decode(names []string, decode func(files []io.Reader) (*Set, err
 		}
 		defer f.Close()
 		files = append(files, f)
-		if first == "" {
-			first = path
-		}
 	}
 	if len(missing) > 0 {
-		return nil, o.missing(missing...)
+		return nil, &MissingError{Name: o.known.Name, Folder: o.folder(), Files: missing}
 	}
 	set, err := decode(files)
 	if err != nil {
-		return nil, o.damaged(first, err)
+		place := o.folder()
+		if len(names) == 1 {
+			place = filepath.Join(place, names[0])
+		}
+		return nil, o.damaged(place, err)
 	}
 	return set, nil
 }
 
 // damaged words a decoder's error, with the way out.
 func (o opener) damaged(path string, err error) error {
-	return fmt.Errorf("%s: %w; move the file away and get it again with: temper data fetch %s", path, err, o.known.Name)
+	return fmt.Errorf("%s: %w; move it away and get it again with: temper data fetch %s", path, err, o.known.Name)
 }
 
 func openMNIST(o opener, split Split) (*Set, error) {

@@ -36,7 +36,7 @@ func TestOpenNames(t *testing.T) {
 }
 
 func TestOpenStructured(t *testing.T) {
-	s, err := Open("structured", "", Test, Options{Structured: DefaultStructured(), Seed: 4})
+	s, err := Open("structured", "", Test, Options{Seed: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,13 +46,31 @@ func TestOpenStructured(t *testing.T) {
 	}
 }
 
+// A training set of one folder and a test set of the other would overlap: the
+// subset's test images are official training images.
+func TestOpenNeverMixesSVHNWithItsSubset(t *testing.T) {
+	dir := t.TempDir()
+	file := join(little.header("IM"), little.x(noise(2*svhnPixels)), little.y([]byte{1, 2}))
+	put := func(folder, name string) {
+		os.MkdirAll(filepath.Join(dir, folder), 0o755)
+		os.WriteFile(filepath.Join(dir, folder, name), file, 0o644)
+	}
+	put("svhn-subset", "test_32x32.mat")
+	if _, err := Open("svhn", dir, Test, Options{}); err != nil {
+		t.Error(err)
+	}
+	put("svhn", "train_32x32.mat")
+	_, err := Open("svhn", dir, Test, Options{})
+	wantError(t, err, "svhn: test_32x32.mat not found in "+filepath.Join(dir, "svhn"))
+}
+
 func TestOpenDamagedFileNamesIt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "svhn", "test_32x32.mat")
 	os.Mkdir(filepath.Dir(path), 0o755)
 	os.WriteFile(path, []byte("<html>"), 0o644)
 	_, err := Open("svhn", dir, Test, Options{})
-	wantError(t, err, path+": truncated: the header has 6 of 128 bytes; move the file away and get it again with: temper data fetch svhn")
+	wantError(t, err, path+": truncated: the header has 6 of 128 bytes; move it away and get it again with: temper data fetch svhn")
 }
 
 func TestOpenPlainMNIST(t *testing.T) {

@@ -26,8 +26,8 @@ type StreamOptions struct {
 	Start Position
 	// Prefetch is the number of batches that are read ahead, 2 where it is 0.
 	Prefetch int
-	// Alloc returns memory for a buffer, aligned to 4 bytes; nil uses the Go
-	// heap. A device back end gives pinned memory here. It is called only by
+	// Alloc returns at least so many bytes for a buffer, aligned to 4; nil uses
+	// the Go heap. A device back end gives pinned memory here. It is called only by
 	// NewStream; the stream does not use the memory after Close.
 	Alloc func(bytes int) []byte
 }
@@ -117,10 +117,10 @@ func (s *Stream) newBatch() (*Batch, error) {
 	var memory [3][]byte
 	for i, want := range [3]int{size * in.Elements() * width, 4 * size, 4 * size} {
 		m := alloc(want)
-		if len(m) != want || uintptr(unsafe.Pointer(unsafe.SliceData(m)))%4 != 0 {
+		if len(m) < want || uintptr(unsafe.Pointer(unsafe.SliceData(m)))%4 != 0 {
 			return nil, fmt.Errorf("the batch allocator returned %d bytes, want %d, aligned to 4", len(m), want)
 		}
-		memory[i] = m
+		memory[i] = m[:want]
 	}
 	b := &Batch{stream: s}
 	if in.DType == Float32 {

@@ -29,13 +29,13 @@ func DecodeSVHN(split Split, r io.Reader) (*Set, error) {
 			return nil, fmt.Errorf("after %d bytes: %w", m.file.n, err)
 		}
 		switch {
-		case v.name == `"X"` && x == nil:
+		case v.name == "X" && x == nil:
 			x, err = svhnImages(v)
 			if errors.Is(err, io.ErrUnexpectedEOF) && m.file.eof {
 				err = fmt.Errorf("truncated: the file ends after %d bytes, but its element X alone has %d; %d of %d images are whole",
 					m.file.n, v.element, len(x)/svhnPixels, v.dims[3])
 			}
-		case v.name == `"y"` && y == nil:
+		case v.name == "y" && y == nil:
 			y, err = svhnLabels(m, v)
 		default:
 			err = errors.New("not expected: an SVHN file holds X and y, once each")
@@ -44,7 +44,7 @@ func DecodeSVHN(split Split, r io.Reader) (*Set, error) {
 			err = v.finish()
 		}
 		if err != nil {
-			return nil, fmt.Errorf("variable %s: %w", v.name, err)
+			return nil, fmt.Errorf("variable %q: %w", v.name, err)
 		}
 	}
 	if x == nil || y == nil {
@@ -66,12 +66,12 @@ func DecodeSVHNPartial(split Split, r io.Reader, labels []uint8) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("after %d bytes: %w", m.file.n, truncated(err, "no variable is there"))
 	}
-	if v.name != `"X"` {
-		return nil, fmt.Errorf("the first variable is %s, want X", v.name)
+	if v.name != "X" {
+		return nil, fmt.Errorf("the first variable is %q, want X", v.name)
 	}
 	x, err := svhnImages(v)
 	if err != nil && !(errors.Is(err, io.ErrUnexpectedEOF) && m.file.eof) {
-		return nil, fmt.Errorf("variable X: %w", err)
+		return nil, fmt.Errorf("variable %q: %w", v.name, err)
 	}
 	n := len(x) / svhnPixels
 	if n > len(labels) {

@@ -57,14 +57,7 @@ func Verify(name, dir string) ([]FileStatus, error) {
 	}
 	var all []FileStatus
 	for _, f := range k.Files {
-		path := filepath.Join(dir, k.Folder, f.Name)
-		for _, folder := range (opener{k, dir}).folders() {
-			if p := filepath.Join(folder, f.Name); exists(p) {
-				path = p
-				break
-			}
-		}
-		s, err := verifyFile(f, path)
+		s, err := verifyFile(f, filepath.Join(opener{k, dir}.folder(), f.Name))
 		if err != nil {
 			return nil, err
 		}

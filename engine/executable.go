@@ -56,7 +56,10 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	if e.code, err = d.Load(e.plan); err != nil {
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
-	e.declare(g.Root())
+	if err := e.declare(g.Root(), st); err != nil {
+		e.Close()
+		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
+	}
 	for i, b := range e.plan.Buffers {
 		switch b.Kind {
 		case plan.Input:
@@ -64,12 +67,7 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 		case plan.Scalar:
 			e.scalars[b.Name].buffers = append(e.scalars[b.Name].buffers, i)
 		case plan.State:
-			v, err := st.declare(b.Name, b.DType, b.Shape)
-			if err != nil {
-				e.Close()
-				return nil, fmt.Errorf("program %q: %w", g.Name(), err)
-			}
-			e.code.BindState(i, v.mem)
+			e.code.BindState(i, st.named[b.Name].mem)
 		}
 	}
 	for _, out := range e.plan.Outputs {
@@ -78,19 +76,26 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	return e, nil
 }
 
-// declare notes the inputs and scalars of the graph as built: feeding one that
-// the passes found dead is no error.
-func (e *Executable) declare(b *graph.Block) {
+// declare notes the inputs and scalars of the graph as built, and finds or makes
+// its states: what the passes found dead may be fed and set all the same.
+func (e *Executable) declare(b *graph.Block, st *State) error {
 	for _, n := range b.Nodes() {
+		var err error
 		switch n.Op() {
 		case graph.OpInput:
 			e.inputs[n.Attrs().Name] = &port{dtype: n.DType(), shape: n.Shape()}
 		case graph.OpScalar:
 			e.scalars[n.Attrs().Name] = &port{dtype: n.DType(), shape: n.Shape()}
+		case graph.OpState:
+			_, err = st.declare(n.Attrs().Name, n.DType(), n.Shape())
 		case graph.OpLoop:
-			e.declare(n.Body())
+			err = e.declare(n.Body(), st)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // Name is the graph's name.

@@ -3,8 +3,7 @@ plan "pgd": arena 33152 bytes
   b2 = scatter-add const0 input:y
   fused over [8,3,8,8]
     t0 = sub input:x, scalar:eps by [0 0 0 0] -> b5
-  fused over [8,3,8,8]
-    t0 = add input:x, scalar:eps by [0 0 0 0] -> b6
+    t1 = add input:x, scalar:eps by [0 0 0 0] -> b6
   b7 = copy input:x
   loop 10 times
     b10 = conv2d b7 state:conv.weight
@@ -47,21 +46,16 @@ plan "pgd": arena 33152 bytes
       t10 = select t7, 0, t9 -> b7  # x_adv
 */
 
-extern "C" __global__ void group0(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group0(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const f32 t0 = sub_(in0[i], in1[0]);
     out0[i] = t0;
+    const f32 t1 = add_(in0[i], in1[0]);
+    out1[i] = t1;
   }
 }
 
-extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
-    const f32 t0 = add_(in0[i], in1[0]);
-    out0[i] = t0;
-  }
-}
-
-extern "C" __global__ void group2(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
+extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
   __shared__ f32 tree2[256];
   for (u32 o = blockIdx.x; o < n / 64u; o += gridDim.x) {
     const u32 x0 = o / 4u;
@@ -81,7 +75,7 @@ extern "C" __global__ void group2(const f32* __restrict__ in0, const f32* __rest
   }
 }
 
-extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group2(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 4u;
     const u32 x1 = i % 4u;
@@ -90,7 +84,7 @@ extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__
   }
 }
 
-extern "C" __global__ void group4(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   __shared__ f32 tree0[256];
   for (u32 o = blockIdx.x; o < n / 10u; o += gridDim.x) {
     const u32 x0 = o;
@@ -104,7 +98,7 @@ extern "C" __global__ void group4(const f32* __restrict__ in0, f32* __restrict__
   }
 }
 
-extern "C" __global__ void group5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+extern "C" __global__ void group4(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
   __shared__ f32 tree2[256];
   for (u32 o = blockIdx.x; o < n / 10u; o += gridDim.x) {
     const u32 x0 = o;
@@ -121,14 +115,14 @@ extern "C" __global__ void group5(const f32* __restrict__ in0, const f32* __rest
   }
 }
 
-extern "C" __global__ void group6(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group5(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const f32 t0 = div_(f32(0x1p+00), in0[i]);
     out0[i] = t0;
   }
 }
 
-extern "C" __global__ void group7(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group6(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 10u;
     const f32 t0 = mul_(in0[x0], in1[i]);
@@ -137,7 +131,7 @@ extern "C" __global__ void group7(const f32* __restrict__ in0, const f32* __rest
   }
 }
 
-extern "C" __global__ void group8(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group7(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 4u;
     const u32 x1 = i % 4u;
@@ -146,7 +140,7 @@ extern "C" __global__ void group8(const f32* __restrict__ in0, f32* __restrict__
   }
 }
 
-extern "C" __global__ void group9(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group8(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 256u;
     const u32 x1 = i / 64u % 4u;
@@ -155,7 +149,7 @@ extern "C" __global__ void group9(const bool* __restrict__ in0, const f32* __res
   }
 }
 
-extern "C" __global__ void group10(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
+extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const f32 t0 = sign_(in0[i]);
     const f32 t1 = mul_(t0, in1[0]);

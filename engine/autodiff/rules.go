@@ -14,66 +14,62 @@ type rule func(n *graph.Node, i int, dy *graph.Node) *graph.Node
 var zero rule
 
 // rules has one entry for each operation.
-var rules map[graph.Op]rule
+var rules = map[graph.Op]rule{
+	// Leaves have no operands.
+	graph.OpInput: zero, graph.OpState: zero, graph.OpScalar: zero,
+	graph.OpConst: zero, graph.OpIota: zero, graph.OpParam: zero,
 
-func init() { // not a literal: the rules of some operations reach back to the table
-	rules = map[graph.Op]rule{
-		// Leaves have no operands.
-		graph.OpInput: zero, graph.OpState: zero, graph.OpScalar: zero,
-		graph.OpConst: zero, graph.OpIota: zero, graph.OpParam: zero,
+	// Piecewise constant, or of integers or bool.
+	graph.OpSign: zero, graph.OpFloor: zero, graph.OpNot: zero, graph.OpNormal: zero,
+	graph.OpAnd: zero, graph.OpOr: zero, graph.OpXor: zero, graph.OpShl: zero, graph.OpShr: zero,
+	graph.OpEq: zero, graph.OpNe: zero, graph.OpLt: zero, graph.OpLe: zero, graph.OpGt: zero, graph.OpGe: zero,
+	graph.OpArgMax: zero, graph.OpArgSort: zero, graph.OpPoolArgMax: zero, graph.OpRandom: zero,
 
-		// Piecewise constant, or of integers or bool.
-		graph.OpSign: zero, graph.OpFloor: zero, graph.OpNot: zero, graph.OpNormal: zero,
-		graph.OpAnd: zero, graph.OpOr: zero, graph.OpXor: zero, graph.OpShl: zero, graph.OpShr: zero,
-		graph.OpEq: zero, graph.OpNe: zero, graph.OpLt: zero, graph.OpLe: zero, graph.OpGt: zero, graph.OpGe: zero,
-		graph.OpArgMax: zero, graph.OpArgSort: zero, graph.OpPoolArgMax: zero, graph.OpRandom: zero,
+	graph.OpStopGradient: zero, // by its meaning
+	graph.OpLoop:         zero, // has no value of its own
+	graph.OpGet:          throughLoop,
 
-		graph.OpStopGradient: zero, // by its meaning
-		graph.OpLoop:         zero, // has no value of its own
-		graph.OpGet:          throughLoop,
+	graph.OpNeg:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Neg() },
+	graph.OpAbs:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.In(0).Sign()) },
+	graph.OpExp:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n) },
+	graph.OpExpm1:   func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.AddC(1)) },
+	graph.OpLog:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Div(n.In(0)) },
+	graph.OpLog1p:   func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Div(n.In(0).AddC(1)) },
+	graph.OpSqrt:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Div(n.MulC(2)) },
+	graph.OpTanh:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.C(1).Sub(n.Square())) },
+	graph.OpSigmoid: func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.Mul(n.C(1).Sub(n))) },
+	graph.OpReLU:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return graph.Select(n.Le(n.C(0)), n.C(0), dy) },
+	graph.OpConvert: func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Convert(n.In(0).DType()) },
 
-		graph.OpNeg:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Neg() },
-		graph.OpAbs:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.In(0).Sign()) },
-		graph.OpExp:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n) },
-		graph.OpExpm1:   func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.AddC(1)) },
-		graph.OpLog:     func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Div(n.In(0)) },
-		graph.OpLog1p:   func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Div(n.In(0).AddC(1)) },
-		graph.OpSqrt:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Div(n.MulC(2)) },
-		graph.OpTanh:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.C(1).Sub(n.Square())) },
-		graph.OpSigmoid: func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Mul(n.Mul(n.C(1).Sub(n))) },
-		graph.OpReLU:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return graph.Select(n.Le(n.C(0)), n.C(0), dy) },
-		graph.OpConvert: func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Convert(n.In(0).DType()) },
+	graph.OpAdd:    func(_ *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy },
+	graph.OpSub:    sub,
+	graph.OpMul:    func(n *graph.Node, i int, dy *graph.Node) *graph.Node { return dy.Mul(n.In(1 - i)) },
+	graph.OpDiv:    div,
+	graph.OpPow:    pow,
+	graph.OpMax:    maxMin,
+	graph.OpMin:    maxMin,
+	graph.OpSelect: sel,
 
-		graph.OpAdd:    func(_ *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy },
-		graph.OpSub:    sub,
-		graph.OpMul:    func(n *graph.Node, i int, dy *graph.Node) *graph.Node { return dy.Mul(n.In(1 - i)) },
-		graph.OpDiv:    div,
-		graph.OpPow:    pow,
-		graph.OpMax:    maxMin,
-		graph.OpMin:    maxMin,
-		graph.OpSelect: sel,
+	graph.OpReduceSum: func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.BroadcastTo(n.In(0).Shape()...) },
+	graph.OpReduceMax: reduceMax,
+	graph.OpCumSum:    cumSum,
 
-		graph.OpReduceSum: func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.BroadcastTo(n.In(0).Shape()...) },
-		graph.OpReduceMax: reduceMax,
-		graph.OpCumSum:    cumSum,
+	graph.OpBroadcast:  broadcast,
+	graph.OpReshape:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Reshape(n.In(0).Shape()...) },
+	graph.OpTranspose:  transpose,
+	graph.OpSlice:      slice,
+	graph.OpPad:        pad,
+	graph.OpReverse:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return like(n, dy) },
+	graph.OpConcat:     concat,
+	graph.OpGather:     gather,
+	graph.OpScatterAdd: scatterAdd,
+	graph.OpDynSlice:   dynSlice,
+	graph.OpDynPad:     dynPad,
 
-		graph.OpBroadcast:  broadcast,
-		graph.OpReshape:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return dy.Reshape(n.In(0).Shape()...) },
-		graph.OpTranspose:  transpose,
-		graph.OpSlice:      slice,
-		graph.OpPad:        pad,
-		graph.OpReverse:    func(n *graph.Node, _ int, dy *graph.Node) *graph.Node { return like(n, dy) },
-		graph.OpConcat:     concat,
-		graph.OpGather:     gather,
-		graph.OpScatterAdd: scatterAdd,
-		graph.OpDynSlice:   dynSlice,
-		graph.OpDynPad:     dynPad,
-
-		graph.OpMatMul:           matMul,
-		graph.OpConv2D:           conv2D,
-		graph.OpConv2DInputGrad:  conv2DInputGrad,
-		graph.OpConv2DFilterGrad: conv2DFilterGrad,
-	}
+	graph.OpMatMul:           matMul,
+	graph.OpConv2D:           conv2D,
+	graph.OpConv2DInputGrad:  conv2DInputGrad,
+	graph.OpConv2DFilterGrad: conv2DFilterGrad,
 }
 
 // like applies n's operation and attributes to other operands.
@@ -105,12 +101,11 @@ func div(n *graph.Node, i int, dy *graph.Node) *graph.Node {
 // is 0 for the exponent 0, the exponent's is 0 for the base 0 unless the
 // exponent is negative.
 func pow(n *graph.Node, i int, dy *graph.Node) *graph.Node {
-	x, b := n.In(0), n.In(1)
-	zero := n.C(0)
+	x, b, nought := n.In(0), n.In(1), n.C(0)
 	if i == 0 {
-		return graph.Select(b.Eq(zero), zero, dy.Mul(b.Mul(x.Pow(b.SubC(1)))))
+		return graph.Select(b.Eq(nought), nought, dy.Mul(b.Mul(x.Pow(b.SubC(1)))))
 	}
-	return graph.Select(x.Eq(zero).And(b.Ge(zero)), zero, dy.Mul(n.Mul(x.Log())))
+	return graph.Select(x.Eq(nought).And(b.Ge(nought)), nought, dy.Mul(n.Mul(x.Log())))
 }
 
 // maxMin gives the derivative to the operand that won, half to each if equal.

@@ -220,6 +220,8 @@ func fill(mem []byte, b *plan.Buffer, value func(int) float64) {
 		fillWith(unsafe.Slice((*int32)(p), n), value, func(v float64) int32 { return int32(int64(v)) })
 	case graph.U32:
 		fillWith(unsafe.Slice((*uint32)(p), n), value, func(v float64) uint32 { return uint32(int64(v)) })
+	case graph.BF16:
+		fillWith(unsafe.Slice((*bfloat16)(p), n), value, func(v float64) bfloat16 { return roundBF16(float32(v)) })
 	case graph.U8, graph.Bool:
 		fillWith(mem, value, func(v float64) uint8 { return uint8(int64(v)) })
 	}

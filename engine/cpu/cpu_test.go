@@ -5,49 +5,90 @@ import (
 
 	"temper/engine"
 	_ "temper/engine/cpu"
-	"temper/engine/graph"
 	"temper/engine/interp"
+	"temper/engine/optest"
+	"temper/engine/passes"
+	"temper/engine/plan"
 )
 
-func TestSmoke(t *testing.T) {
-	dev, err := engine.Open("cpu", engine.DeviceOptions{Threads: 2})
+func open(t *testing.T, threads int) *engine.Device {
+	t.Helper()
+	dev, err := engine.Open("cpu", engine.DeviceOptions{Threads: threads})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dev.Close()
-	g := graph.New("smoke")
-	x := g.Input("x", graph.F32, 3, 4)
-	w := g.State("w", graph.F32, 4, 5)
-	lr := g.Scalar("lr", graph.F32)
-	y := x.MatMul(w).ReLU()
-	g.Output("y", y)
-	g.Output("mean", y.Mean())
-	g.Assign(w, w.Sub(w.Mul(lr)))
-	st := dev.NewState()
-	e, err := dev.Compile(g, st, engine.Options{})
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { dev.Close() })
+	return dev
+}
+
+func TestOpCases(t *testing.T) {
+	optest.Agree(t, optest.On(open(t, 2), engine.Options{}))
+}
+
+// Every way of compiling and running a program gives the same numbers, and the
+// same bits where the arithmetic is the same.
+func TestMetamorphic(t *testing.T) {
+	variants := []struct {
+		name    string
+		threads int
+		o       engine.Options
+		bits    bool // equal bits promised
+	}{
+		{"one worker", 1, engine.Options{}, true},
+		{"seven workers", 7, engine.Options{}, true},
+		{"no fusion", 2, engine.Options{Plan: plan.Options{NoFusion: true}}, true},
+		{"no arena reuse", 2, engine.Options{Plan: plan.Options{NoReuse: true}}, true},
+		{"nothing in place", 2, engine.Options{Plan: plan.Options{NoInPlace: true}}, true},
+		{"no hoisting", 2, engine.Options{Passes: passes.Options{Off: []string{"hoist"}}}, true},
+		{"no dead-code", 2, engine.Options{Passes: passes.Options{Off: []string{"dead-code", "dead-loop"}}}, true},
+		{"no passes", 2, engine.Options{Passes: passes.Options{Off: optional()}}, false},
 	}
-	t.Log(e.Plan())
-	in := make([]float32, 12)
-	ws := make([]float32, 20)
-	for i := range in {
-		in[i] = float32(i) - 3
+	base := optest.On(open(t, 2), engine.Options{})
+	var runs []optest.Runner
+	for _, v := range variants {
+		runs = append(runs, optest.On(open(t, v.threads), v.o))
 	}
-	for i := range ws {
-		ws[i] = float32(i%7) - 2
+	tol := optest.Tolerance{Rel: 2000, Abs: 2000} // units in the last place
+	for seed := range uint32(200) {
+		g := optest.Random(seed)
+		feed := optest.RandomFeed(g, seed)
+		want, err := base(g, feed)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		ref, err := interp.Run(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tol.CompareResults(ref, want); err != nil {
+			t.Errorf("seed %d: against the interpreter: %v\n%s", seed, err, g)
+		}
+		for i, v := range variants {
+			got, err := runs[i](g, feed)
+			if err != nil {
+				t.Fatalf("seed %d, %s: %v", seed, v.name, err)
+			}
+			bound := tol
+			if v.bits {
+				bound = optest.Tolerance{}
+			}
+			if err := bound.CompareResults(want, got); err != nil {
+				t.Errorf("seed %d, %s: %v\n%s", seed, v.name, err, g)
+			}
+		}
+		if t.Failed() {
+			return // one program is enough to read
+		}
 	}
-	st.SetBytes("w", engine.Bytes(ws))
-	e.FeedBytes("x", engine.Bytes(in))
-	e.Set("lr", 0.5)
-	if err := e.Run(); err != nil {
-		t.Fatal(err)
+}
+
+// optional lists the passes that can be switched off.
+func optional() []string {
+	var out []string
+	for _, p := range passes.Table() {
+		if !p.Required {
+			out = append(out, p.Name)
+		}
 	}
-	m, _ := e.Scalar("mean")
-	_ = interp.New
-	t.Log(m)
-	d, err := e.Fetch("y")
-	t.Log(d, err)
-	d, _ = st.Read("w")
-	t.Log(d)
+	return out
 }

@@ -174,6 +174,8 @@ func moveRun(dst, src unsafe.Pointer, size, stride, n int) {
 		pick[uint32](dst, src, stride, n)
 	case size == 8:
 		pick[uint64](dst, src, stride, n)
+	case size == 2:
+		pick[uint16](dst, src, stride, n)
 	default:
 		pick[uint8](dst, src, stride, n)
 	}
@@ -194,6 +196,8 @@ func repeat(dst, src unsafe.Pointer, size, n int) {
 		repeatT[uint32](dst, src, n)
 	case 8:
 		repeatT[uint64](dst, src, n)
+	case 2:
+		repeatT[uint16](dst, src, n)
 	default:
 		repeatT[uint8](dst, src, n)
 	}

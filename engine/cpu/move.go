@@ -22,6 +22,8 @@ func copyView(size int, shape graph.Shape, dst, src view, d, s unsafe.Pointer, l
 		copyViewT[uint32](shape, dst, src, d, s, lo, hi)
 	case 8:
 		copyViewT[uint64](shape, dst, src, d, s, lo, hi)
+	case 2:
+		copyViewT[uint16](shape, dst, src, d, s, lo, hi)
 	default:
 		copyViewT[uint8](shape, dst, src, d, s, lo, hi)
 	}
@@ -190,6 +192,8 @@ func (c *code) gather(n *graph.Node) func() {
 		return gatherT[uint32](c, n)
 	case 8:
 		return gatherT[uint64](c, n)
+	case 2:
+		return gatherT[uint16](c, n)
 	}
 	return gatherT[uint8](c, n)
 }
@@ -203,9 +207,11 @@ func gatherT[T any](c *code, n *graph.Node) func() {
 		y, v, idx := slice[T](c, to), slice[T](c, from), slice[int32](c, ix)
 		for o := lo; o < hi; o++ {
 			src := v[o*extent*inner:][:extent*inner]
-			for k := o * m * inner; k < (o+1)*m*inner; k++ {
-				j := min(max(int(idx[k]), 0), extent-1)
-				y[k] = src[j*inner+k%inner]
+			dst, at := y[o*m*inner:][:m*inner], idx[o*m*inner:][:m*inner]
+			for k := 0; k < len(dst); k += inner {
+				for i := range inner {
+					dst[k+i] = src[min(max(int(at[k+i]), 0), extent-1)*inner+i]
+				}
 			}
 		}
 	})
@@ -239,9 +245,11 @@ func scatterT[T float | integer](c *code, n *graph.Node) func() {
 		clear(y[lo*extent*inner : hi*extent*inner])
 		for o := lo; o < hi; o++ {
 			dst := y[o*extent*inner:][:extent*inner]
-			for k := o * m * inner; k < (o+1)*m*inner; k++ {
-				j := min(max(int(idx[k]), 0), extent-1)
-				dst[j*inner+k%inner] += v[k]
+			src, at := v[o*m*inner:][:m*inner], idx[o*m*inner:][:m*inner]
+			for k := 0; k < len(src); k += inner {
+				for i := range inner {
+					dst[min(max(int(at[k+i]), 0), extent-1)*inner+i] += src[k+i]
+				}
 			}
 		}
 	})

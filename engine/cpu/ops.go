@@ -151,10 +151,11 @@ func poolT[T float | integer](c *code, n *graph.Node) func() {
 				for j := range ow {
 					j0, j1 := max(0, j*at.Stride[1]-at.Pad[1]), min(w, j*at.Stride[1]-at.Pad[1]+kw)
 					best := i0*w + j0
+					top := v[best]
 					for r := i0; r < i1; r++ {
-						for q := r*w + j0; q < r*w+j1; q++ {
-							if above(v[q], v[best]) {
-								best = q
+						for k, x := range v[r*w+j0 : r*w+j1] {
+							if !(x <= top) && above(x, top) { // the first is true for NaN too
+								best, top = r*w+j0+k, x
 							}
 						}
 					}
@@ -177,15 +178,7 @@ func (c *code) random(n *graph.Node) func() {
 		d := rng.Draw{Seed: slice[uint32](c, b[0])[0], Site: site, Step: slice[uint32](c, b[2])[0], Iter: slice[uint32](c, b[3])[0]}
 		for row := lo; row < hi; row++ {
 			d.ID = ids[row]
-			words(y[row*per:][:per], d)
+			kernel.Words(y[row*per:][:per], d, 0)
 		}
 	})
-}
-
-// words fills y with a draw's words 0, 1, 2, ….
-func words(y []uint32, d rng.Draw) {
-	for i := uint32(0); len(y) > 0; i++ {
-		block := d.Block(i)
-		y = y[copy(y, block[:]):]
-	}
 }

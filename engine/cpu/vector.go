@@ -4,6 +4,7 @@ import (
 	"math"
 	"unsafe"
 
+	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 	"temper/engine/rng"
 )
@@ -76,7 +77,7 @@ func loop2[T any](f func(y, a, b []T)) vectorFunc {
 	}
 }
 
-type float interface{ ~float32 | ~float64 }
+type float = kernel.Float
 type integer interface{ ~int32 | ~uint32 | ~uint8 }
 
 func truth(b bool) uint8 {
@@ -86,8 +87,8 @@ func truth(b bool) uint8 {
 	return 0
 }
 
-// compareOps are the comparisons of any ordered type.
-func compareOps[T float | integer](op graph.Op) vectorFunc {
+// compareInts are the comparisons of integers and bool.
+func compareInts[T integer](op graph.Op) vectorFunc {
 	switch op {
 	case graph.OpEq:
 		return map2(func(a, b T) uint8 { return truth(a == b) })
@@ -105,72 +106,67 @@ func compareOps[T float | integer](op graph.Op) vectorFunc {
 	return nil
 }
 
+// compareFloats make calls of the kernels' comparisons.
+func compareFloats[T float](f func(y []uint8, a, b []T)) vectorFunc {
+	return func(d, a, b, _ unsafe.Pointer, n int) {
+		f(unsafe.Slice((*uint8)(d), n), unsafe.Slice((*T)(a), n), unsafe.Slice((*T)(b), n))
+	}
+}
+
 func floatOps[T float](op graph.Op) vectorFunc {
-	via := func(f func(float64) float64) vectorFunc { return map1(func(x T) T { return T(f(float64(x))) }) }
 	switch op {
 	case graph.OpNeg:
-		return map1(func(x T) T { return -x })
+		return loop1(kernel.Neg[T])
 	case graph.OpAbs:
-		return via(math.Abs)
+		return loop1(kernel.Abs[T])
 	case graph.OpSign:
-		return map1(func(x T) T { return T(int(truth(x > 0)) - int(truth(x < 0))) })
+		return loop1(kernel.Sign[T])
 	case graph.OpExp:
-		return via(math.Exp)
+		return loop1(kernel.Exp[T])
 	case graph.OpExpm1:
-		return via(math.Expm1)
+		return loop1(kernel.Expm1[T])
 	case graph.OpLog:
-		return via(math.Log)
+		return loop1(kernel.Log[T])
 	case graph.OpLog1p:
-		return via(math.Log1p)
+		return loop1(kernel.Log1p[T])
 	case graph.OpSqrt:
-		return via(math.Sqrt)
+		return loop1(kernel.Sqrt[T])
 	case graph.OpTanh:
-		return via(math.Tanh)
+		return loop1(kernel.Tanh[T])
 	case graph.OpSigmoid:
-		return via(func(x float64) float64 { return 1 / (1 + math.Exp(-x)) })
+		return loop1(kernel.Sigmoid[T])
 	case graph.OpFloor:
-		return via(math.Floor)
+		return loop1(kernel.Floor[T])
 	case graph.OpReLU:
-		return loop1(func(y, x []T) {
-			for i, v := range x {
-				if v <= 0 { // not v > 0: NaN passes
-					v = 0
-				}
-				y[i] = v
-			}
-		})
+		return loop1(kernel.Relu[T])
 	case graph.OpAdd:
-		return loop2(func(y, a, b []T) {
-			for i := range y {
-				y[i] = T(a[i] + b[i])
-			}
-		})
+		return loop2(kernel.Add[T])
 	case graph.OpSub:
-		return loop2(func(y, a, b []T) {
-			for i := range y {
-				y[i] = T(a[i] - b[i])
-			}
-		})
+		return loop2(kernel.Sub[T])
 	case graph.OpMul:
-		return loop2(func(y, a, b []T) {
-			for i := range y {
-				y[i] = T(a[i] * b[i])
-			}
-		})
+		return loop2(kernel.Mul[T])
 	case graph.OpDiv:
-		return loop2(func(y, a, b []T) {
-			for i := range y {
-				y[i] = T(a[i] / b[i])
-			}
-		})
+		return loop2(kernel.Div[T])
 	case graph.OpPow:
 		return map2(func(a, b T) T { return T(math.Pow(float64(a), float64(b))) })
 	case graph.OpMax:
-		return map2(func(a, b T) T { return max(a, b) })
+		return loop2(kernel.Max[T])
 	case graph.OpMin:
-		return map2(func(a, b T) T { return min(a, b) })
+		return loop2(kernel.Min[T])
+	case graph.OpEq:
+		return compareFloats(kernel.Eq[T])
+	case graph.OpNe:
+		return compareFloats(kernel.Ne[T])
+	case graph.OpLt:
+		return compareFloats(kernel.Lt[T])
+	case graph.OpLe:
+		return compareFloats(kernel.Le[T])
+	case graph.OpGt:
+		return compareFloats(kernel.Gt[T])
+	case graph.OpGe:
+		return compareFloats(kernel.Ge[T])
 	}
-	return compareOps[T](op)
+	return nil
 }
 
 func intOps[T integer](op graph.Op) vectorFunc {
@@ -212,7 +208,7 @@ func intOps[T integer](op graph.Op) vectorFunc {
 	case graph.OpShr:
 		return map2(func(a, b T) T { return a >> uint32(b) })
 	}
-	return compareOps[T](op)
+	return compareInts[T](op)
 }
 
 func boolOps(op graph.Op) vectorFunc {
@@ -220,7 +216,7 @@ func boolOps(op graph.Op) vectorFunc {
 	case graph.OpAnd, graph.OpOr, graph.OpXor:
 		return intOps[uint8](op)
 	}
-	return compareOps[uint8](op)
+	return compareInts[uint8](op)
 }
 
 func copyOf(size int) vectorFunc {
@@ -232,14 +228,21 @@ func copyOf(size int) vectorFunc {
 func selectOf(size int) vectorFunc {
 	switch size {
 	case 4:
-		return selectLoop[uint32]
+		return selectWords[float32]
 	case 8:
-		return selectLoop[uint64]
+		return selectWords[float64]
+	case 2:
+		return selectShort[uint16]
 	}
-	return selectLoop[uint8]
+	return selectShort[uint8]
 }
 
-func selectLoop[T any](d, c, a, b unsafe.Pointer, n int) {
+// selectWords moves bits: integers of the same width go through it too.
+func selectWords[T float](d, c, a, b unsafe.Pointer, n int) {
+	kernel.Select(unsafe.Slice((*T)(d), n), unsafe.Slice((*uint8)(c), n), unsafe.Slice((*T)(a), n), unsafe.Slice((*T)(b), n))
+}
+
+func selectShort[T any](d, c, a, b unsafe.Pointer, n int) {
 	y, m := unsafe.Slice((*T)(d), n), unsafe.Slice((*uint8)(c), n)
 	x, z := unsafe.Slice((*T)(a), n), unsafe.Slice((*T)(b), n)
 	for i, t := range m {
@@ -254,7 +257,14 @@ func selectLoop[T any](d, c, a, b unsafe.Pointer, n int) {
 func convert(from, to graph.DType) vectorFunc {
 	switch from {
 	case graph.F32:
+		if to == graph.BF16 {
+			return map1(roundBF16)
+		}
 		return convertFloat[float32](to)
+	case graph.BF16:
+		if to == graph.F32 {
+			return map1(bfloat16.float)
+		}
 	case graph.F64:
 		return convertFloat[float64](to)
 	case graph.I32:
@@ -262,6 +272,11 @@ func convert(from, to graph.DType) vectorFunc {
 	case graph.U32:
 		return convertInt[uint32](to)
 	case graph.U8, graph.Bool:
+		if to == graph.F32 {
+			return func(d, a, _, _ unsafe.Pointer, n int) {
+				kernel.FromU8(unsafe.Slice((*float32)(d), n), unsafe.Slice((*uint8)(a), n))
+			}
+		}
 		return convertInt[uint8](to)
 	}
 	return nil
@@ -283,6 +298,20 @@ func convertFloat[T float](to graph.DType) vectorFunc {
 		return map1(func(x T) uint8 { return truth(x != 0) })
 	}
 	return nil
+}
+
+// bfloat16 is the upper half of a float32, the CPU's storage of bf16.
+type bfloat16 uint16
+
+func (b bfloat16) float() float32 { return math.Float32frombits(uint32(b) << 16) }
+
+// roundBF16 rounds to nearest, ties to even; NaN stays NaN.
+func roundBF16(x float32) bfloat16 {
+	bits := math.Float32bits(x)
+	if x != x {
+		return bfloat16(bits>>16 | 0x40)
+	}
+	return bfloat16((bits + 0x7fff + bits>>16&1) >> 16)
 }
 
 // saturate truncates into a range; NaN is 0.

@@ -282,6 +282,10 @@ func (n *Node) Flatten(from int) *Node {
 	if n.poison() {
 		return n
 	}
+	if from < 0 || from > n.Rank() {
+		n.g().failf("flatten from axis %d of %s", from, n.typed())
+		return n.g().invalid
+	}
 	return n.Reshape(append(slices.Clone(n.shape[:from]), -1)...)
 }
 

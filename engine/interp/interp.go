@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -62,7 +63,7 @@ func fed(n *graph.Node) bool {
 }
 
 func (m *machine) checkFeed(g *graph.Graph) error {
-	for n := range m.live {
+	for _, n := range slices.SortedFunc(maps.Keys(m.live), func(a, b *graph.Node) int { return cmp.Compare(a.ID(), b.ID()) }) {
 		if !fed(n) {
 			continue
 		}

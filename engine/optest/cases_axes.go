@@ -1,7 +1,6 @@
 package optest
 
 import (
-	"fmt"
 	"math"
 
 	"temper/engine/graph"
@@ -22,7 +21,7 @@ func axes() []Case {
 		{graph.Shape{2, 3, 4, 5}, []int{0, 2, 3}}, {graph.Shape{2, 3, 4, 5}, []int{1}}, {graph.Shape{2, 3, 4, 5}, []int{1, 2}},
 		{graph.Shape{2, 3, 4, 5}, []int{0, 3}}, {graph.Shape{2, 3, 4, 5}, []int{2, 3}}, {graph.Shape{2, 3, 4, 5}, []int{0, 1, 2, 3}},
 	} {
-		name := fmt.Sprint(c.shape, c.axes)
+		name := c.shape.String() + graph.Shape(c.axes).String()
 		cases = append(cases,
 			Case{Name: "reduce-sum/" + name, Types: floatTypes, Tol: sum, in: []operand{of(uniform(-1, 2), c.shape...)},
 				build: op1(func(x *graph.Node) *graph.Node { return x.Sum(c.axes...) }), diff: true, smooth: true},
@@ -32,7 +31,7 @@ func axes() []Case {
 	}
 	for _, s := range []graph.Shape{{7}, {33, 3}, {3, 4, 5}} {
 		for axis := range s {
-			name := fmt.Sprint(s, axis)
+			name := s.String() + graph.Shape{axis}.String()
 			cases = append(cases,
 				Case{Name: "argmax/" + name, Types: numTypes, in: []operand{of(values(), s...)},
 					build: op1(func(x *graph.Node) *graph.Node { return x.ArgMax(axis) })},

@@ -16,15 +16,15 @@ func matMuls() []Case {
 	} {
 		for t := range 4 {
 			ta, tb := t&1 != 0, t&2 != 0
-			a, b := []int{c.m, c.k}, []int{c.k, c.n}
+			a, b := graph.Shape{c.m, c.k}, graph.Shape{c.k, c.n}
 			if ta {
-				a = []int{c.k, c.m}
+				a = graph.Shape{c.k, c.m}
 			}
 			if tb {
-				b = []int{c.n, c.k}
+				b = graph.Shape{c.n, c.k}
 			}
 			if c.batch > 0 {
-				a, b = append([]int{c.batch}, a...), append([]int{c.batch}, b...)
+				a, b = append(graph.Shape{c.batch}, a...), append(graph.Shape{c.batch}, b...)
 			}
 			small := c.m*c.k*c.n < 1000
 			cases = append(cases, Case{

@@ -111,6 +111,30 @@ func loops() []Case {
 			})
 			return append(last, stacks...)
 		}),
+		loop("reduced while updated", []operand{of(uniform(-1, 1), 5), vec(), vec()}, func(g *graph.Graph, x ns) ns {
+			last, stacks := g.Loop(2, x[:2], nil, func(i *graph.Node, c, _ ns) (next, stack ns) {
+				return ns{c[0].Add(c[1].Sum()).Tanh(), c[1].MulC(0.5).Add(x[2].Tanh())}, ns{c[1].Mean(0)}
+			})
+			return append(last, stacks...)
+		}),
+		loop("reduced while updated, unused", []operand{of(uniform(-1, 1), 5), vec(), vec()}, func(g *graph.Graph, x ns) ns {
+			last, _ := g.Loop(1, x[:2], nil, func(i *graph.Node, c, _ ns) (next, stack ns) {
+				return ns{c[0].MulC(0.5).Add(c[0].Add(c[1].Sum()).Tanh()), c[1].MulC(0.5).Add(x[2].Tanh())}, nil
+			})
+			return last[:1]
+		}),
+		loop("multiplied while updated", []operand{of(uniform(-1, 1), 3, 3), vec()}, func(g *graph.Graph, x ns) ns {
+			last, _ := g.Loop(3, x, nil, func(i *graph.Node, c, _ ns) (next, stack ns) {
+				return ns{c[0].Add(graph.MatMul(c[1], c[1], false, true)).Tanh(), c[0].MatMul(c[1]).Tanh()}, nil
+			})
+			return last
+		}),
+		loop("moved while updated", []operand{vec(), vec()}, func(g *graph.Graph, x ns) ns {
+			last, _ := g.Loop(3, x, nil, func(i *graph.Node, c, _ ns) (next, stack ns) {
+				return ns{c[1].Reverse(0, 1).Add(c[0]), c[0].Reverse(1).Sub(c[1])}, nil
+			})
+			return last
+		}),
 		loop("constant carry", []operand{vec(), vec()}, func(g *graph.Graph, x ns) ns {
 			last, _ := g.Loop(4, x, nil, func(i *graph.Node, c, _ ns) (next, stack ns) { return ns{c[0], c[1].Add(c[0])}, nil })
 			return last

@@ -11,7 +11,7 @@ import (
 // gen draws n elements for a tensor of type t. The caller rounds them to t.
 type gen func(s *rng.Stream, t graph.DType, n int) []float64
 
-// each draws the elements one by one.
+// draws makes the elements one by one.
 func draws(f func(s *rng.Stream) float64) gen {
 	return func(s *rng.Stream, _ graph.DType, n int) []float64 {
 		x := make([]float64, n)

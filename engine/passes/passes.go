@@ -23,6 +23,7 @@ type Pass struct {
 var table = []Pass{
 	{"dead-code", "drop what no output or assignment needs, dead loop results included", false, deadCode},
 	{"strip", "remove stop-gradient, which means nothing once derivatives are taken", true, strip},
+	{"widen", "write bf16 arithmetic as float32 arithmetic, rounded", true, widen},
 	{"stabilise", "write log of a sum of exponentials relative to the maximum", false, stabilise},
 	{"fold", "compute operations on constants", false, fold},
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify},
@@ -38,6 +39,8 @@ var constraints = []struct{ first, then, reason string }{
 	{"dead-code", "strip", "the listing after dead-code is the first that a reader wants; it should still show stop-gradient"},
 	{"strip", "stabilise", "the pattern log(sum(exp)) must not be interrupted by stop-gradient"},
 	{"strip", "simplify", "algebra looks at direct operands"},
+	{"strip", "widen", "a stop-gradient is no arithmetic"},
+	{"widen", "fold", "constants of bf16 become constants of f32"},
 	{"stabilise", "hoist", "a hoisted exponential would hide half of the pattern"},
 	{"fold", "simplify", "simplify recognises constants by value"},
 	{"simplify", "narrow", "narrow looks for broadcasts directly under element-wise operations"},

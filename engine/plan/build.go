@@ -341,7 +341,8 @@ func (b *builder) readsBefore(f *Fused, dst, src int) bool {
 			if base == nil || slices.Contains(f.Nodes, base) {
 				continue
 			}
-			if b.value(base) == dst && (i > write || base != in || !b.p.Buffers[dst].Shape.Equal(f.Space)) {
+			late := i > write || n.Op().Class() == graph.ClassReduce // reductions may run behind all else
+			if b.value(base) == dst && (late || base != in || !b.p.Buffers[dst].Shape.Equal(f.Space)) {
 				return false
 			}
 		}

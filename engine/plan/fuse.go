@@ -32,6 +32,7 @@ func (g *group) root() *group {
 type fuser struct {
 	of     map[*graph.Node]*group
 	groups []*group
+	reader map[*graph.Node]*group // the last fused group that reads a value from outside
 	visit  int
 	off    bool // every node for itself
 	inline func(*graph.Node) bool
@@ -40,7 +41,7 @@ type fuser struct {
 // fuse partitions a block's nodes. Nodes for which inline is true are no steps
 // of their own: their users read through them.
 func fuse(nodes []*graph.Node, off bool, inline func(*graph.Node) bool) []*group {
-	f := &fuser{of: map[*graph.Node]*group{}, off: off, inline: inline}
+	f := &fuser{of: map[*graph.Node]*group{}, reader: map[*graph.Node]*group{}, off: off, inline: inline}
 	for _, n := range nodes {
 		f.place(n)
 	}
@@ -66,14 +67,35 @@ func (f *fuser) place(n *graph.Node) {
 		return
 	}
 	for _, in := range n.Ins() {
-		p := f.of[in]
-		if p == nil {
-			continue
-		}
-		if p = p.root(); p != g && f.canMerge(p, g) {
-			g = f.merge(p, g)
+		for _, p := range []*group{f.of[in], f.reader[in]} {
+			if p != nil {
+				g = f.tryMerge(p.root(), g)
+			}
 		}
 	}
+	for _, in := range n.Ins() {
+		if p := f.of[in]; walked(in) && (p == nil || p.root() != g) {
+			f.reader[in] = g
+		}
+	}
+}
+
+// walked reports whether reading n from outside a group costs a walk over
+// memory, which two groups had better share.
+func walked(n *graph.Node) bool {
+	switch n.Op() {
+	case graph.OpConst, graph.OpIota, graph.OpScalar, graph.OpBroadcast:
+		return false
+	}
+	return true
+}
+
+// tryMerge joins g to an earlier group if they may run as one.
+func (f *fuser) tryMerge(p, g *group) *group {
+	if p != g && f.canMerge(p, g) {
+		return f.merge(p, g)
+	}
+	return g
 }
 
 // canMerge reports whether two groups may run as one: the same space, the same

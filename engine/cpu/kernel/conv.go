@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // ConvShape is the shape of a 2-d convolution in PyTorch's terms: images
 // x (N,C,H,W), weights w (O,C,KH,KW), result y (N,O,OH,OW).
@@ -42,7 +45,7 @@ func (s ConvShape) Check() error {
 	return nil
 }
 
-// sizes of x, w and y in elements.
+// sizes returns the number of elements of x, w and y.
 func (s ConvShape) sizes() (x, w, y int) {
 	oh, ow := s.Out()
 	return s.N * s.C * s.H * s.W, s.O * s.C * s.KH * s.KW, s.N * s.O * oh * ow
@@ -61,16 +64,19 @@ func checkLen(what string, have, want int) {
 // Only planes that some tap reads are kept.
 type planes struct {
 	ConvShape
-	oh, ow        int
-	rows, cols    int   // of one plane
-	phasesH       []int // row and column numbers modulo the stride in use
-	phasesW       []int
-	channel       int   // elements of a padded channel: all its planes
-	taps          []int // (KH, KW): where in a channel output pixel (0, 0) reads
-	left, right   []int // per phasesW: plane columns that lie inside the image
-	covers        bool  // the planes hold every pixel of the image
-	direct        bool  // 1×1, stride 1, no padding: x is its own padded form
-	window, image int   // KH·KW, OH·OW
+	oh, ow  int
+	window  int   // KH·KW
+	image   int   // OH·OW
+	rows    int   // of one plane
+	cols    int   // of one plane
+	phasesH []int // row numbers modulo the stride that are in use
+	phasesW []int // column numbers modulo the stride that are in use
+	channel int   // elements of a padded channel: all its planes
+	taps    []int // (KH, KW): where in a channel output pixel (0, 0) reads
+	left    []int // per phasesW: the first plane column inside the image
+	right   []int // per phasesW: the first plane column behind it
+	covers  bool  // the planes hold every pixel of the image
+	direct  bool  // 1×1, stride 1, no padding: x is its own padded form
 }
 
 // newPlanes lays out outRows output rows' worth of a channel.
@@ -86,7 +92,7 @@ func newPlanes(s ConvShape, outRows int) planes {
 	for kh := range s.KH {
 		for kw := range s.KW {
 			y, x := kh*s.DH, kw*s.DW
-			plane := index(p.phasesH, y%s.SH)*len(p.phasesW) + index(p.phasesW, x%s.SW)
+			plane := slices.Index(p.phasesH, y%s.SH)*len(p.phasesW) + slices.Index(p.phasesW, x%s.SW)
 			p.taps = append(p.taps, (plane*p.rows+y/s.SH)*p.cols+x/s.SW)
 		}
 	}
@@ -115,26 +121,6 @@ func phases(kernel, dilation, stride int) []int {
 	return list
 }
 
-func index(list []int, v int) int {
-	for i, x := range list {
-		if x == v {
-			return i
-		}
-	}
-	panic("BUG: kernel: phase not in use")
-}
-
-// ceilDiv is a/b rounded up, for b > 0 and any a.
-func ceilDiv(a, b int) int { return -(floorDiv(-a, b)) }
-
-func floorDiv(a, b int) int {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
-}
-
 // koffs lists where output pixel (0, 0) reads under each channel and tap, for
 // a number of channels that lie in one buffer.
 func (p *planes) koffs(channels int) []int {
@@ -154,73 +140,64 @@ func (p *planes) koffs(channels int) []int {
 	return offs
 }
 
+// inside returns the rows of a plane, whose first is output row row0, that lie
+// inside the image, for the plane of row numbers phase modulo the stride.
+func (p *planes) inside(phase, row0 int) (from, to int) {
+	// Row i of the plane is row (row0+i)·sh + phase - ph of the image.
+	from = max(0, ceilDiv(p.PH-phase, p.SH)-row0)
+	to = min(p.rows, ceilDiv(p.H+p.PH-phase, p.SH)-row0)
+	return from, max(from, to)
+}
+
 // pad lays out one channel src (H, W) in planes that begin at output row row0.
-func pad[T Float](p *planes, dst, src []T, row0 int) {
+func pad[T Float](m *micro[T], p *planes, dst, src []T, row0 int) {
+	clear(dst[:p.channel])
 	for _, fh := range p.phasesH {
-		for i := range p.rows {
-			y := (row0+i)*p.SH + fh - p.PH
-			for w, fw := range p.phasesW {
-				// (phaseH, phaseW, row, col): rows of one phaseH lie len(phasesW) planes apart
-				d := dst[(w*p.rows+i)*p.cols:][:p.cols]
-				l, r := p.left[w], p.right[w]
-				if y < 0 || y >= p.H || l >= r {
-					clear(d)
-					continue
-				}
-				clear(d[:l])
-				clear(d[r:])
-				s := src[y*p.W+l*p.SW+fw-p.PW:]
-				if p.SW == 1 {
-					copy(d[l:r], s)
-					continue
-				}
-				for j := l; j < r; j++ {
-					d[j] = s[(j-l)*p.SW]
-				}
+		from, to := p.inside(fh, row0)
+		y := (row0+from)*p.SH + fh - p.PH
+		for w, fw := range p.phasesW {
+			if l, r := p.left[w], p.right[w]; from < to && l < r {
+				m.copyRows(to-from, r-l, dst[from*p.cols+l:], p.cols, src[y*p.W+l*p.SW+fw-p.PW:], p.SH*p.W, p.SW)
 			}
+			dst = dst[p.rows*p.cols:]
 		}
-		dst = dst[len(p.phasesW)*p.rows*p.cols:]
+	}
+}
+
+// padImages lays out some channels of images [n0, n1) of x, side by side in
+// padded, where an image has room for slots channels.
+func padImages[T Float](m *micro[T], p *planes, padded, x []T, in block, slots, n0, n1, row0 int) {
+	for n := n0; n < n1; n++ {
+		for c := range in.n {
+			pad(m, p, padded[((n-n0)*slots+c)*p.channel:], x[(n*p.C+in.from+c)*p.H*p.W:], row0)
+		}
 	}
 }
 
 // unpad is the inverse of pad at row 0: it takes one channel dst (H, W) out of
 // its planes and leaves the padding behind.
-func unpad[T Float](p *planes, dst, src []T) {
+func unpad[T Float](m *micro[T], p *planes, dst, src []T) {
 	if !p.covers {
 		clear(dst[:p.H*p.W])
 	}
 	for _, fh := range p.phasesH {
-		for i := range p.rows {
-			y := i*p.SH + fh - p.PH
-			if y < 0 || y >= p.H {
-				continue
+		from, to := p.inside(fh, 0)
+		y := from*p.SH + fh - p.PH
+		for w, fw := range p.phasesW {
+			if l, r := p.left[w], p.right[w]; from < to && l < r {
+				m.spreadRows(to-from, r-l, dst[y*p.W+l*p.SW+fw-p.PW:], p.SH*p.W, p.SW, src[from*p.cols+l:], p.cols)
 			}
-			for w, fw := range p.phasesW {
-				s := src[(w*p.rows+i)*p.cols:][:p.cols]
-				l, r := p.left[w], p.right[w]
-				if l >= r {
-					continue
-				}
-				d := dst[y*p.W+l*p.SW+fw-p.PW:]
-				if p.SW == 1 {
-					copy(d, s[l:r])
-					continue
-				}
-				for j, v := range s[l:r] {
-					d[j*p.SW] = v
-				}
-			}
+			src = src[p.rows*p.cols:]
 		}
-		src = src[len(p.phasesW)*p.rows*p.cols:]
 	}
 }
 
-// block is a range of channels that are handled together.
+// block is a range of channels, images or rows that are handled together.
 type block struct{ from, n int }
 
-// blocks cuts n channels into ranges of nearly equal length, at most size.
+// blocks cuts [0, n) into ranges of nearly equal length, at most size.
 func blocks(n, size int) []block {
-	count := (n + size - 1) / size
+	count := ceilDiv(n, size)
 	var list []block
 	for i := range count {
 		from, to := i*n/count, (i+1)*n/count
@@ -229,7 +206,7 @@ func blocks(n, size int) []block {
 	return list
 }
 
-// sizeOf the largest block.
+// largest returns the length of the longest block.
 func largest(list []block) int {
 	n := 0
 	for _, b := range list {

@@ -15,6 +15,10 @@ type level struct {
 	supported bool // by this processor
 	f32       *micro[float32]
 	f64       *micro[float64]
+	v32       *vector[float32]
+	v64       *vector[float64]
+	masks     masks
+	random    randomFill
 }
 
 var portable = &level{
@@ -22,6 +26,10 @@ var portable = &level{
 	supported: true,
 	f32:       portableMicro[float32](),
 	f64:       portableMicro[float64](),
+	v32:       portableVector[float32](),
+	v64:       portableVector[float64](),
+	masks:     portableMasks,
+	random:    portableRandom,
 }
 
 // active is the set that new plans and element-wise calls use.

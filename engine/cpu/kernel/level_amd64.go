@@ -12,4 +12,8 @@ var avx2 = &level{
 	supported: cpu.X86.HasAVX2 && cpu.X86.HasFMA,
 	f32:       avx2Micro(),
 	f64:       portableMicro[float64](),
+	v32:       avx2Vector(),
+	v64:       portableVector[float64](),
+	masks:     avx2Masks,
+	random:    avx2Random,
 }

@@ -1508,7 +1508,7 @@ four:
 rest:
 	MOVQ R11, CX
 	ANDQ $3, CX
-	JZ advance
+	JZ end
 one:
 	VMOVSS (DI)(DX*4), X0
 	VADDSS (SI)(DX*4), X0, X0
@@ -1516,11 +1516,206 @@ one:
 	INCQ DX
 	DECQ CX
 	JNZ one
-advance:
+end:
 	ADDQ R9, DI
 	ADDQ R10, SI
 	DECQ R8
 	JNZ row
+done:
+	VZEROUPPER
+	RET
+
+// func copyRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride, step int)
+TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-88
+	MOVQ step+80(FP), BX
+	CMPQ BX, $1
+	JNE apart
+	MOVQ rows+0(FP), R8
+	MOVQ dst_base+16(FP), DI
+	MOVQ dstStride+40(FP), R9
+	MOVQ src_base+48(FP), SI
+	MOVQ srcStride+72(FP), R10
+	MOVQ width+8(FP), R11
+	SHLQ $2, R9
+	SHLQ $2, R10
+	TESTQ R8, R8
+	JLE done
+row:
+	XORQ DX, DX
+	MOVQ R11, CX
+	SHRQ $3, CX
+	JZ four
+eight:
+	VMOVUPS (SI)(DX*4), Y0
+	VMOVUPS Y0, (DI)(DX*4)
+	ADDQ $8, DX
+	DECQ CX
+	JNZ eight
+four:
+	TESTQ $4, R11
+	JZ rest
+	VMOVUPS (SI)(DX*4), X0
+	VMOVUPS X0, (DI)(DX*4)
+	ADDQ $4, DX
+rest:
+	MOVQ R11, CX
+	ANDQ $3, CX
+	JZ end
+one:
+	VMOVSS (SI)(DX*4), X0
+	VMOVSS X0, (DI)(DX*4)
+	INCQ DX
+	DECQ CX
+	JNZ one
+end:
+	ADDQ R9, DI
+	ADDQ R10, SI
+	DECQ R8
+	JNZ row
+	JMP done
+apart:
+	MOVQ rows+0(FP), R8
+	MOVQ dst_base+16(FP), DI
+	MOVQ dstStride+40(FP), R9
+	MOVQ src_base+48(FP), SI
+	MOVQ srcStride+72(FP), R10
+	MOVQ width+8(FP), R11
+	SHLQ $2, R9
+	SHLQ $2, R10
+	SHLQ $2, BX
+	TESTQ R8, R8
+	JLE done
+line:
+	MOVQ SI, AX
+	MOVQ DI, DX
+	MOVQ R11, CX
+	CMPQ BX, $8
+	JNE single
+pairs:
+	CMPQ CX, $8
+	JLE single
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VSHUFPS $0x88, Y1, Y0, Y0
+	VPERMPD $0xd8, Y0, Y0
+	VMOVUPS Y0, (DX)
+	ADDQ $64, AX
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JMP pairs
+single:
+	TESTQ CX, CX
+	JLE next
+element:
+	VMOVSS (AX), X0
+	VMOVSS X0, (DX)
+	ADDQ BX, AX
+	ADDQ $4, DX
+	DECQ CX
+	JNZ element
+next:
+	ADDQ R9, DI
+	ADDQ R10, SI
+	DECQ R8
+	JNZ line
+done:
+	VZEROUPPER
+	RET
+
+// func spreadRowsAVX2(rows, width int, dst []float32, dstStride, step int, src []float32, srcStride int)
+TEXT ·spreadRowsAVX2(SB), NOSPLIT, $0-88
+	MOVQ step+48(FP), BX
+	CMPQ BX, $1
+	JNE apart
+	MOVQ rows+0(FP), R8
+	MOVQ dst_base+16(FP), DI
+	MOVQ dstStride+40(FP), R9
+	MOVQ src_base+56(FP), SI
+	MOVQ srcStride+80(FP), R10
+	MOVQ width+8(FP), R11
+	SHLQ $2, R9
+	SHLQ $2, R10
+	TESTQ R8, R8
+	JLE done
+row:
+	XORQ DX, DX
+	MOVQ R11, CX
+	SHRQ $3, CX
+	JZ four
+eight:
+	VMOVUPS (SI)(DX*4), Y0
+	VMOVUPS Y0, (DI)(DX*4)
+	ADDQ $8, DX
+	DECQ CX
+	JNZ eight
+four:
+	TESTQ $4, R11
+	JZ rest
+	VMOVUPS (SI)(DX*4), X0
+	VMOVUPS X0, (DI)(DX*4)
+	ADDQ $4, DX
+rest:
+	MOVQ R11, CX
+	ANDQ $3, CX
+	JZ end
+one:
+	VMOVSS (SI)(DX*4), X0
+	VMOVSS X0, (DI)(DX*4)
+	INCQ DX
+	DECQ CX
+	JNZ one
+end:
+	ADDQ R9, DI
+	ADDQ R10, SI
+	DECQ R8
+	JNZ row
+	JMP done
+apart:
+	MOVQ rows+0(FP), R8
+	MOVQ dst_base+16(FP), DI
+	MOVQ dstStride+40(FP), R9
+	MOVQ src_base+56(FP), SI
+	MOVQ srcStride+80(FP), R10
+	MOVQ width+8(FP), R11
+	SHLQ $2, R9
+	SHLQ $2, R10
+	SHLQ $2, BX
+	TESTQ R8, R8
+	JLE done
+	TESTQ R11, R11
+	JLE done
+	LEAQ (BX)(BX*2), R12
+line:
+	MOVQ SI, AX
+	MOVQ DI, DX
+	MOVQ R11, CX
+	SUBQ $4, CX
+	JLT single
+fours:
+	VMOVUPS (AX), X0
+	VMOVSS X0, (DX)
+	VEXTRACTPS $1, X0, (DX)(BX*1)
+	VEXTRACTPS $2, X0, (DX)(BX*2)
+	VEXTRACTPS $3, X0, (DX)(R12*1)
+	ADDQ $16, AX
+	LEAQ (DX)(BX*4), DX
+	SUBQ $4, CX
+	JGE fours
+single:
+	ADDQ $4, CX
+	JZ next
+element:
+	VMOVSS (AX), X0
+	VMOVSS X0, (DX)
+	ADDQ $4, AX
+	ADDQ BX, DX
+	DECQ CX
+	JNZ element
+next:
+	ADDQ R9, DI
+	ADDQ R10, SI
+	DECQ R8
+	JNZ line
 done:
 	VZEROUPPER
 	RET

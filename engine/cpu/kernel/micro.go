@@ -35,6 +35,11 @@ type micro[T Float] struct {
 
 	// addRows adds a (rows, width) block of src to one of dst.
 	addRows func(rows, width int, dst []T, dstStride int, src []T, srcStride int)
+
+	// copyRows copies a (rows, width) block whose columns lie step apart in
+	// src; spreadRows one whose columns are to lie step apart in dst.
+	copyRows   func(rows, width int, dst []T, dstStride int, src []T, srcStride, step int)
+	spreadRows func(rows, width int, dst []T, dstStride, step int, src []T, srcStride int)
 }
 
 // run says that n columns of a panel, from col on, are consecutive elements
@@ -56,8 +61,8 @@ const (
 type split struct{ rows, tiles, h, tall int }
 
 func newSplit(rows, mr int) split {
-	t := (rows + mr - 1) / mr
-	h := (rows + t - 1) / t
+	t := ceilDiv(rows, mr)
+	h := ceilDiv(rows, t)
 	return split{rows: rows, tiles: t, h: h, tall: rows - t*(h-1)}
 }
 
@@ -65,6 +70,15 @@ func newSplit(rows, mr int) split {
 // behind the last.
 func (s split) start(tile int) int {
 	return tile*(s.h-1) + min(tile, s.tall)
+}
+
+// ceilDiv is a/b rounded up, for b > 0 and any a.
+func ceilDiv(a, b int) int {
+	q := a / b
+	if a%b > 0 {
+		q++
+	}
+	return q
 }
 
 // panel multiplies tiles [t0, t1) of a packed block of A with one B panel.

@@ -11,6 +11,7 @@ func avx2Micro() *micro[float32] {
 		copyRuns:  copyRunsAVX2,
 		transpose: transposeTail,
 		addRows:   addRowsAVX2,
+		copyRows:  copyRowsAVX2, spreadRows: spreadRowsAVX2,
 	}
 }
 

@@ -16,6 +16,7 @@ func portableMicro[T Float]() *micro[T] {
 		copyRuns:  func(dst, src []T, koff []int, runs []run) { copyRuns(portableNR, dst, src, koff, runs) },
 		transpose: transpose[T],
 		addRows:   addRows[T],
+		copyRows:  copyRows[T], spreadRows: spreadRows[T],
 	}
 	for h := 1; h <= portableMR; h++ {
 		m.tiles[h] = func(n, k int, a, b, c []T, ldc, beta int) {
@@ -110,6 +111,32 @@ func addRows[T Float](rows, width int, dst []T, dstStride int, src []T, srcStrid
 		d, s := dst[r*dstStride:][:width], src[r*srcStride:][:width]
 		for i, v := range s {
 			d[i] += v
+		}
+	}
+}
+
+func copyRows[T Float](rows, width int, dst []T, dstStride int, src []T, srcStride, step int) {
+	for r := range rows {
+		d, s := dst[r*dstStride:][:width], src[r*srcStride:][:(width-1)*step+1]
+		if step == 1 {
+			copy(d, s)
+			continue
+		}
+		for i := range d {
+			d[i] = s[i*step]
+		}
+	}
+}
+
+func spreadRows[T Float](rows, width int, dst []T, dstStride, step int, src []T, srcStride int) {
+	for r := range rows {
+		d, s := dst[r*dstStride:][:(width-1)*step+1], src[r*srcStride:][:width]
+		if step == 1 {
+			copy(d, s)
+			continue
+		}
+		for i, v := range s {
+			d[i*step] = v
 		}
 	}
 }

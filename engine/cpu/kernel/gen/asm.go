@@ -2,13 +2,65 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 )
 
 // file collects the functions of one assembly file and their Go declarations.
 type file struct {
-	text  strings.Builder
-	stubs strings.Builder
+	text      strings.Builder
+	stubs     strings.Builder
+	constants []uint32 // 32 bits each, stored as whole vectors
+	windowed  bool     // the mask table is in use
+	sequenced bool     // the sequence is in use
+}
+
+// float is the operand for a vector of one number.
+func (f *file) float(v float32) string { return f.bits(math.Float32bits(v)) }
+
+// bits is the operand for a vector of one 32-bit word.
+func (f *file) bits(v uint32) string {
+	if !slices.Contains(f.constants, v) {
+		f.constants = append(f.constants, v)
+	}
+	return fmt.Sprintf("c%08x<>(SB)", v)
+}
+
+// window is the operand for a table of 8 full words and 8 empty ones: the
+// vector n words before the middle is a mask of n elements.
+func (f *file) window() string {
+	f.windowed = true
+	return "window<>(SB)"
+}
+
+// sequence is the operand for the words 0 … 7.
+func (f *file) sequence() string {
+	f.sequenced = true
+	return "sequence<>(SB)"
+}
+
+// data writes the constants.
+func (f *file) data() {
+	for _, v := range f.constants {
+		f.table(fmt.Sprintf("c%08x", v), v, v, v, v, v, v, v, v)
+	}
+	if f.windowed {
+		const full = 1<<32 - 1
+		f.table("window", full, full, full, full, full, full, full, full, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+	if f.sequenced {
+		f.table("sequence", 0, 1, 2, 3, 4, 5, 6, 7)
+	}
+}
+
+// table writes words as data.
+func (f *file) table(name string, words ...uint32) {
+	f.text.WriteByte('\n')
+	for i := 0; i < len(words); i += 2 {
+		fmt.Fprintf(&f.text, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", name, 4*i, words[i+1], words[i])
+	}
+	fmt.Fprintf(&f.text, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", name, 4*len(words))
 }
 
 // function is one assembly function being written.
@@ -49,7 +101,6 @@ func (f *file) begin(name, signature, doc string) *function {
 		}
 		group = group[:0]
 	}
-	size = (size + 7) / 8 * 8
 	fmt.Fprintf(&f.stubs, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, signature)
 	fmt.Fprintf(&f.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, signature, name, size)
 	return fn

@@ -1,6 +1,3 @@
-// Command gen writes the assembly of package kernel and its Go declarations.
-// Run it with go generate in the package's folder; the output is committed,
-// and a test compares it with what this program writes.
 package main
 
 import (
@@ -33,6 +30,7 @@ func generate() map[string][]byte {
 	} {
 		f := &file{}
 		part.write(f)
+		f.data()
 		files[part.name+"_amd64.s"] = []byte(notice + "\n#include \"textflag.h\"\n" + f.text.String())
 		stubs += f.stubs.String()
 	}

@@ -1,0 +1,87 @@
+package job
+
+import (
+	"fmt"
+
+	"temper/adversarial"
+	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// model makes the network for data of that kind.
+func (s *Settings) model(in datasets.Info) (*nn.Model, error) {
+	m := s.Model
+	c := nn.Config{
+		Input: graph.Shape{in.Channels, in.Height, in.Width}, Classes: len(in.Classes),
+		Width: m.Width, Widen: m.Widen, Blocks: list(m.Blocks), Hidden: m.Hidden, Activation: m.Activation,
+		Filters: m.Filters, Q: m.Q, Rho: m.Rho, Sigma: m.Sigma,
+	}
+	switch m.Normalize {
+	case "none":
+	case "dataset", "given":
+		if len(m.Mean) != in.Channels || len(m.Std) != in.Channels {
+			return nil, fmt.Errorf("model.mean and model.std have %d and %d values: want one for each of %d channels", len(m.Mean), len(m.Std), in.Channels)
+		}
+		c.Mean, c.Std = m.Mean, m.Std
+	default:
+		return nil, fmt.Errorf("unknown model.normalize %q: want none, dataset or given", m.Normalize)
+	}
+	return nn.Lookup(m.Name, c)
+}
+
+// list is nil for an empty list, which TOML knows but nn would take as given.
+func list[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return s
+}
+
+func (s *Settings) optimizer() (nn.Optimizer, error) {
+	o := s.Optimizer
+	decay := nn.Decay{Decoupled: o.Name == "adamw", SkipVectors: o.SkipVectors}
+	switch {
+	case o.WeightDecay < 0:
+		return nil, fmt.Errorf("optimizer.weight_decay is %v: want at least 0", o.WeightDecay)
+	case o.Momentum < 0 || o.Momentum >= 1:
+		return nil, fmt.Errorf("optimizer.momentum is %v: want at least 0 and less than 1", o.Momentum)
+	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1 && o.Eps > 0):
+		return nil, fmt.Errorf("optimizer.beta1, beta2 and eps are %v, %v and %v: want betas in [0,1) and a positive eps", o.Beta1, o.Beta2, o.Eps)
+	}
+	switch o.Name {
+	case "sgd":
+		return nn.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, Decay: decay}, nil
+	case "adam", "adamw":
+		return nn.Adam{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay}, nil
+	}
+	known := []string{"sgd", "adam", "adamw"}
+	return nil, fmt.Errorf("unknown optimizer %q: want sgd, adam or adamw%s", o.Name, run.DidYouMean(o.Name, known))
+}
+
+func (s *Settings) schedule() (nn.Schedule, error) {
+	c := s.Schedule
+	return nn.ScheduleConfig{
+		Name: c.Name, LR: s.Optimizer.LR, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
+		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
+		Knots: list(c.Knots), Factors: list(c.Factors),
+	}.Schedule()
+}
+
+// stepGraph builds the training step for a batch size.
+func (s *Settings) stepGraph(m *nn.Model, in datasets.Info, batch int) (*graph.Graph, error) {
+	opt, err := s.optimizer()
+	if err != nil {
+		return nil, err
+	}
+	return adversarial.StepGraph(m, s.Training, opt, s.Threat, batch, inputType(in))
+}
+
+// inputType is the graph's type of a set's elements.
+func inputType(in datasets.Info) graph.DType {
+	if in.DType == datasets.Float32 {
+		return graph.F32
+	}
+	return graph.U8
+}

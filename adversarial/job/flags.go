@@ -1,0 +1,82 @@
+package job
+
+import "strings"
+
+// Flag is a command-line flag that sets one setting. Its environment variable
+// is TEMPER_ and its name in capitals.
+type Flag struct {
+	Name string // without dashes
+	Key  string // of the setting: "threat.eps"
+	Help string
+}
+
+// TrainFlags are the flags of temper train that set a setting. The first two
+// choose the recipe and are applied before it.
+var TrainFlags = []Flag{
+	{"dataset", "data.name", "mnist, cifar10, cifar100, svhn, structured, or npz:FILE"},
+	{"recipe", "recipe", "settings to start from (see: temper recipes)"},
+	{"model", "model.name", "network"},
+	{"method", "training.method", "training method, or several with commas: one run of each"},
+	{"attack", "training.attack.name", "attack that training ascends with"},
+	{"eps", "threat.eps", "radius of the perturbations, such as 8/255"},
+	{"steps", "training.attack.steps", "ascent steps of the attack"},
+	{"step-size", "training.attack.step_size", "size of an ascent step, such as 2/255"},
+	{"restarts", "training.attack.restarts", "restarts of the attack"},
+	{"epochs", "batches.epochs", "passes over the training examples"},
+	{"batch-size", "batches.size", "examples a step"},
+	{"lr", "optimizer.lr", "learning rate; where the schedule varies it, its peak"},
+	{"limit", "data.limit", "train on the first n examples only"},
+	{"seed", "seed", "seed of every random draw"},
+	{"data-dir", "data.dir", "folder of the data sets"},
+	{"device", "device", "auto, cpu, cuda:0, …"},
+	{"threads", "threads", "CPU workers; 0 is one a core"},
+}
+
+// EvalFlags are the flags of temper eval and temper attack that set a setting
+// of EvalSettings.
+var EvalFlags = []Flag{
+	{"attack", "attack.name", "attack"},
+	{"eps", "threat.eps", "radius of the perturbations, such as 8/255"},
+	{"steps", "attack.steps", "ascent steps"},
+	{"step-size", "attack.step_size", "size of an ascent step, such as 2/255"},
+	{"restarts", "attack.restarts", "independent runs, of which the worst counts"},
+	{"checkpoint", "checkpoint", "last, best, or one such as step-00001200"},
+	{"split", "split", "test, train or held-out"},
+	{"limit", "limit", "only the first n examples"},
+	{"batch-size", "batch_size", "examples at once"},
+	{"seed", "seed", "seed of the attack's random draws"},
+	{"data-dir", "data_dir", "folder of the data sets"},
+	{"device", "device", "auto, cpu, cuda:0, …"},
+	{"threads", "threads", "CPU workers; 0 is one a core"},
+}
+
+const envPrefix = "TEMPER_"
+
+// Env is the name of the environment variable of a flag.
+func Env(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Assignment is one setting made by the user.
+type Assignment struct {
+	Key, Value string // Key is "" where --set has no "="
+	// Source is how the user made it, for messages: "--eps", "TEMPER_EPS",
+	// "--set".
+	Source string
+}
+
+// setFlag is the flag that sets any setting.
+const setFlag = "--set"
+
+// Sets reads the values of --set.
+func Sets(values []string) []Assignment {
+	var out []Assignment
+	for _, v := range values {
+		key, value, ok := strings.Cut(v, "=")
+		if !ok {
+			key, value = "", v
+		}
+		out = append(out, Assignment{strings.TrimSpace(key), value, setFlag})
+	}
+	return out
+}

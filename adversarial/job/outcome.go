@@ -1,0 +1,62 @@
+package job
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/mathext"
+)
+
+// Outcome is what an evaluation counted.
+type Outcome struct {
+	N      int `json:"n"`
+	Clean  int `json:"clean"`  // right without an attack
+	Robust int `json:"robust"` // right without and under the attack
+	// LargestNorm is that of the largest perturbation, in the threat model's
+	// norm.
+	LargestNorm float64        `json:"largest_norm"`
+	Classes     []ClassOutcome `json:"classes"`
+}
+
+// ClassOutcome is the part of an Outcome that one class makes up.
+type ClassOutcome struct {
+	Class  string `json:"class"`
+	N      int    `json:"n"`
+	Clean  int    `json:"clean"`
+	Robust int    `json:"robust"`
+}
+
+// Accuracy is a proportion with its 95 % interval of Clopper and Pearson
+// (Biometrika, 1934).
+type Accuracy struct {
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
+}
+
+// accuracy is k right of n.
+func accuracy(k, n int) Accuracy {
+	a := Accuracy{Value: float64(k) / float64(n), Low: 0, High: 1}
+	const tail = 0.025
+	if k > 0 {
+		a.Low = mathext.InvRegIncBeta(float64(k), float64(n-k+1), tail)
+	}
+	if k < n {
+		a.High = mathext.InvRegIncBeta(float64(k+1), float64(n-k), 1-tail)
+	}
+	return a
+}
+
+func (o *Outcome) add(label int32, clean, robust bool, norm float64) {
+	c := &o.Classes[label]
+	o.N++
+	c.N++
+	if clean {
+		o.Clean++
+		c.Clean++
+	}
+	if robust {
+		o.Robust++
+		c.Robust++
+	}
+	o.LargestNorm = math.Max(o.LargestNorm, norm)
+}

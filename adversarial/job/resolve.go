@@ -1,0 +1,234 @@
+package job
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"temper/adversarial"
+	"temper/adversarial/run"
+	"temper/nn"
+)
+
+// DefaultDataset is trained on if nobody names another.
+const DefaultDataset = "structured"
+
+// Resolve makes the settings of training: defaults, then the recipe that the
+// user or the data set asks for, then the user's assignments, the later over
+// the earlier. There is one result for each method that training.method lists,
+// with the same settings otherwise.
+func Resolve(user []Assignment) ([]Settings, error) {
+	s := Defaults()
+	s.Data.Name = DefaultDataset
+	for _, a := range user {
+		switch a.Key {
+		case "data.name":
+			s.Data.Name = a.Value
+		case "recipe":
+			s.Recipe = a.Value
+		}
+	}
+	r, err := findRecipe(s.Recipe, s.Data.Name)
+	if err != nil {
+		return nil, err
+	}
+	s.Recipe = r.Name
+	body := recipeBody{Settings: s}
+	if err := r.over(&body); err != nil {
+		return nil, err
+	}
+	var list []Settings
+	for _, method := range methods(body.Training.Method, user) {
+		s := body.Settings
+		if err := s.assign(method, user); err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// over reads the recipe over body. It reads it twice: what the name of a method
+// or an attack stands for comes before what the recipe says of it.
+func (r Recipe) over(body *recipeBody) error {
+	if err := run.ParseConfig(r.file, r.text, body); err != nil {
+		return err
+	}
+	if err := body.named(body.Training.Method, body.Training.Attack.Name, body.Eval.Attack.Name); err != nil {
+		return err
+	}
+	return run.ParseConfig(r.file, r.text, body)
+}
+
+// methods lists the methods asked for: the user's, else the recipe's.
+func methods(recipe string, user []Assignment) []string {
+	for _, a := range user {
+		if a.Key == "training.method" {
+			recipe = a.Value
+		}
+	}
+	list := strings.Split(recipe, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}
+
+// named sets what a method's name and attacks' names stand for; "" leaves
+// things as they are.
+func (s *Settings) named(method, attack, evalAttack string) error {
+	if method != "" {
+		method, _, _ = strings.Cut(method, ",")
+		known, err := adversarial.LookupTraining(method)
+		if err != nil {
+			return didYouMean(err, method, adversarial.MethodNames())
+		}
+		s.Training.Method, s.Training.Attack = known.Method, known.Attack
+	}
+	if err := setAttack(&s.Training.Attack, attack); err != nil {
+		return err
+	}
+	return setAttack(&s.Eval.Attack, evalAttack)
+}
+
+func setAttack(a *adversarial.Attack, name string) error {
+	if name == "" {
+		return nil
+	}
+	known, err := adversarial.LookupAttack(name)
+	if err != nil {
+		return didYouMean(err, name, adversarial.AttackNames())
+	}
+	*a = known
+	return nil
+}
+
+// didYouMean adds the nearest names to an error about an unknown one.
+func didYouMean(err error, name string, known []string) error {
+	return fmt.Errorf("%w%s", err, run.DidYouMean(name, known))
+}
+
+// assign makes the user's assignments for one method, and completes and checks
+// the settings.
+func (s *Settings) assign(method string, user []Assignment) error {
+	attack, evalAttack := "", ""
+	for _, a := range user {
+		switch a.Key {
+		case "training.attack.name":
+			attack = a.Value
+		case "eval.attack.name":
+			evalAttack = a.Value
+		}
+	}
+	newMethod := method
+	if method == s.Training.Method || s.Training.Attack.Name != "" && attacks(method) {
+		newMethod = "" // the recipe's attack serves this method too
+	}
+	if err := s.named(newMethod, attack, evalAttack); err != nil {
+		return err
+	}
+	if err := applyAll(s, user); err != nil {
+		return err
+	}
+	s.Training.Method = method
+	if err := s.complete(); err != nil {
+		return err
+	}
+	return s.validate()
+}
+
+// attacks reports whether a method has an attack.
+func attacks(method string) bool { return adversarial.Training{Method: method}.Attacks() }
+
+// complete fills in what follows from other settings.
+func (s *Settings) complete() error {
+	var err error
+	if s.Data.Dir, err = dataDir(s.Data.Dir); err != nil {
+		return err
+	}
+	s.Training = s.Training.Resolve(s.Threat)
+	s.Eval.Attack = s.Eval.Attack.Resolve(s.Threat)
+	if s.Model.Normalize == "dataset" {
+		n, ok := normalization[s.Data.Name]
+		if !ok {
+			return fmt.Errorf("model.normalize = \"dataset\": no mean and deviation are published for %s; set model.normalize to none, or to given with model.mean and model.std", s.Data.Name)
+		}
+		s.Model.Mean, s.Model.Std = n.mean, n.std
+	}
+	return nil
+}
+
+// normalization holds the usual constants of the published sets: mean and
+// standard deviation of the training pixels, a channel each, in [0,1].
+var normalization = map[string]struct{ mean, std []float64 }{
+	"mnist":    {[]float64{0.1307}, []float64{0.3081}},
+	"cifar10":  {[]float64{0.4914, 0.4822, 0.4465}, []float64{0.2471, 0.2435, 0.2616}},
+	"cifar100": {[]float64{0.5071, 0.4865, 0.4409}, []float64{0.2673, 0.2564, 0.2762}},
+	"svhn":     {[]float64{0.4377, 0.4438, 0.4728}, []float64{0.1980, 0.2010, 0.1970}},
+}
+
+// validate reports the first setting that cannot be. What depends on the data
+// is checked when they are open.
+func (s *Settings) validate() error {
+	if err := s.Threat.Validate(); err != nil {
+		return fmt.Errorf("threat: %w", err)
+	}
+	if err := s.Training.Validate(); err != nil {
+		return fmt.Errorf("training: %w", err)
+	}
+	if err := s.Eval.Attack.Validate(); err != nil {
+		return fmt.Errorf("eval: %w", err)
+	}
+	if _, err := s.optimizer(); err != nil {
+		return err
+	}
+	if _, err := s.schedule(); err != nil {
+		return err
+	}
+	if !slices.Contains(nn.Names(), s.Model.Name) {
+		return fmt.Errorf("unknown model %q%s: there are %s", s.Model.Name, run.DidYouMean(s.Model.Name, nn.Names()), strings.Join(nn.Names(), ", "))
+	}
+	atLeast := func(key string, value, least int) error {
+		if value < least {
+			return fmt.Errorf("%s is %d: want at least %d", key, value, least)
+		}
+		return nil
+	}
+	for _, err := range []error{
+		atLeast("batches.epochs", s.Batches.Epochs, 1),
+		atLeast("batches.size", s.Batches.Size, 1),
+		atLeast("eval.every", s.Eval.Every, 1),
+		atLeast("eval.limit", s.Eval.Limit, 0),
+		atLeast("eval.batch_size", s.Eval.BatchSize, 1),
+		atLeast("checkpoint.every", s.Checkpoint.Every, 1),
+		atLeast("checkpoint.keep", s.Checkpoint.Keep, 0),
+		atLeast("data.limit", s.Data.Limit, 0),
+		atLeast("data.held_out", s.Data.HeldOut, 0),
+		atLeast("threads", s.Threads, 0),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if s.Checkpoint.Best && s.Data.HeldOut == 0 {
+		return fmt.Errorf("checkpoint.best needs held-out examples to choose by: set data.held_out, 1000 for example")
+	}
+	return nil
+}
+
+// dataDir is the folder of the data sets: as asked, else TEMPER_DATA, else a
+// folder of the user's own.
+func dataDir(asked string) (string, error) {
+	for _, dir := range []string{asked, os.Getenv("TEMPER_DATA")} {
+		if dir != "" {
+			return filepath.Abs(dir)
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no folder for data sets: %w; name one with --data-dir", err)
+	}
+	return filepath.Join(cache, "temper", "data"), nil
+}

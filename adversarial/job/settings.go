@@ -1,0 +1,158 @@
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"temper/adversarial"
+	"temper/adversarial/run"
+	"temper/datasets"
+)
+
+// Settings decide a training run. All fields are resolved: a run's config.toml
+// holds every one, whoever set it.
+type Settings struct {
+	Recipe  string `toml:"recipe"`  // where the settings below started from
+	Seed    uint32 `toml:"seed"`    // of every random draw
+	Device  string `toml:"device"`  // auto, cpu, cuda:0, …
+	Threads int    `toml:"threads"` // CPU workers; 0: one a core. No result depends on it
+
+	Data  Data  `toml:"data"`
+	Model Model `toml:"model"`
+	// Threat is what the adversary may do, in training and, unless somebody
+	// says otherwise, in evaluation.
+	Threat     adversarial.ThreatModel `toml:"threat"`
+	Training   adversarial.Training    `toml:"training"`
+	Batches    Batches                 `toml:"batches"`
+	Optimizer  Optimizer               `toml:"optimizer"`
+	Schedule   Schedule                `toml:"schedule"`
+	Eval       Watch                   `toml:"eval"`
+	Checkpoint Checkpoint              `toml:"checkpoint"`
+}
+
+// Data names the examples.
+type Data struct {
+	Name       string     `toml:"name"`     // mnist, cifar10, cifar100, svhn, structured, npz:FILE
+	Dir        string     `toml:"dir"`      // where the files of published sets lie
+	Limit      int        `toml:"limit"`    // only the first n training examples; 0: all
+	HeldOut    int        `toml:"held_out"` // of these, so many kept from training for the evaluation on the way
+	Structured Structured `toml:"structured"`
+}
+
+// Structured are the settings of the paper's patch data; see
+// [datasets.Structured].
+type Structured struct {
+	K        int     `toml:"k"`
+	D        int     `toml:"d"`
+	P        int     `toml:"p"`
+	R        int     `toml:"r"`
+	N        int     `toml:"n"`
+	Alpha    float64 `toml:"alpha"`
+	Beta     float64 `toml:"beta"`
+	Jitter   float64 `toml:"jitter"`
+	NoiseStd float64 `toml:"noise_std"`
+	TrainN   int     `toml:"train_n"`
+	TestN    int     `toml:"test_n"`
+}
+
+// Model names the network; sizes of 0 are the model's own. See [nn.Config].
+type Model struct {
+	Name       string    `toml:"name"`
+	Normalize  string    `toml:"normalize"` // none, dataset (published mean and deviation), or given
+	Mean       []float64 `toml:"mean"`
+	Std        []float64 `toml:"std"`
+	Width      int       `toml:"width"`
+	Widen      int       `toml:"widen"`
+	Blocks     []int     `toml:"blocks"`
+	Hidden     int       `toml:"hidden"`
+	Activation string    `toml:"activation"`
+	Filters    int       `toml:"filters"`
+	Q          float64   `toml:"q"`
+	Rho        float64   `toml:"rho"`
+	Sigma      float64   `toml:"sigma"`
+}
+
+// Batches says what a step sees, and how many there are.
+type Batches struct {
+	Epochs   int  `toml:"epochs"` // passes over the training examples
+	Size     int  `toml:"size"`
+	Shuffle  bool `toml:"shuffle"`
+	DropLast bool `toml:"drop_last"` // leave out an epoch's last batch if it is not full
+}
+
+// Optimizer is what turns gradients into weights. See [nn.SGD] and [nn.Adam].
+type Optimizer struct {
+	Name        string  `toml:"name"` // sgd, adam, adamw
+	LR          float64 `toml:"lr"`   // where the schedule varies it, its peak
+	Momentum    float64 `toml:"momentum"`
+	Nesterov    bool    `toml:"nesterov"`
+	Beta1       float64 `toml:"beta1"`
+	Beta2       float64 `toml:"beta2"`
+	Eps         float64 `toml:"eps"`
+	WeightDecay float64 `toml:"weight_decay"`
+	SkipVectors bool    `toml:"skip_vectors"` // no decay of biases and batch norm
+}
+
+// Schedule moves the learning rate. See [nn.ScheduleConfig].
+type Schedule struct {
+	Name       string    `toml:"name"`
+	Min        float64   `toml:"min"`
+	Gamma      float64   `toml:"gamma"`
+	Every      int       `toml:"every"`
+	Milestones []int     `toml:"milestones"`
+	Up         float64   `toml:"up"`
+	Down       float64   `toml:"down"`
+	Warm       float64   `toml:"warm"`
+	Div        float64   `toml:"div"`
+	FinalDiv   float64   `toml:"final_div"`
+	Linear     bool      `toml:"linear"`
+	Knots      []float64 `toml:"knots"`
+	Factors    []float64 `toml:"factors"`
+}
+
+// Watch is the evaluation on the way and at the end of training.
+type Watch struct {
+	Every     int                `toml:"every"` // epochs
+	Limit     int                `toml:"limit"` // only the first n examples; 0: all
+	BatchSize int                `toml:"batch_size"`
+	Attack    adversarial.Attack `toml:"attack"`
+}
+
+// Checkpoint says what is kept. The newest checkpoint is the one that counts
+// unless Best is set.
+type Checkpoint struct {
+	Every int  `toml:"every"` // epochs
+	Keep  int  `toml:"keep"`  // newest ones; 0: all
+	Best  bool `toml:"best"`  // also the one with the best robust accuracy on the held-out examples
+}
+
+// Defaults are the settings before any recipe.
+func Defaults() Settings {
+	d := datasets.DefaultStructured()
+	return Settings{
+		Device: "auto",
+		Data: Data{Structured: Structured{K: d.K, D: d.D, P: d.P, R: d.R, N: d.N, Alpha: d.Alpha, Beta: d.Beta,
+			Jitter: d.Jitter, NoiseStd: d.NoiseStd, TrainN: d.TrainN, TestN: d.TestN}},
+		Model:      Model{Normalize: "none"},
+		Threat:     adversarial.ThreatModel{Norm: adversarial.Linf, Domain: adversarial.Unit},
+		Batches:    Batches{Epochs: 1, Size: 128, Shuffle: true},
+		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
+		Schedule:   Schedule{Name: "constant"},
+		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
+		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep},
+	}
+}
+
+// hash names everything that decides a run's bits: all settings but where it
+// runs and where its data lie.
+func (s Settings) hash() string {
+	s.Device, s.Threads, s.Data.Dir = "", 0, ""
+	b, err := toml.Marshal(s)
+	if err != nil {
+		panic("BUG: settings do not marshal: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

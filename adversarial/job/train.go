@@ -1,0 +1,340 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine"
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// trainer is one training run in progress.
+type trainer struct {
+	*session
+	console  Console
+	run      *run.Run
+	program  *engine.Program
+	schedule nn.Schedule
+	source   datasets.Source // trained on
+	watch    datasets.Source // evaluated on the way: held-out examples, else the test set
+	watching string          // "held-out" or "test"
+	stream   *datasets.Stream
+	eval     *evaluator
+	metrics  *run.Metrics
+	progress *run.Progress
+
+	perEpoch int
+	step     int   // steps done
+	epoch    tally // of the epoch that step is in
+	best     float64
+	began    time.Time // of the stretch that the next epoch line reports
+	since    int       // examples trained on in it
+	last     *Outcome  // of the latest evaluation
+	fresh    *Outcome  // of this epoch's, nil if it had none
+}
+
+// tally adds up what the steps of an epoch return. It is part of a checkpoint.
+type tally struct {
+	seen    int
+	correct int
+	loss    float64 // Σ of the batches' means, each times its size
+}
+
+// result is what a step returns.
+type result struct {
+	loss, gradNorm float64
+	right          int // of the batch
+	finite         bool
+}
+
+// total is the number of steps of the run.
+func (t *trainer) total() int { return t.perEpoch * t.settings.Batches.Epochs }
+
+// newTrainer opens data and device for settings that are resolved.
+func newTrainer(c Console, s *Settings) (*trainer, error) {
+	source, held, err := s.trainingSet()
+	if err != nil {
+		return nil, err
+	}
+	watch, watching := held, "held-out"
+	if held == nil {
+		test, err := s.open(datasets.Test)
+		if err != nil {
+			return nil, err
+		}
+		watch, watching = test, "test"
+	}
+	in := source.Info()
+	ses, err := openSession(s, in)
+	if err != nil {
+		return nil, err
+	}
+	t := &trainer{session: ses, console: c, source: source, watch: watch, watching: watching, best: -1}
+	if t.schedule, err = s.schedule(); err != nil {
+		return nil, err
+	}
+	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
+		return s.stepGraph(t.model, in, batch)
+	}, engine.Options{})
+	for name, v := range t.scalars() {
+		if err := t.program.Set(name, v); err != nil {
+			return nil, err
+		}
+	}
+	if t.eval, err = newEvaluator(t.dev, t.state, t.model, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize); err != nil {
+		return nil, err
+	}
+	size := min(s.Batches.Size, source.Len())
+	t.perEpoch = (source.Len() + size - 1) / size
+	if s.Batches.DropLast {
+		t.perEpoch = source.Len() / size
+	}
+	_, err = t.program.For(size) // compile now: an error here leaves no run folder behind
+	return t, err
+}
+
+// scalars is the part of the step block that does not move.
+func (t *trainer) scalars() map[string]float64 {
+	s := t.settings
+	return map[string]float64{
+		"seed": float64(s.Seed), "weight_decay": s.Optimizer.WeightDecay,
+		"eps": s.Threat.Epsilon.Float64(), "alpha": s.Training.Attack.Alpha(s.Threat).Float64(),
+	}
+}
+
+// open starts the stream at the step that the trainer stands at.
+func (t *trainer) open() (err error) {
+	b := t.settings.Batches
+	t.stream, err = datasets.NewStream(t.source, datasets.StreamOptions{
+		BatchSize: min(b.Size, t.source.Len()), Shuffle: b.Shuffle, Seed: t.settings.Seed, DropLast: b.DropLast, Epochs: b.Epochs,
+		Start: datasets.Position{Epoch: t.step / t.perEpoch, Index: t.step % t.perEpoch},
+	})
+	return err
+}
+
+// loop trains to the end, or until ctx is done: then it writes a checkpoint and
+// returns an *InterruptedError.
+func (t *trainer) loop(ctx context.Context) error {
+	if err := t.open(); err != nil {
+		return err
+	}
+	defer t.stream.Close()
+	t.progress = run.NewProgress(t.console.Err, t.total(), t.settings.Batches.Size)
+	defer t.progress.Close()
+	t.began = time.Now()
+	for {
+		if t.step > 0 && t.step%t.perEpoch == 0 && t.epoch.seen > 0 {
+			if err := t.endEpoch(ctx); err != nil {
+				return t.interrupted(err)
+			}
+		}
+		if t.step == t.total() {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return t.interrupted(err)
+		}
+		if err := t.next(); err != nil {
+			return err
+		}
+	}
+}
+
+// next trains on the next batch.
+func (t *trainer) next() error {
+	b, ok := t.stream.Next()
+	if !ok {
+		panic("BUG: job: the stream ended before the run")
+	}
+	defer b.Release()
+	lr := t.rate(t.step)
+	r, err := t.train(b, t.step, lr)
+	if err != nil {
+		return err
+	}
+	if !r.finite {
+		return t.diverged(b, r)
+	}
+	t.step++
+	t.epoch.seen += b.N
+	t.epoch.correct += r.right
+	t.epoch.loss += r.loss * float64(b.N)
+	t.since += b.N
+	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(b.At.Epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
+	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: []run.Field{
+		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(b.N)},
+		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: lr},
+	}})
+}
+
+func (t *trainer) rate(step int) float64 {
+	return t.schedule(nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs})
+}
+
+// train runs the step graph once.
+func (t *trainer) train(b *datasets.Batch, step int, lr float64) (result, error) {
+	var r result
+	e, err := t.program.For(b.N)
+	if err != nil {
+		return r, err
+	}
+	if err := t.program.Set("step", float64(step)); err != nil {
+		return r, err
+	}
+	if err := t.program.Set("lr", lr); err != nil {
+		return r, err
+	}
+	if err := feed(e, b); err != nil {
+		return r, err
+	}
+	if err := e.Run(); err != nil {
+		return r, err
+	}
+	var v [4]float64
+	for i, name := range [...]string{"loss", "grad_norm", "correct", "finite"} {
+		if v[i], err = e.Scalar(name); err != nil {
+			return r, err
+		}
+	}
+	return result{loss: v[0], gradNorm: v[1], right: int(v[2]), finite: v[3] == 1}, nil
+}
+
+// endEpoch evaluates, reports and keeps, as often as the settings say. When it
+// is interrupted it has changed nothing, and is done again on resume.
+func (t *trainer) endEpoch(ctx context.Context) error {
+	s := t.settings
+	epoch := t.step / t.perEpoch
+	final := t.step == t.total()
+	trained := time.Since(t.began)
+	record := run.Record{Step: int64(t.step), Epoch: epoch, Fields: []run.Field{
+		{Name: "epoch/loss", Value: t.epoch.loss / float64(t.epoch.seen)},
+		{Name: "epoch/accuracy", Value: float64(t.epoch.correct) / float64(t.epoch.seen)},
+	}}
+	t.fresh = nil
+	if final || epoch%s.Eval.Every == 0 {
+		out, err := t.eval.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
+		if err != nil {
+			return err
+		}
+		t.last, t.fresh = out, out
+		clean, robust := float64(out.Clean)/float64(out.N), float64(out.Robust)/float64(out.N)
+		speed := float64(t.since) / trained.Seconds()
+		t.progress.EpochLine(fmt.Sprintf("epoch %*d/%d  lr %-7.2g  loss %-7.4f  train %5.1f %%  %s: clean %5.1f %%  robust %5.1f %%  %.0f images/s  %s",
+			len(strconv.Itoa(s.Batches.Epochs)), epoch, s.Batches.Epochs, t.rate(t.step-1), record.Fields[0].Value, 100*record.Fields[1].Value,
+			t.watching, 100*clean, 100*robust, speed, run.FormatDuration(time.Since(t.began))))
+		record.Fields = append(record.Fields,
+			run.Field{Name: t.watching + "/clean", Value: clean}, run.Field{Name: t.watching + "/robust", Value: robust},
+			run.Field{Name: "time/images_per_second", Value: speed})
+		t.began, t.since = time.Now(), 0
+	}
+	if err := t.metrics.Write(record); err != nil {
+		return err
+	}
+	t.epoch = tally{}
+	if err := t.keepBest(); err != nil {
+		return err
+	}
+	if final || epoch%s.Checkpoint.Every == 0 {
+		return t.save()
+	}
+	return nil
+}
+
+// keepBest writes a checkpoint where this epoch's evaluation is the best so far.
+func (t *trainer) keepBest() error {
+	if !t.settings.Checkpoint.Best || t.fresh == nil {
+		return nil
+	}
+	robust := float64(t.fresh.Robust) / float64(t.fresh.N)
+	if robust <= t.best {
+		return nil
+	}
+	t.best = robust
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	return run.SaveBest(t.run.Dir, ck)
+}
+
+// save writes a checkpoint of the state as it is.
+func (t *trainer) save() error {
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	if err := t.metrics.Sync(); err != nil {
+		return err
+	}
+	return run.SaveCheckpoint(t.run.Dir, ck, t.settings.Checkpoint.Keep)
+}
+
+// The keys of a checkpoint's metadata.
+const (
+	metaSettings = "settings"      // Settings.hash
+	metaSeen     = "epoch.seen"    // the tally of an unfinished epoch
+	metaCorrect  = "epoch.correct" //
+	metaLoss     = "epoch.loss"    //
+	metaBest     = "best"          // best robust accuracy so far
+)
+
+func (t *trainer) checkpoint() (*run.Checkpoint, error) {
+	tensors, err := saveState(t.state)
+	if err != nil {
+		return nil, err
+	}
+	exact := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	return &run.Checkpoint{Step: int64(t.step), Epoch: t.step / t.perEpoch, Tensors: tensors, Meta: map[string]string{
+		metaSettings: t.settings.hash(),
+		metaSeen:     strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
+		metaBest: exact(t.best),
+	}}, nil
+}
+
+// restore takes a checkpoint over.
+func (t *trainer) restore(ck *run.Checkpoint) error {
+	if ck.Meta[metaSettings] != t.settings.hash() {
+		return fmt.Errorf("%s was changed since the checkpoint was written: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
+	}
+	var errs [4]error
+	t.epoch.seen, errs[0] = strconv.Atoi(ck.Meta[metaSeen])
+	t.epoch.correct, errs[1] = strconv.Atoi(ck.Meta[metaCorrect])
+	t.epoch.loss, errs[2] = strconv.ParseFloat(ck.Meta[metaLoss], 64)
+	t.best, errs[3] = strconv.ParseFloat(ck.Meta[metaBest], 64)
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("checkpoint %s: its metadata are incomplete", run.CheckpointName(ck.Step))
+	}
+	t.step = int(ck.Step)
+	return loadState(t.state, ck.Tensors)
+}
+
+// InterruptedError says that a run was stopped and how to go on with it.
+type InterruptedError struct {
+	Dir  string // the run folder; "" where there was nothing to keep
+	Step int
+}
+
+func (e *InterruptedError) Error() string {
+	if e.Dir == "" {
+		return "interrupted"
+	}
+	return fmt.Sprintf("interrupted at step %d; go on with: temper train --resume %s", e.Step, e.Dir)
+}
+
+// interrupted writes a checkpoint if err says that the run was interrupted.
+func (t *trainer) interrupted(err error) error {
+	if !errors.Is(err, context.Canceled) {
+		return err
+	}
+	if err := t.save(); err != nil {
+		return err
+	}
+	return &InterruptedError{Dir: t.run.Dir, Step: t.step}
+}

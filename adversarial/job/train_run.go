@@ -1,0 +1,241 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"temper/adversarial/run"
+	"temper/nn"
+)
+
+// Trained is the result of a training run.
+type Trained struct {
+	Run      string   `json:"run"` // its folder
+	Method   string   `json:"method"`
+	Attack   string   `json:"attack"` // of the evaluation, in the field's notation
+	On       string   `json:"on"`     // test or held-out
+	N        int      `json:"n"`
+	Clean    Accuracy `json:"clean"`
+	Robust   Accuracy `json:"robust"`
+	Seconds  float64  `json:"seconds"`
+	Settings string   `json:"settings"` // their hash
+}
+
+// trainAll trains once for each of the settings, in new folders under root.
+func trainAll(ctx context.Context, c Console, list []Settings, root string) error {
+	var done []Trained
+	for i := range list {
+		one, err := trainNew(ctx, c, &list[i], root)
+		if err != nil {
+			return err
+		}
+		done = append(done, *one)
+	}
+	return report(c, done)
+}
+
+func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Trained, error) {
+	t, err := newTrainer(c, s)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	if err := t.initialize(); err != nil {
+		return nil, err
+	}
+	short := strings.NewReplacer(":", "-", "/", "-", string(filepath.Separator), "-").Replace(filepath.Base(s.Data.Name)) + "-" + s.Training.Method
+	dir, err := run.NewDir(root, short, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if t.run, err = run.Create(dir); err != nil {
+		return nil, err
+	}
+	defer t.run.Close()
+	if err := run.WriteConfig(dir, s); err != nil {
+		return nil, err
+	}
+	if err := run.PointLatest(dir); err != nil {
+		return nil, err
+	}
+	if t.metrics, err = run.OpenMetrics(dir); err != nil {
+		return nil, err
+	}
+	if err := t.save(); err != nil { // a run killed before its first epoch ends can be resumed too
+		return nil, err
+	}
+	return t.finish(ctx)
+}
+
+// resume goes on with the run in dir from a checkpoint, the newest if from is
+// empty. Device and threads may differ from the run's.
+func resume(ctx context.Context, c Console, dir, from string, user []Assignment) error {
+	r, err := run.Resume(dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	s := Defaults()
+	if err := run.ReadConfig(r.Dir, &s); err != nil {
+		return err
+	}
+	if err := s.move(user); err != nil {
+		return err
+	}
+	t, err := newTrainer(c, &s)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	t.run = r
+	if err := t.goBack(from); err != nil {
+		return err
+	}
+	if err := r.Rewind(int64(t.step)); err != nil {
+		return err
+	}
+	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
+		return err
+	}
+	c.say("resuming %s at step %d of %d", r.Dir, t.step, t.total())
+	one, err := t.finish(ctx)
+	if err != nil {
+		return err
+	}
+	return report(c, []Trained{*one})
+}
+
+// move applies the few settings that may change after a run has begun, because
+// no result depends on them. Others are refused, unless they only stand in the
+// environment.
+func (s *Settings) move(user []Assignment) error {
+	for _, a := range user {
+		switch {
+		case a.Key == "device", a.Key == "threads", a.Key == "data.dir":
+			if err := applyAll(s, []Assignment{a}); err != nil {
+				return err
+			}
+		case !strings.HasPrefix(a.Source, envPrefix):
+			return fmt.Errorf("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
+		}
+	}
+	return nil
+}
+
+// goBack takes the trainer to a checkpoint of its run, the newest if from is
+// empty, or to the start if the run was killed before it wrote one.
+func (t *trainer) goBack(from string) error {
+	var ck *run.Checkpoint
+	var err error
+	if from == "" {
+		ck, err = run.LatestCheckpoint(t.run.Dir)
+	} else {
+		ck, err = run.LoadCheckpoint(t.run.Dir, from)
+	}
+	switch {
+	case err == nil:
+		return t.restore(ck)
+	case errors.Is(err, run.ErrNoCheckpoint):
+		return t.initialize()
+	}
+	return err
+}
+
+// finish trains to the end and sums up.
+func (t *trainer) finish(ctx context.Context) (*Trained, error) {
+	defer t.metrics.Close()
+	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
+		return nil, err
+	}
+	t.announce()
+	began := time.Now()
+	if err := t.loop(ctx); err != nil {
+		return nil, err
+	}
+	if t.last == nil { // resumed at its end
+		var err error
+		if t.last, err = t.eval.run(ctx, t.watch, t.settings.Eval.Limit, func(int) {}, nil); err != nil {
+			return nil, err
+		}
+	}
+	s, out := t.settings, t.last
+	return &Trained{
+		Run: t.run.Dir, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), On: t.watching, N: out.N,
+		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
+		Seconds: time.Since(began).Seconds(), Settings: s.hash(),
+	}, nil
+}
+
+// announce prints every choice that decides the result.
+func (t *trainer) announce() {
+	s := t.settings
+	w := tabwriter.NewWriter(t.console.Err, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	t.console.say("run %s", t.run.Dir)
+	row("data", "%s: %d examples to train on, %d %s; seed %d", s.Data.Name, t.source.Len(), t.watch.Len(), t.watching, s.Seed)
+	row("model", "%s, %d parameters, normalize %s", s.Model.Name, parameters(t.model), s.Model.Normalize)
+	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
+	row("method", "%s", s.Training.Method)
+	if a := s.Training.Attack; s.Training.Attacks() {
+		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
+	}
+	row("descent", "cross-entropy, label_smoothing %v, clip_grad %v, augment crop %d flip %v", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip)
+	row("optimizer", "%s, lr %v %s, momentum %v, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, s.Optimizer.Momentum, s.Optimizer.WeightDecay)
+	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
+	limit := "all"
+	if s.Eval.Limit > 0 && s.Eval.Limit < t.watch.Len() {
+		limit = fmt.Sprintf("the first %d", s.Eval.Limit)
+	}
+	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
+	choice := "the last"
+	if s.Checkpoint.Best {
+		choice = "the last, and the best on held-out examples"
+	}
+	row("checkpoint", "every %d epochs, %s", s.Checkpoint.Every, choice)
+	row("device", "%s", t.describe())
+	w.Flush()
+}
+
+func parameters(m *nn.Model) int {
+	n := 0
+	for _, s := range m.Specs() {
+		if !s.Buffer {
+			n += s.Shape.Size()
+		}
+	}
+	return n
+}
+
+// report prints the results and the commands to go on with.
+func report(c Console, done []Trained) error {
+	if c.JSON {
+		for _, d := range done {
+			if err := c.result(d, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	last := done[len(done)-1]
+	w := tabwriter.NewWriter(c.Out, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(w, "method\tclean accuracy\trobust accuracy\trun\n")
+	for _, d := range done {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", d.Method, d.Clean, d.Robust, d.Run)
+	}
+	w.Flush()
+	fmt.Fprintf(c.Out, "\n%d %s examples; robust: %s. [95 %% intervals, Clopper–Pearson]\n", last.N, last.On, last.Attack)
+	fmt.Fprintf(c.Out, "A stronger attack:  temper eval %s --attack pgd --steps 50 --restarts 10\n", last.Run)
+	return nil
+}
+
+// String is "98.5 % [95.7, 99.7]".
+func (a Accuracy) String() string {
+	return fmt.Sprintf("%.1f %% [%.1f, %.1f]", 100*a.Value, 100*a.Low, 100*a.High)
+}

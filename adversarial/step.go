@@ -1,0 +1,139 @@
+package adversarial
+
+import (
+	"fmt"
+	"slices"
+
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// SlotPrefix stands before the names of the optimiser's states.
+const SlotPrefix = "optimizer/"
+
+// StepGraph builds a whole training step as one graph, for a batch of N:
+// decoding, augmentation, attack, descent.
+//
+//	inputs   x (N,C,H,W) of u8, decoded to [0,1], or of f32; y (N) of i32;
+//	         ids (N) of u32, the samples' numbers in the data set
+//	scalars  seed, step (u32); lr, weight_decay, eps, alpha (f32)
+//	states   the model's, by their names; the optimiser's, under SlotPrefix
+//	outputs  loss (f32, the mean), correct (i32, right at the inputs that were
+//	         trained on), grad_norm (f32, before clipping), finite (i32, 1 if
+//	         loss and grad_norm are)
+//
+// The scalars are declared by every method, so that a trainer may set them
+// without asking which one it runs. The descent's forward pass is in mode
+// batch-update.
+func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, batch int, input graph.DType) (*graph.Graph, error) {
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	if t.Attacks() {
+		if err := threat.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	g := graph.New(m.Name + " " + t.Method)
+	in, err := declare(g, m, threat, batch, input)
+	if err != nil {
+		return nil, err
+	}
+	s := &step{inputs: in, model: m, training: t.Resolve(threat), opt: opt}
+	s.draw.Step = g.Scalar("step", graph.U32)
+	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
+	s.slots = opt.Declare(g, SlotPrefix, s.params)
+	s.x = decode(t.Augment.Build(s.x, s.draw))
+
+	end := methods[t.Method].build(s)
+	nn.Assign(s.params, end.params)
+	nn.Assign(s.buffers, end.buffers)
+	nn.Assign(s.slots, end.slots)
+	g.Output("loss", end.loss)
+	g.Output("correct", end.correct)
+	g.Output("grad_norm", end.norm)
+	g.Output("finite", finite(end.loss).And(finite(end.norm)).Convert(graph.I32))
+	return g, g.Err()
+}
+
+// inputs is what a graph of a batch starts from.
+type inputs struct {
+	x, y            *graph.Node
+	params, buffers nn.Tree
+	threat          ThreatModel
+	eps, alpha      *graph.Node
+	draw            graph.Draw // without Step
+}
+
+func declare(g *graph.Graph, m *nn.Model, threat ThreatModel, batch int, input graph.DType) (inputs, error) {
+	if input != graph.U8 && input != graph.F32 {
+		return inputs{}, fmt.Errorf("inputs of type %v: want u8 or f32", input)
+	}
+	if input == graph.U8 && threat.Domain == Unbounded {
+		return inputs{}, fmt.Errorf("inputs of type u8 are images: their domain is %q, not %q", Unit, Unbounded)
+	}
+	if batch < 1 {
+		return inputs{}, fmt.Errorf("a batch of %d samples: want at least 1", batch)
+	}
+	in := inputs{
+		x:      g.Input("x", input, slices.Concat(graph.Shape{batch}, m.Input)...),
+		y:      g.Input("y", graph.I32, batch),
+		threat: threat,
+		eps:    g.Scalar("eps", graph.F32),
+		alpha:  g.Scalar("alpha", graph.F32),
+		draw: graph.Draw{Seed: g.Scalar("seed", graph.U32), IDs: g.Input("ids", graph.U32, batch),
+			Iter: g.Const(graph.U32, []float64{0})},
+	}
+	in.params, in.buffers = m.Declare(g, "")
+	return in, nil
+}
+
+// problem is the attack's task on the inputs.
+func (in inputs) problem(m *nn.Model) Problem {
+	return Problem{Forward: Of(m, in.params), Buffers: in.buffers, X: in.x, Y: in.y,
+		Threat: in.threat, Eps: in.eps, Alpha: in.alpha, Draw: in.draw}
+}
+
+// step is a training step being built.
+type step struct {
+	inputs
+	model    *nn.Model
+	training Training
+	opt      nn.Optimizer
+	slots    nn.Tree
+	rates    nn.Rates
+}
+
+// outcome is what a method makes of a step.
+type outcome struct {
+	params, buffers, slots nn.Tree
+	loss                   *graph.Node // scalar
+	correct                *graph.Node // i32 scalar
+	norm                   *graph.Node // of the gradient, before clipping: scalar
+}
+
+func standardStep(s *step) outcome { return s.descend(s.x, s.buffers) }
+
+func adversarialStep(s *step) outcome {
+	found := s.training.Attack.Build(s.problem(s.model))
+	return s.descend(found.X, found.Buffers)
+}
+
+// descend is one step down the mean cross-entropy at x.
+func (s *step) descend(x *graph.Node, buffers nn.Tree) outcome {
+	out := s.model.Apply(s.params, buffers, x, nn.BatchUpdate)
+	each := nn.CrossEntropy(out.Logits, s.y)
+	if s.training.LabelSmoothing > 0 {
+		each = nn.SmoothedCrossEntropy(out.Logits, s.y, s.training.LabelSmoothing)
+	}
+	end := outcome{buffers: out.Buffers, loss: each.Mean(), correct: nn.CountCorrect(out.Logits, s.y)}
+	grads := nn.Grad(end.loss, s.params)
+	limit := s.training.ClipGrad
+	clipped, norm := nn.ClipGradNorm(grads, end.loss.C(limit))
+	if limit > 0 {
+		grads = clipped
+	}
+	end.norm = norm
+	end.params, end.slots = s.opt.Step(s.params, grads, s.slots, s.rates)
+	return end
+}

@@ -1,0 +1,204 @@
+package adversarial
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"temper/engine/graph"
+)
+
+// Norm is the shape of the set that a perturbation may come from.
+type Norm string
+
+// The norms. Inputs are (N,C,H,W); a patch is one position's column of C
+// values, as in the structured data (N,d,1,P).
+const (
+	Linf    Norm = "linf"
+	L2      Norm = "l2"       // of a sample's whole perturbation
+	PatchL2 Norm = "patch-l2" // of each patch's own perturbation: P balls of radius ε
+)
+
+// Norms lists the norms.
+func Norms() []Norm { return []Norm{Linf, L2, PatchL2} }
+
+func (n Norm) symbol() string {
+	return map[Norm]string{Linf: "L∞", L2: "L2", PatchL2: "L2 per patch"}[n]
+}
+
+// axes are those that one ball of an ℓ₂ norm spans.
+func (n Norm) axes() []int {
+	if n == PatchL2 {
+		return []int{1}
+	}
+	return []int{1, 2, 3}
+}
+
+// Domain is where inputs live.
+type Domain string
+
+// The domains.
+const (
+	Unit      Domain = "unit"      // [0,1]: images
+	Unbounded Domain = "unbounded" // structured data
+)
+
+// Domains lists the domains.
+func Domains() []Domain { return []Domain{Unit, Unbounded} }
+
+// ThreatModel says how far an adversary may move an input: by a perturbation
+// whose norm is at most ε, and not out of the domain. It is one value for
+// training, attacks, evaluation and reports.
+type ThreatModel struct {
+	Norm    Norm    `toml:"norm"`
+	Epsilon Epsilon `toml:"eps"`
+	Domain  Domain  `toml:"domain"`
+}
+
+// String is the threat model in the field's notation: "L∞ 8/255".
+func (t ThreatModel) String() string { return t.Norm.symbol() + " " + t.Epsilon.String() }
+
+// Validate reports the first setting that makes no sense.
+func (t ThreatModel) Validate() error {
+	if err := t.validateShape(); err != nil {
+		return err
+	}
+	switch {
+	case !t.Epsilon.IsSet():
+		return fmt.Errorf("eps is not set: give one such as 8/255")
+	case t.Epsilon.Float64() == 0:
+		return fmt.Errorf("eps is 0, which allows no perturbation: give a larger one, or no attack")
+	case t.Domain == Unit && t.Norm == Linf && t.Epsilon.Float64() > 1:
+		return fmt.Errorf("eps %v is larger than the inputs' range [0,1]: 8 grey levels are 8/255", t.Epsilon)
+	}
+	return nil
+}
+
+// validateShape is Validate without ε.
+func (t ThreatModel) validateShape() error {
+	switch {
+	case !slices.Contains(Norms(), t.Norm):
+		return unknown("norm", t.Norm, Norms())
+	case !slices.Contains(Domains(), t.Domain):
+		return unknown("domain", t.Domain, Domains())
+	}
+	return nil
+}
+
+// unknown is the error for a name that is not among the known ones.
+func unknown[T ~string](kind string, name T, known []T) error {
+	var names []string
+	for _, k := range known {
+		names = append(names, string(k))
+	}
+	return fmt.Errorf("unknown %s %q: want one of %s", kind, name, strings.Join(names, ", "))
+}
+
+// Allows reports whether a perturbation of that size, measured in float32, is
+// within ε. The slack, 10⁻⁵ of ε and 10⁻⁶, is what rounding of x' and of the
+// measurement may add.
+func (t ThreatModel) Allows(size float64) bool {
+	return size <= t.Epsilon.Float64()*(1+1e-5)+1e-6
+}
+
+// Size measures perturbations (N,C,H,W) in the threat model's norm: (N). For
+// PatchL2 it is the largest of the patches' norms.
+func (t ThreatModel) Size(delta *graph.Node) *graph.Node {
+	switch t.Norm {
+	case Linf:
+		return delta.Abs().ReduceMax(1, 2, 3)
+	case PatchL2:
+		return length(delta, 1).ReduceMax(1, 2, 3)
+	}
+	return length(delta, t.Norm.axes()...).Reshape(delta.Dim(0))
+}
+
+// ball is the set of allowed x': around x, of radius eps (f32 scalar), in the
+// threat model's norm and domain. Its bounds are computed once, where it is
+// made, so that loops only read them.
+type ball struct {
+	t      ThreatModel
+	x, eps *graph.Node
+	lo, hi *graph.Node // L∞: the box that is ball and domain at once
+}
+
+func (t ThreatModel) around(x, eps *graph.Node) ball {
+	b := ball{t: t, x: x, eps: eps}
+	if t.Norm == Linf {
+		b.lo, b.hi = t.clip(x.Sub(eps)), t.clip(x.Add(eps))
+	}
+	return b
+}
+
+func (t ThreatModel) clip(x *graph.Node) *graph.Node {
+	if t.Domain == Unit {
+		return x.ClampC(0, 1)
+	}
+	return x
+}
+
+// project moves v to the ball, then into the domain. In L∞ that is the nearest
+// allowed point; in ℓ₂ it is the usual scaling followed by clipping, which
+// cannot leave the ball again, as x is in the domain.
+func (b ball) project(v *graph.Node) *graph.Node {
+	if b.t.Norm == Linf {
+		return v.Clamp(b.lo, b.hi)
+	}
+	delta := v.Sub(b.x)
+	size := length(delta, b.t.Norm.axes()...)
+	shrink := graph.Select(size.Gt(b.eps), b.eps.Div(size), size.C(1))
+	return b.t.clip(b.x.Add(delta.Mul(shrink)))
+}
+
+// start draws a point of the ball, uniformly and without regard to the domain:
+// in L∞ every element from U[−ε,ε); in ℓ₂ a direction from the normal law and the
+// radius ε·u^(1/d), d being the ball's dimension and u from U[0,1).
+func (b ball) start(draw graph.Draw) *graph.Node {
+	n, c, h, w := b.x.Dim(0), b.x.Dim(1), b.x.Dim(2), b.x.Dim(3)
+	if b.t.Norm == Linf {
+		u := draw.Uniform("attack.start", c, h, w)
+		return b.x.Add(u.MulC(2).SubC(1).Mul(b.eps))
+	}
+	balls, d := []int{n, 1, 1, 1}, c*h*w
+	if b.t.Norm == PatchL2 {
+		balls, d = []int{n, 1, h, w}, c
+	}
+	u := draw.Uniform("attack.radius", balls[1:]...)
+	radius := u.PowC(1 / float64(d)).Mul(b.eps)
+	direction := unit(draw.Normal("attack.start", c, h, w), b.t.Norm.axes())
+	return b.x.Add(direction.Mul(radius))
+}
+
+// steepest is the direction of steepest ascent of a gradient in the norm: the
+// sign in L∞ (0 stays 0), else the unit vector of each ball (0 stays 0).
+func (t ThreatModel) steepest(grad *graph.Node) *graph.Node {
+	if t.Norm == Linf {
+		return grad.Sign()
+	}
+	return unit(grad, t.Norm.axes())
+}
+
+// length is the ℓ₂ norm along axes, which stay with extent 1. It is computed
+// relative to the largest element, so that no square of a float32 underflows.
+func length(v *graph.Node, axes ...int) *graph.Node {
+	top := largest(v, axes)
+	return v.Div(top).Square().SumKeep(axes...).Sqrt().Mul(top)
+}
+
+// unit is v/‖v‖₂ along axes, and 0 where v is.
+func unit(v *graph.Node, axes []int) *graph.Node {
+	scaled := v.Div(largest(v, axes))
+	n := scaled.Square().SumKeep(axes...).Sqrt()
+	return scaled.Div(positive(n))
+}
+
+// largest is the largest magnitude along axes, 1 where that is 0.
+func largest(v *graph.Node, axes []int) *graph.Node {
+	return positive(v.Abs().ReduceMaxKeep(axes...))
+}
+
+func positive(n *graph.Node) *graph.Node { return graph.Select(n.Gt(n.C(0)), n, n.C(1)) }
+
+// finite is whether a float is neither infinite nor NaN.
+func finite(n *graph.Node) *graph.Node { return n.Abs().Le(n.C(math.MaxFloat32)) }

@@ -1,0 +1,17 @@
+// Command temper trains image classifiers on their own worst cases. This
+// package parses command lines and nothing else: one file a command.
+package main
+
+import (
+	"context"
+	"os"
+
+	"temper/adversarial/job"
+	_ "temper/engine/cpu" // back ends register themselves
+)
+
+func main() {
+	os.Exit(job.Main(func(ctx context.Context, c *job.Console) error {
+		return root(c).ExecuteContext(ctx)
+	}))
+}

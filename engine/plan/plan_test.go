@@ -1,0 +1,90 @@
+package plan
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"temper/engine/graph"
+)
+
+var update = flag.Bool("update", false, "rewrite the plans under testdata")
+
+const separator = "--- plan ---\n"
+
+// Each file of testdata holds a graph and the plan made of it. The CPU back
+// end's tests run the same graphs against the reference interpreter.
+func TestPlans(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no cases under testdata", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			source, want, _ := strings.Cut(string(text), separator)
+			g, err := graph.Parse(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := Build(g, Options{})
+			checkOverlap(t, p)
+			if *update {
+				if err := os.WriteFile(file, []byte(source+separator+p.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if d := cmp.Diff(want, p.String()); d != "" {
+				t.Errorf("-want +got, or run with -update:\n%s", d)
+			}
+			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}} {
+				checkOverlap(t, Build(g, o))
+			}
+		})
+	}
+}
+
+// checkOverlap asserts that temporaries that live at the same time lie apart,
+// inside the arena.
+func checkOverlap(t *testing.T, p *Plan) {
+	t.Helper()
+	for i := range p.Buffers {
+		a := &p.Buffers[i]
+		if a.Kind != Temp || a.Node == nil {
+			continue
+		}
+		if a.Offset < 0 || a.Offset%align != 0 || a.Offset+a.Bytes() > p.Arena {
+			t.Errorf("buffer %d lies at %d…%d of an arena of %d", i, a.Offset, a.Offset+a.Bytes(), p.Arena)
+		}
+		for j := range i {
+			b := &p.Buffers[j]
+			if b.Kind != Temp || b.Node == nil || a.From > b.To || b.From > a.To {
+				continue
+			}
+			if a.Offset < b.Offset+b.Bytes() && b.Offset < a.Offset+a.Bytes() {
+				t.Errorf("buffers %d and %d live together and overlap", i, j)
+			}
+		}
+	}
+}
+
+func TestReuseSavesMemory(t *testing.T) {
+	g := graph.New("chain")
+	x := g.Input("x", graph.F32, 64, 64)
+	for range 10 {
+		x = x.MatMul(x)
+	}
+	g.Output("y", x)
+	with, without := Build(g, Options{}).Arena, Build(g, Options{NoReuse: true}).Arena
+	if one := 64 * 64 * 4; with != 2*one || without != 10*one {
+		t.Errorf("ten products in a row: arena of %d bytes with reuse, %d without; want 2 and 10 times %d", with, without, one)
+	}
+}
