@@ -84,6 +84,7 @@ func TestMistakes(t *testing.T) {
 		{args: "train --set optimiser.lr=1", code: 1, want: `--set unknown key "optimiser.lr" (did you mean "optimizer.lr"?)`},
 		{args: "train --eps 8/0", code: 1, want: `--eps 8/0: "8/0" divides by zero: write a number or a quotient, such as 0.3 or 8/255`},
 		{args: "train", env: "TEMPER_EPS=x", code: 1, want: `TEMPER_EPS x: "x" is no number: write a number or a quotient, such as 0.3 or 8/255`},
+		{args: "devices", env: "TEMPER_JSON=maybe", code: 2, want: `TEMPER_JSON: invalid argument "maybe" for "--json" flag`},
 		{args: "train --lr fast", code: 1, want: "--lr fast: must be a number"},
 		{args: "train --lr 0", code: 1, want: "schedule constant: learning rate 0: want a positive number"},
 		{args: "train --seed -1", code: 1, want: "--seed -1: must be an integer of 32 bits, not negative"},

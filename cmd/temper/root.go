@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -57,10 +58,12 @@ func environment(flags *pflag.FlagSet) (err error) {
 		if err != nil || f.Changed || v == "" || f.Name == "help" {
 			return
 		}
-		if e := flags.Set(f.Name, v); e != nil {
-			err = &job.UsageError{Err: e}
+		if err = flags.Set(f.Name, v); err == nil {
+			err = flags.SetAnnotation(f.Name, fromEnvironment, nil)
 		}
-		err = flags.SetAnnotation(f.Name, fromEnvironment, nil)
+		if err != nil {
+			err = &job.UsageError{Err: fmt.Errorf("%s: %w", job.Env(f.Name), err)}
+		}
 	})
 	return err
 }
