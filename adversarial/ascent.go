@@ -151,6 +151,9 @@ func (s *search) restarts(p point) point {
 			p.x = s.Start
 		case s.attack.RandomStart:
 			p.x = s.ball.start(draw)
+			if !s.attack.FreeStart {
+				p.x = s.ball.project(p.x)
+			}
 		default:
 			p.x = s.X
 		}

@@ -24,6 +24,7 @@ type Attack struct {
 	Steps       int     `toml:"steps"`        // default: pgd 10, else 1
 	StepSize    Epsilon `toml:"step_size"`    // default: pgd 2.5·ε/steps, of one step 1.25·ε; ascent 1; fgsm's is ε
 	RandomStart bool    `toml:"random_start"` // start from a uniform draw of the ball, else from x
+	FreeStart   bool    `toml:"free_start"`   // the random start may leave the domain, as in Wong et al.'s MNIST code; x' may not
 	Restarts    int     `toml:"restarts"`     // independent runs, of which each sample keeps the worst; default 1
 	Loss        string  `toml:"loss"`         // what it drives up, by name; default ce
 	Best        bool    `toml:"best"`         // keep each sample's worst iterate, else the last one
@@ -67,6 +68,8 @@ func (a Attack) Validate() error {
 		return fmt.Errorf("attack %s: step_size is 0: it would not move", a.Name)
 	case a.Name == "fgsm" && (a.Steps > 1 || a.StepSize.IsSet() || a.RandomStart):
 		return fmt.Errorf("attack fgsm is one step of size ε from x: for other steps, step_size or random_start use pgd")
+	case a.FreeStart && (!a.RandomStart || a.Best):
+		return fmt.Errorf("attack %s: free_start is for a random start, and best would keep one that left the domain", a.Name)
 	case a.Restarts > 1 && !a.RandomStart:
 		return fmt.Errorf("attack %s: %d restarts without random_start would all be the same", a.Name, a.Restarts)
 	}
@@ -139,6 +142,9 @@ func (a Attack) describe(threat string) string {
 	}
 	if a.Name == "ascent" && a.RandomStart {
 		s += ", random start"
+	}
+	if a.FreeStart {
+		s += ", free start"
 	}
 	if a.Best {
 		s += ", best iterate"

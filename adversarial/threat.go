@@ -141,14 +141,14 @@ func (b ball) project(v *graph.Node) *graph.Node {
 	return b.t.clip(b.x.Add(delta.Mul(shrink)))
 }
 
-// start draws a point of the ball, uniformly, and clips it to the domain: in
-// L∞ every element from U[−ε,ε); in ℓ₂ a direction from the normal law and the
+// start draws a point of the ball, uniformly and without regard to the domain:
+// in L∞ every element from U[−ε,ε); in ℓ₂ a direction from the normal law and the
 // radius ε·u^(1/d), d being the ball's dimension and u from U[0,1).
 func (b ball) start(draw graph.Draw) *graph.Node {
 	n, c, h, w := b.x.Dim(0), b.x.Dim(1), b.x.Dim(2), b.x.Dim(3)
 	if b.t.Norm == Linf {
 		u := draw.Uniform("attack.start", c, h, w)
-		return b.project(b.x.Add(u.MulC(2).SubC(1).Mul(b.eps)))
+		return b.x.Add(u.MulC(2).SubC(1).Mul(b.eps))
 	}
 	balls, d := []int{n, 1, 1, 1}, c*h*w
 	if b.t.Norm == PatchL2 {
@@ -157,7 +157,7 @@ func (b ball) start(draw graph.Draw) *graph.Node {
 	u := draw.Uniform("attack.radius", balls[1:]...)
 	radius := u.PowC(1 / float64(d)).Mul(b.eps)
 	direction := unit(draw.Normal("attack.start", c, h, w), b.t.Norm.axes())
-	return b.project(b.x.Add(direction.Mul(radius)))
+	return b.x.Add(direction.Mul(radius))
 }
 
 // steepest is the direction of steepest ascent of a gradient in the norm: the

@@ -15,7 +15,7 @@ func (s *Settings) model(in datasets.Info) (*nn.Model, error) {
 	m := s.Model
 	c := nn.Config{
 		Input: graph.Shape{in.Channels, in.Height, in.Width}, Classes: len(in.Classes),
-		Width: m.Width, Widen: m.Widen, Blocks: m.Blocks, Hidden: m.Hidden, Activation: m.Activation,
+		Width: m.Width, Widen: m.Widen, Blocks: list(m.Blocks), Hidden: m.Hidden, Activation: m.Activation,
 		Filters: m.Filters, Q: m.Q, Rho: m.Rho, Sigma: m.Sigma,
 	}
 	switch m.Normalize {
@@ -29,6 +29,14 @@ func (s *Settings) model(in datasets.Info) (*nn.Model, error) {
 		return nil, fmt.Errorf("unknown model.normalize %q: want none, dataset or given", m.Normalize)
 	}
 	return nn.Lookup(m.Name, c)
+}
+
+// list is nil for an empty list, which TOML knows but nn would take as given.
+func list[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return s
 }
 
 func (s *Settings) optimizer() (nn.Optimizer, error) {
@@ -55,9 +63,9 @@ func (s *Settings) optimizer() (nn.Optimizer, error) {
 func (s *Settings) schedule() (nn.Schedule, error) {
 	c := s.Schedule
 	return nn.ScheduleConfig{
-		Name: c.Name, LR: s.Optimizer.LR, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: c.Milestones,
+		Name: c.Name, LR: s.Optimizer.LR, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
 		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
-		Knots: c.Knots, Factors: c.Factors,
+		Knots: list(c.Knots), Factors: list(c.Factors),
 	}.Schedule()
 }
 

@@ -2,7 +2,6 @@ package job
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"temper/adversarial/run"
@@ -28,15 +27,15 @@ func datasetNames() []string {
 	return append(names, "npz")
 }
 
+// unknownDataset is the error for a name that no set has.
+func unknownDataset(name string) error {
+	known := datasetNames()
+	return fmt.Errorf("unknown data set %q%s: there are %s:FILE", name, run.DidYouMean(name, known), strings.Join(known, ", "))
+}
+
 // open reads one split.
 func (s *Settings) open(split datasets.Split) (*datasets.Set, error) {
-	name := s.Data.Name
-	if !strings.HasPrefix(name, "npz:") {
-		if known := datasetNames(); !slices.Contains(known[:len(known)-1], name) {
-			return nil, fmt.Errorf("unknown data set %q%s: there are %s, and npz:FILE", name, run.DidYouMean(name, known), strings.Join(known[:len(known)-1], ", "))
-		}
-	}
-	return datasets.Open(name, s.Data.Dir, split, s.options())
+	return datasets.Open(s.Data.Name, s.Data.Dir, split, s.options())
 }
 
 // trainingSet reads the examples to train on and those held out of them, nil

@@ -2,7 +2,6 @@ package job
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"temper/adversarial/run"
 	"temper/datasets"
@@ -15,15 +14,16 @@ type NonFiniteError struct {
 	Epoch      int // from 1
 	Loss, Norm float64
 	First      string // the first value that was not finite; "" if a replay met none
-	Kept       string // the last good checkpoint, a path
+	Run        string // folder
+	Kept       string // name of the last good checkpoint
 }
 
 func (e *NonFiniteError) Error() string {
 	s := fmt.Sprintf("step %d (epoch %d) is not finite: loss %v, gradient norm %v", e.Step, e.Epoch, e.Loss, e.Norm)
 	if e.First != "" {
-		s += "; first in " + e.First
+		s += "; first in " + e.First + fmt.Sprintf(" (see: temper graph %s --pass input)", e.Run)
 	}
-	return s + fmt.Sprintf("; the last good checkpoint is %s: train again with a lower --lr", e.Kept)
+	return s + fmt.Sprintf("; the last good checkpoint is %s in %s: train again with a lower --lr", e.Kept, e.Run)
 }
 
 // diverged is the error for a step that gave r. The state is spoilt; the way to
@@ -31,14 +31,13 @@ func (e *NonFiniteError) Error() string {
 // went wrong.
 func (t *trainer) diverged(b *datasets.Batch, r result) error {
 	failed := t.step
-	e := &NonFiniteError{Step: failed + 1, Epoch: b.At.Epoch + 1, Loss: r.loss, Norm: r.gradNorm}
+	e := &NonFiniteError{Step: failed + 1, Epoch: b.At.Epoch + 1, Loss: r.loss, Norm: r.gradNorm, Run: t.run.Dir}
 	ck, err := run.LatestCheckpoint(t.run.Dir)
 	if err != nil {
 		return err
 	}
-	name := run.CheckpointName(ck.Step)
-	e.Kept = filepath.Join(t.run.Dir, "checkpoints", name+".safetensors")
-	t.progress.EpochLine(fmt.Sprintf("step %d is not finite: going over the steps from %s to find where", e.Step, name))
+	e.Kept = run.CheckpointName(ck.Step)
+	t.progress.EpochLine(fmt.Sprintf("step %d is not finite: going over the steps from %s to find where", e.Step, e.Kept))
 	if err := t.restore(ck); err != nil {
 		return err
 	}

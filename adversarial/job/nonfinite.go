@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -38,10 +39,12 @@ func addChecks(g *graph.Graph) (*checked, error) {
 
 func checkName(n *graph.Node) string { return fmt.Sprintf("nonfinite/%d", n.ID()) }
 
-// block copies the live nodes of a block and returns those that are counted.
+// block copies the live nodes of a block, and the inputs and scalars that
+// callers set whether they are live or not. It returns the nodes it counts.
 func (c *checked) block(b *graph.Block, live map[*graph.Node]bool) (counted []*graph.Node) {
 	for _, n := range b.Nodes() {
-		if !live[n] || n.Op() == graph.OpParam {
+		dead := !live[n] && n.Op() != graph.OpInput && n.Op() != graph.OpScalar
+		if dead || n.Op() == graph.OpParam {
 			continue
 		}
 		ins := make([]*graph.Node, len(n.Ins()))
@@ -108,17 +111,19 @@ func (c *checked) first(e *engine.Executable) (string, error) {
 		}
 		counts[n] = b
 	}
-	w := &walk{counts: counts}
+	w := &walk{counts: counts, numbers: map[*graph.Node]int{}}
+	number(c.source.Root(), w.numbers)
 	w.block(c.source.Root())
 	return w.found, nil
 }
 
 // walk follows the order of computation.
 type walk struct {
-	counts map[*graph.Node][]byte
-	at     []int // the iteration of each loop that is entered, outermost first
-	trips  []int
-	found  string
+	counts  map[*graph.Node][]byte
+	numbers map[*graph.Node]int
+	at      []int // the iteration of each loop that is entered, outermost first
+	trips   []int
+	found   string
 }
 
 func (w *walk) block(b *graph.Block) {
@@ -172,19 +177,39 @@ func (w *walk) count(n *graph.Node) int32 {
 	return int32(uint32(b[4*i]) | uint32(b[4*i+1])<<8 | uint32(b[4*i+2])<<16 | uint32(b[4*i+3])<<24)
 }
 
+// describe names a value as temper graph --pass input does, and the named
+// values that it is computed from.
 func (w *walk) describe(n *graph.Node, count int32) string {
 	var s strings.Builder
-	name := n.Label()
-	if name == "" {
-		name = n.Attrs().Name
+	fmt.Fprintf(&s, "%%%d, %v %v%v", w.numbers[n], n.Op(), n.DType(), n.Shape())
+	var names []string
+	for _, m := range append([]*graph.Node{n}, n.Ins()...) {
+		if name := cmp.Or(m.Label(), m.Attrs().Name); name != "" {
+			names = append(names, name)
+		}
 	}
-	if name != "" {
-		fmt.Fprintf(&s, "%q, ", name)
+	if len(names) > 0 {
+		fmt.Fprintf(&s, " of %s", strings.Join(names, ", "))
 	}
-	fmt.Fprintf(&s, "%v %v%v, value %d of the step graph", n.Op(), n.DType(), n.Shape(), n.ID())
 	for _, i := range w.at {
-		fmt.Fprintf(&s, ", ascent step %d", i+1)
+		fmt.Fprintf(&s, ", loop iteration %d", i+1)
 	}
-	fmt.Fprintf(&s, " (%d of %d elements)", count, n.Size())
+	fmt.Fprintf(&s, ": %d of %d elements", count, n.Size())
 	return s.String()
+}
+
+// number gives the values of a block the numbers of the graph's text form.
+func number(b *graph.Block, numbers map[*graph.Node]int) {
+	for _, n := range b.Nodes() {
+		if n.Op() == graph.OpParam {
+			continue
+		}
+		numbers[n] = len(numbers)
+		if n.Op() == graph.OpLoop {
+			for _, p := range n.Body().Params() {
+				numbers[p] = len(numbers)
+			}
+			number(n.Body(), numbers)
+		}
+	}
 }

@@ -74,15 +74,24 @@ func datasetRank(name string) int {
 	return slices.Index([]string{"structured", "mnist", "cifar10", "cifar100", "svhn", "npz"}, name)
 }
 
+// recipeNames lists the names of the recipes, each once.
+func recipeNames() []string {
+	var names []string
+	for _, r := range Recipes() {
+		if !slices.Contains(names, r.Name) {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
 // findRecipe returns the recipe of that name for a data set; the default one
 // if name is empty.
 func findRecipe(name, dataset string) (Recipe, error) {
 	kind, _, _ := strings.Cut(dataset, ":")
-	var fit, all []string
+	all := recipeNames()
+	var fit []string
 	for _, r := range Recipes() {
-		if !slices.Contains(all, r.Name) {
-			all = append(all, r.Name)
-		}
 		if !slices.Contains(r.Datasets, kind) {
 			continue
 		}
@@ -93,7 +102,7 @@ func findRecipe(name, dataset string) (Recipe, error) {
 	}
 	switch {
 	case len(fit) == 0:
-		return Recipe{}, fmt.Errorf("there is no recipe for data set %q%s", dataset, run.DidYouMean(kind, datasetNames()))
+		return Recipe{}, unknownDataset(dataset)
 	case slices.Contains(all, name):
 		return Recipe{}, fmt.Errorf("recipe %q is not for %s: take one of %s", name, dataset, strings.Join(fit, ", "))
 	}

@@ -129,13 +129,8 @@ func (s *Settings) assign(method string, user []Assignment) error {
 	if err := s.named(newMethod, attack, evalAttack); err != nil {
 		return err
 	}
-	for _, a := range user {
-		if a.Key == "training.method" || a.Key == "recipe" {
-			continue
-		}
-		if err := run.ApplySet(s, a.Key+"="+a.Value); err != nil {
-			return fmt.Errorf("%s: %w", a.Source, err)
-		}
+	if err := applyAll(s, user); err != nil {
+		return err
 	}
 	s.Training.Method = method
 	if err := s.complete(); err != nil {

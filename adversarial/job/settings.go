@@ -28,7 +28,7 @@ type Settings struct {
 	Batches    Batches                 `toml:"batches"`
 	Optimizer  Optimizer               `toml:"optimizer"`
 	Schedule   Schedule                `toml:"schedule"`
-	Eval       Eval                    `toml:"eval"`
+	Eval       Watch                   `toml:"eval"`
 	Checkpoint Checkpoint              `toml:"checkpoint"`
 }
 
@@ -112,8 +112,8 @@ type Schedule struct {
 	Factors    []float64 `toml:"factors"`
 }
 
-// Eval is the evaluation on the way and at the end of training.
-type Eval struct {
+// Watch is the evaluation on the way and at the end of training.
+type Watch struct {
 	Every     int                `toml:"every"` // epochs
 	Limit     int                `toml:"limit"` // only the first n examples; 0: all
 	BatchSize int                `toml:"batch_size"`
@@ -140,7 +140,7 @@ func Defaults() Settings {
 		Batches:    Batches{Epochs: 1, Size: 128, Shuffle: true},
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
 		Schedule:   Schedule{Name: "constant"},
-		Eval:       Eval{Every: 1, Limit: 1000, BatchSize: 200},
+		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
 		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep},
 	}
 }

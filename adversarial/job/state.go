@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/engine"
 	"temper/engine/graph"
@@ -37,7 +38,7 @@ func saveState(st *engine.State) ([]run.Tensor, error) {
 }
 
 // loadState sets every tensor of a state from a checkpoint, which must have
-// exactly these.
+// these and no others but the optimiser's, which an evaluation does without.
 func loadState(st *engine.State, tensors []run.Tensor) error {
 	given := map[string]run.Tensor{}
 	for _, t := range tensors {
@@ -54,8 +55,8 @@ func loadState(st *engine.State, tensors []run.Tensor) error {
 		delete(given, name)
 	}
 	for _, t := range tensors {
-		if _, extra := given[t.Name]; extra {
-			return fmt.Errorf("the checkpoint has a tensor %q that this model and optimiser do not know", t.Name)
+		if _, extra := given[t.Name]; extra && !strings.HasPrefix(t.Name, adversarial.SlotPrefix) {
+			return fmt.Errorf("the checkpoint has a tensor %q that this model does not know", t.Name)
 		}
 	}
 	return nil

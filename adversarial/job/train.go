@@ -36,7 +36,8 @@ type trainer struct {
 	best     float64
 	began    time.Time // of the stretch that the next epoch line reports
 	since    int       // examples trained on in it
-	last     *Outcome
+	last     *Outcome  // of the latest evaluation
+	fresh    *Outcome  // of this epoch's, nil if it had none
 }
 
 // tally adds up what the steps of an epoch return. It is part of a checkpoint.
@@ -216,12 +217,13 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 		{Name: "epoch/loss", Value: t.epoch.loss / float64(t.epoch.seen)},
 		{Name: "epoch/accuracy", Value: float64(t.epoch.correct) / float64(t.epoch.seen)},
 	}}
+	t.fresh = nil
 	if final || epoch%s.Eval.Every == 0 {
 		out, err := t.eval.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
 		if err != nil {
 			return err
 		}
-		t.last = out
+		t.last, t.fresh = out, out
 		clean, robust := float64(out.Clean)/float64(out.N), float64(out.Robust)/float64(out.N)
 		speed := float64(t.since) / trained.Seconds()
 		t.progress.EpochLine(fmt.Sprintf("epoch %*d/%d  lr %-7.2g  loss %-7.4f  train %5.1f %%  %s: clean %5.1f %%  robust %5.1f %%  %.0f images/s  %s",
@@ -236,10 +238,30 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 		return err
 	}
 	t.epoch = tally{}
+	if err := t.keepBest(); err != nil {
+		return err
+	}
 	if final || epoch%s.Checkpoint.Every == 0 {
 		return t.save()
 	}
 	return nil
+}
+
+// keepBest writes a checkpoint where this epoch's evaluation is the best so far.
+func (t *trainer) keepBest() error {
+	if !t.settings.Checkpoint.Best || t.fresh == nil {
+		return nil
+	}
+	robust := float64(t.fresh.Robust) / float64(t.fresh.N)
+	if robust <= t.best {
+		return nil
+	}
+	t.best = robust
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	return run.SaveBest(t.run.Dir, ck)
 }
 
 // save writes a checkpoint of the state as it is.
@@ -295,13 +317,13 @@ func (t *trainer) restore(ck *run.Checkpoint) error {
 
 // InterruptedError says that a run was stopped and how to go on with it.
 type InterruptedError struct {
-	Dir  string // the run folder; "" where nothing was kept
+	Dir  string // the run folder; "" where there was nothing to keep
 	Step int
 }
 
 func (e *InterruptedError) Error() string {
 	if e.Dir == "" {
-		return "interrupted: nothing was kept"
+		return "interrupted"
 	}
 	return fmt.Sprintf("interrupted at step %d; go on with: temper train --resume %s", e.Step, e.Dir)
 }

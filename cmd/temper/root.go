@@ -1,7 +1,10 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"temper/adversarial/job"
 )
@@ -12,28 +15,84 @@ func root(c *job.Console) *cobra.Command {
 		Short: "Train image classifiers on their own worst cases",
 		Long: `temper trains image classifiers adversarially and measures what that brings.
 
-Every flag has an environment variable: --batch-size is TEMPER_BATCH_SIZE.
-Results go to standard output, everything else to standard error.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (a checkpoint is kept).`,
+Every flag has an environment variable: --batch-size is TEMPER_BATCH_SIZE; the
+command line has the last word. Results go to standard output, everything else
+to standard error.
+
+Exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted (a training run has
+kept a checkpoint and says how to go on).`,
 		Example: `  temper train                                   the paper's data, both ways, in seconds
   temper train --dataset mnist --recipe fast-at  MNIST, minutes on a CPU
   temper eval latest --attack pgd --steps 50 --restarts 10`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Args:              cobra.ArbitraryArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return environment(cmd.Flags()) },
 	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		var known []string
+		for _, sub := range cmd.Commands() {
+			known = append(known, sub.Name())
+		}
+		return job.UnknownCommand(args[0], known)
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &job.UsageError{Err: err} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
-	cmd.AddCommand(train(c))
+	cmd.AddCommand(train(c), eval(c), attack(c), data(c), graph(c), devices(c), recipes(c), version(c))
 	return cmd
 }
 
-// settings registers flags that set a setting, and returns what the user set:
-// environment first, then flags, then --set.
-func settings(cmd *cobra.Command, flags []job.Flag) func() []job.Assignment {
-	for _, f := range flags {
+// fromEnvironment marks flags whose value came from the environment.
+const fromEnvironment = "environment"
+
+// environment gives flags that the command line leaves out the values of their
+// environment variables.
+func environment(flags *pflag.FlagSet) (err error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		v := os.Getenv(job.Env(f.Name))
+		if err != nil || f.Changed || v == "" || f.Name == "help" {
+			return
+		}
+		if e := flags.Set(f.Name, v); e != nil {
+			err = &job.UsageError{Err: e}
+		}
+		err = flags.SetAnnotation(f.Name, fromEnvironment, nil)
+	})
+	return err
+}
+
+// settings registers flags that set a setting, and --set. What it returns lists
+// what the user set, once the command line is read.
+func settings(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
+	for _, f := range list {
 		cmd.Flags().String(f.Name, "", f.Help)
 	}
-	set := cmd.Flags().StringArray("set", nil, "any setting, as key=value; see config.toml of a run for the keys")
-	return func() []job.Assignment {
-		return job.Assignments(flags, cmd.Flags().Changed, func(name string) string { return cmd.Flag(name).Value.String() }, *set)
+	set := cmd.Flags().StringArray("set", nil, "any setting as key=value; a run's config.toml has the keys")
+	return func() (user []job.Assignment) {
+		for _, f := range list {
+			flag := cmd.Flag(f.Name)
+			source := "--" + f.Name
+			if _, ok := flag.Annotations[fromEnvironment]; ok {
+				source = job.Env(f.Name)
+			}
+			if flag.Changed {
+				user = append(user, job.Assignment{Key: f.Key, Value: flag.Value.String(), Source: source})
+			}
+		}
+		return append(user, job.Sets(*set)...)
+	}
+}
+
+// arguments wraps a check of arguments so that its error counts as wrong usage.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &job.UsageError{Err: err}
+		}
+		return nil
 	}
 }

@@ -9,32 +9,36 @@ import (
 func train(c *job.Console) *cobra.Command {
 	var o job.TrainOptions
 	cmd := &cobra.Command{
-		Use:   "train [RUN]",
+		Use:   "train",
 		Short: "Train a network, adversarially or not",
 		Long: `Train a network. The settings come from defaults, then a recipe, then the
-environment, then flags, then --set, the later over the earlier; all of them are
-kept in the run's config.toml.
+environment, then flags, then --set, the later over the earlier. Those that
+decide the result are printed at the start; all of them are kept in the run's
+config.toml.
 
-Ctrl-C finishes the step, writes a checkpoint and says how to go on; a second
-one quits at once. A run that was stopped in any way goes on with --resume, and
-ends with the same bits as one that was not.`,
+Ctrl-C finishes the step, writes a checkpoint and says how to go on (exit code
+130); a second one quits at once. A run that was stopped in any way, even killed,
+goes on with --resume from its newest checkpoint and ends with the same bits as
+one that was not.`,
 		Example: `  temper train
   temper train --dataset mnist --recipe fast-at
   temper train --dataset cifar10 --limit 10000 --epochs 5
+  temper train --dataset cifar10 --limit 10000 --epochs 5 --recipe small-standard
   temper train --dataset cifar10 --model preactresnet18 --recipe pgd-at
-  temper train --dataset mnist --set optimizer.lr=0.001 --set checkpoint.keep=0
+  temper train --dataset npz:digits.npz --eps 0.1 --method standard,pgd-at
+  temper train --dataset mnist --set optimizer.name=sgd --set checkpoint.keep=0
   temper train --resume
-  temper train --resume runs/20261123-101500-mnist-fgsm-rs`,
-		Args: cobra.MaximumNArgs(1),
+  temper train --resume runs/20261123-101500-mnist-fgsm-rs --threads 1`,
+		Args: arguments(cobra.MaximumNArgs(1)),
 	}
 	user := settings(cmd, job.TrainFlags)
-	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot(), "folder in which run folders are made")
+	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder in which run folders are made")
 	cmd.Flags().StringVar(&o.Resume, "resume", "", "go on with a run: its folder, or the latest one")
 	cmd.Flags().Lookup("resume").NoOptDefVal = job.Latest
-	cmd.Flags().StringVar(&o.ResumeFrom, "resume-from", "", "the checkpoint to go on from, if not the newest")
+	cmd.Flags().StringVar(&o.ResumeFrom, "resume-from", "", "checkpoint to go on from, if not the newest")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Args, o.User = args, user()
-		return job.RunTrain(cmd.Context(), *c, o)
+		return job.Train(cmd.Context(), *c, o)
 	}
 	return cmd
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -27,8 +26,8 @@ type Trained struct {
 	Settings string   `json:"settings"` // their hash
 }
 
-// Train trains once for each of the settings, in new folders under root.
-func Train(ctx context.Context, c Console, list []Settings, root string) error {
+// trainAll trains once for each of the settings, in new folders under root.
+func trainAll(ctx context.Context, c Console, list []Settings, root string) error {
 	var done []Trained
 	for i := range list {
 		one, err := trainNew(ctx, c, &list[i], root)
@@ -73,9 +72,9 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	return t.finish(ctx)
 }
 
-// Resume goes on with the run in dir from a checkpoint, the newest if from is
+// resume goes on with the run in dir from a checkpoint, the newest if from is
 // empty. Device and threads may differ from the run's.
-func Resume(ctx context.Context, c Console, dir, from string, user []Assignment) error {
+func resume(ctx context.Context, c Console, dir, from string, user []Assignment) error {
 	r, err := run.Resume(dir)
 	if err != nil {
 		return err
@@ -85,23 +84,7 @@ func Resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err := run.ReadConfig(r.Dir, &s); err != nil {
 		return err
 	}
-	for _, a := range user {
-		switch a.Key {
-		case "device", "threads", "data.dir":
-			if err := run.ApplySet(&s, a.Key+"="+a.Value); err != nil {
-				return fmt.Errorf("%s: %w", a.Source, err)
-			}
-		default:
-			return fmt.Errorf("%s cannot change a run that has begun: start a new one", a.Source)
-		}
-	}
-	var ck *run.Checkpoint
-	if from == "" {
-		ck, err = run.LatestCheckpoint(r.Dir)
-	} else {
-		ck, err = run.LoadCheckpoint(r.Dir, from)
-	}
-	if err != nil {
+	if err := s.move(user); err != nil {
 		return err
 	}
 	t, err := newTrainer(c, &s)
@@ -110,10 +93,10 @@ func Resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	}
 	defer t.close()
 	t.run = r
-	if err := t.restore(ck); err != nil {
+	if err := t.goBack(from); err != nil {
 		return err
 	}
-	if err := r.Rewind(ck.Step); err != nil {
+	if err := r.Rewind(int64(t.step)); err != nil {
 		return err
 	}
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
@@ -125,6 +108,42 @@ func Resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 		return err
 	}
 	return report(c, []Trained{*one})
+}
+
+// move applies the few settings that may change after a run has begun, because
+// no result depends on them. Others are refused, unless they only stand in the
+// environment.
+func (s *Settings) move(user []Assignment) error {
+	for _, a := range user {
+		switch {
+		case a.Key == "device", a.Key == "threads", a.Key == "data.dir":
+			if err := applyAll(s, []Assignment{a}); err != nil {
+				return err
+			}
+		case !strings.HasPrefix(a.Source, envPrefix):
+			return fmt.Errorf("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
+		}
+	}
+	return nil
+}
+
+// goBack takes the trainer to a checkpoint of its run, the newest if from is
+// empty, or to the start if the run was killed before it wrote one.
+func (t *trainer) goBack(from string) error {
+	var ck *run.Checkpoint
+	var err error
+	if from == "" {
+		ck, err = run.LatestCheckpoint(t.run.Dir)
+	} else {
+		ck, err = run.LoadCheckpoint(t.run.Dir, from)
+	}
+	switch {
+	case err == nil:
+		return t.restore(ck)
+	case errors.Is(err, run.ErrNoCheckpoint):
+		return t.initialize()
+	}
+	return err
 }
 
 // finish trains to the end and sums up.
@@ -220,18 +239,3 @@ func report(c Console, done []Trained) error {
 func (a Accuracy) String() string {
 	return fmt.Sprintf("%.1f %% [%.1f, %.1f]", 100*a.Value, 100*a.Low, 100*a.High)
 }
-
-// ExitCode is what the process ends with: 130 for a run that was interrupted,
-// 1 for other errors.
-func ExitCode(err error) int {
-	var stopped *InterruptedError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &stopped), errors.Is(err, context.Canceled):
-		return 130
-	}
-	return 1
-}
-
-var _ io.Writer

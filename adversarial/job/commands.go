@@ -1,0 +1,97 @@
+package job
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"temper/adversarial/run"
+)
+
+// DefaultRoot is the folder of run folders if nobody names one.
+const DefaultRoot = "runs"
+
+// Latest names the newest run of a folder.
+const Latest = "latest"
+
+// UsageError is a command line that makes no sense.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *UsageError) Unwrap() error { return e.Err }
+
+func usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+// UnknownCommand is the error for a command that is not among the known ones.
+func UnknownCommand(name string, known []string) error {
+	return usage("unknown command %q%s; temper -h lists them", name, run.DidYouMean(name, known))
+}
+
+// ExitCode is what the process ends with: 2 for wrong usage, 130 after an
+// interrupt, 1 for other errors.
+func ExitCode(err error) int {
+	var wrong *UsageError
+	var stopped *InterruptedError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &wrong):
+		return 2
+	case errors.As(err, &stopped):
+		return 130
+	}
+	return 1
+}
+
+// TrainOptions is a command line of temper train.
+type TrainOptions struct {
+	Args       []string
+	Root       string // folder of run folders
+	Resume     string // run to go on with; "" for a new one
+	ResumeFrom string // checkpoint to go on from, if not the newest
+	User       []Assignment
+}
+
+// Train is temper train.
+func Train(ctx context.Context, c Console, o TrainOptions) error {
+	if o.Resume == "" && o.ResumeFrom == "" {
+		if len(o.Args) > 0 {
+			return usage("train takes no argument %q without --resume", o.Args[0])
+		}
+		list, err := Resolve(o.User)
+		if err != nil {
+			return err
+		}
+		return trainAll(ctx, c, list, o.Root)
+	}
+	name := cmp.Or(o.Resume, Latest)
+	if len(o.Args) > 0 {
+		name = o.Args[0]
+	}
+	return resume(ctx, c, runFolder(o.Root, name), o.ResumeFrom, o.User)
+}
+
+// runFolder is the folder of a run that the user named: a path, or a name
+// under root.
+func runFolder(root, name string) string {
+	if _, err := os.Stat(name); err == nil || strings.ContainsRune(name, filepath.Separator) {
+		return name
+	}
+	return filepath.Join(root, name)
+}
+
+// openRun finds a run to read, and its settings.
+func openRun(root, name string) (dir string, s *Settings, err error) {
+	r, err := run.Open(runFolder(root, name))
+	if err != nil {
+		return "", nil, err
+	}
+	settings := Defaults()
+	return r.Dir, &settings, run.ReadConfig(r.Dir, &settings)
+}

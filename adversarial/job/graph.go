@@ -1,0 +1,112 @@
+package job
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"temper/adversarial"
+	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine/graph"
+	"temper/engine/passes"
+	"temper/engine/plan"
+)
+
+// GraphOptions is a command line of temper graph.
+type GraphOptions struct {
+	Program string // step, eval or init
+	Pass    string // the pass after which to print; "input": before all; "": after all
+	Plan    bool   // print the plan instead
+	Root    string // folder of run folders
+	Run     string // a run whose programs to print; "": those of new settings
+	User    []Assignment
+}
+
+// Programs lists the programs of a run that temper graph prints.
+var Programs = []string{"step", "eval", "init"}
+
+// PassNames lists what GraphOptions.Pass takes.
+func PassNames() []string {
+	names := []string{"input"}
+	for _, p := range passes.Table() {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// Graph is temper graph. Where the settings have several methods it prints the
+// last one's.
+func Graph(c Console, o GraphOptions) error {
+	if !slices.Contains(Programs, o.Program) {
+		return usage("unknown program %q: want one of %s", o.Program, strings.Join(Programs, ", "))
+	}
+	if o.Pass != "" && !slices.Contains(PassNames(), o.Pass) {
+		return usage("unknown pass %q%s: want one of %s", o.Pass, run.DidYouMean(o.Pass, PassNames()), strings.Join(PassNames(), ", "))
+	}
+	if o.Plan && o.Pass != "" {
+		return usage("--plan is made after all passes: leave --pass out")
+	}
+	s, err := o.settings()
+	if err != nil {
+		return err
+	}
+	g, err := s.program(o.Program)
+	if err != nil {
+		return err
+	}
+	texts := map[string]string{}
+	var options passes.Options
+	options.Dump = func(pass string, g *graph.Graph) { texts[pass] = g.String() }
+	final, err := passes.Run(g, options)
+	if err != nil {
+		return err
+	}
+	text := final.String()
+	switch {
+	case o.Plan:
+		text = plan.Build(final, plan.Options{}).String()
+	case o.Pass != "":
+		text = texts[o.Pass]
+	}
+	return c.result(map[string]string{"program": o.Program, "pass": o.Pass, "text": text}, func(w io.Writer) {
+		fmt.Fprint(w, text)
+	})
+}
+
+// settings are the run's, or those that the user makes.
+func (o GraphOptions) settings() (*Settings, error) {
+	if o.Run != "" {
+		_, s, err := openRun(o.Root, o.Run)
+		if err != nil {
+			return nil, err
+		}
+		return s, s.move(o.User)
+	}
+	list, err := Resolve(o.User)
+	if err != nil {
+		return nil, err
+	}
+	return &list[len(list)-1], nil
+}
+
+// program builds one of a run's programs for a full batch.
+func (s *Settings) program(name string) (*graph.Graph, error) {
+	test, err := s.open(datasets.Test)
+	if err != nil {
+		return nil, err
+	}
+	in := test.Info()
+	m, err := s.model(in)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case "step":
+		return s.stepGraph(m, in, s.Batches.Size)
+	case "eval":
+		return adversarial.EvalGraph(m, &s.Eval.Attack, s.Threat, s.Eval.BatchSize, inputType(in))
+	}
+	return m.InitGraph(), nil
+}

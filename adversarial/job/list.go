@@ -1,0 +1,276 @@
+package job
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine"
+)
+
+// Version is temper version.
+func Version(c Console) error {
+	e := run.CurrentEnvironment("")
+	v := struct {
+		Version  string `json:"version"`
+		Commit   string `json:"commit"`
+		Modified bool   `json:"modified"`
+		Go       string `json:"go"`
+		System   string `json:"system"`
+	}{e.Version, e.Commit, e.Modified, e.Go, e.OS + "/" + e.Arch}
+	return c.result(v, func(w io.Writer) {
+		fmt.Fprintf(w, "temper %s", v.Version)
+		if v.Commit != "" {
+			fmt.Fprintf(w, " (%.12s)", v.Commit)
+		}
+		fmt.Fprintf(w, " %s %s\n", v.Go, v.System)
+	})
+}
+
+// Devices is temper devices.
+func Devices(c Console) error {
+	infos, missing := engine.Devices()
+	if c.JSON {
+		for _, i := range infos {
+			if err := c.result(map[string]string{"device": i.Spec, "name": i.Name, "detail": i.Detail}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	for _, i := range infos {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", i.Spec, i.Name, i.Detail)
+	}
+	w.Flush()
+	for _, err := range missing {
+		c.say("%v", err)
+	}
+	return nil
+}
+
+// ListRecipes is temper recipes: all of them, or those of the names, in full.
+func ListRecipes(c Console, names []string) error {
+	recipes := Recipes()
+	for _, name := range names {
+		known := recipeNames()
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("unknown recipe %q%s: there are %s", name, run.DidYouMean(name, known), strings.Join(known, ", "))
+		}
+	}
+	if len(names) > 0 {
+		recipes = slices.DeleteFunc(recipes, func(r Recipe) bool { return !slices.Contains(names, r.Name) })
+	}
+	if c.JSON {
+		for _, r := range recipes {
+			if err := c.result(map[string]any{"recipe": r.Name, "datasets": r.Datasets, "summary": r.Summary, "text": r.Text()}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(names) > 0 {
+		for _, r := range recipes {
+			fmt.Fprintf(c.Out, "## %s, for %s\n%s\n", r.Name, strings.Join(r.Datasets, ", "), r.Text())
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "RECIPE\tDATA SETS\t\n")
+	for _, r := range recipes {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, strings.Join(r.Datasets, " "), r.Summary)
+	}
+	w.Flush()
+	fmt.Fprintf(c.Out, "\nWithout --recipe a data set's first one is taken. temper recipes NAME prints one.\n")
+	return nil
+}
+
+// DataOptions is a command line of temper data.
+type DataOptions struct {
+	Names    []string
+	Dir      string
+	Optional bool     // fetch optional files too
+	Mirrors  []string // instead of the published ones
+}
+
+// known looks the sets up that o names, or all if it names none.
+func (o DataOptions) known() ([]datasets.Known, string, error) {
+	dir, err := dataDir(o.Dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(o.Names) == 0 {
+		return datasets.List(), dir, nil
+	}
+	var list []datasets.Known
+	for _, name := range o.Names {
+		k, err := datasets.Lookup(name)
+		if err != nil {
+			return nil, "", err
+		}
+		list = append(list, k)
+	}
+	return list, dir, nil
+}
+
+// FetchData is temper data fetch.
+func FetchData(ctx context.Context, c Console, o DataOptions) error {
+	if len(o.Names) == 0 {
+		return usage("data fetch needs the names of data sets: %s", strings.Join(datasetNames()[1:len(datasetNames())-1], ", "))
+	}
+	list, dir, err := o.known()
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		b := &bytesBar{w: c.Err}
+		err := datasets.Fetch(ctx, k.Name, dir, datasets.FetchOptions{
+			Optional: o.Optional, Mirrors: o.Mirrors, Progress: b.update,
+			Terms: func(terms string) { c.say("%s", terms) },
+		})
+		b.close()
+		if ctx.Err() != nil {
+			return &InterruptedError{}
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.result(map[string]string{"dataset": k.Name, "dir": dir, "state": "complete"}, func(w io.Writer) {
+			fmt.Fprintf(w, "%s is complete in %s\n", k.Name, dir)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// VerifyData is temper data verify. It fails if a file is not the published
+// one; without names it passes over sets that are not there.
+func VerifyData(c Console, o DataOptions) error {
+	list, dir, err := o.known()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	var bad []string
+	found := 0
+	for _, k := range list {
+		states, err := datasets.Verify(k.Name, dir)
+		if err != nil {
+			return err
+		}
+		absent := !slices.ContainsFunc(states, func(f datasets.FileStatus) bool { return f.State != datasets.Missing })
+		if absent && len(o.Names) == 0 {
+			continue
+		}
+		found++
+		for _, f := range states {
+			if f.State == datasets.Differs || f.State == datasets.Missing && !f.Optional {
+				bad = append(bad, f.Path)
+			}
+			if c.JSON {
+				err := c.result(map[string]any{"dataset": k.Name, "file": f.Path, "state": f.State, "bytes": f.GotBytes, "sha256": f.GotSHA256}, nil)
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, f.State, f.Path)
+		}
+	}
+	w.Flush()
+	switch {
+	case len(bad) > 0:
+		return fmt.Errorf("%d files are missing or not the published ones, the first is %s; move it away and run: temper data fetch", len(bad), bad[0])
+	case found == 0:
+		return fmt.Errorf("no data set in %s: get one with: temper data fetch mnist", dir)
+	}
+	return nil
+}
+
+// ListData is temper data list.
+func ListData(c Console, o DataOptions) error {
+	list, dir, err := o.known()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	for _, k := range list {
+		state := "missing"
+		if present(k, dir) {
+			state = "present"
+		}
+		if c.JSON {
+			err := c.result(map[string]string{"dataset": k.Name, "title": k.Title, "state": state, "dir": dir, "terms": k.Terms}, nil)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, state, k.Title)
+	}
+	if !c.JSON {
+		fmt.Fprintf(w, "structured\tbuilt in\tpatches with robust and non-robust features (Li and Li, 2025)\n")
+		fmt.Fprintf(w, "npz:FILE\tyour own\tx_train, y_train, x_test, y_test of a NumPy file\n")
+	}
+	w.Flush()
+	if !c.JSON {
+		c.say("in %s; another folder: --data-dir", dir)
+	}
+	return nil
+}
+
+// present reports whether the files of a set, or its archive, are there.
+func present(k datasets.Known, dir string) bool {
+	there := func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+	if k.Archive != nil && there(filepath.Join(dir, k.Archive.Name)) {
+		return true
+	}
+	return !slices.ContainsFunc(k.Files, func(f datasets.File) bool {
+		return !f.Optional && !there(filepath.Join(dir, k.Folder, f.Name)) && !there(filepath.Join(dir, k.Folder, strings.TrimSuffix(f.Name, ".gz")))
+	})
+}
+
+// bytesBar shows downloads: a bar on a terminal, else a line a file.
+type bytesBar struct {
+	w    io.Writer
+	file string
+	bar  *progressbar.ProgressBar
+}
+
+func (b *bytesBar) update(file string, done, total int64) {
+	if file != b.file {
+		b.close()
+		b.file = file
+		if f, ok := b.w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(b.w), progressbar.OptionSetDescription(file),
+				progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		} else {
+			fmt.Fprintf(b.w, "fetching %s, %d bytes\n", file, total)
+		}
+	}
+	if b.bar != nil {
+		b.bar.Set64(done)
+	}
+}
+
+func (b *bytesBar) close() {
+	if b.bar != nil {
+		b.bar.Exit()
+		b.bar = nil
+	}
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTrainStructured is the README's first command, from training to the
+// saved adversarial examples.
+func TestTrainStructured(t *testing.T) {
+	dir := t.TempDir()
+	golden(t, "train", dir, must(t, dir, nil, "train"))
+	golden(t, "eval", dir, must(t, dir, nil, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
+	golden(t, "attack", dir, must(t, dir, nil, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
+	golden(t, "graph-init", dir, must(t, dir, nil, "graph", "latest", "--program", "init", "--pass", "input"))
+
+	files, err := filepath.Glob(filepath.Join(dir, "runs", "latest", "evaluations", "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("evaluations: %v %v", files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result struct {
+		N        int
+		Settings struct {
+			Attack struct{ Steps, Restarts int }
+		}
+	}
+	if err := json.Unmarshal(b, &result); err != nil || result.N != 50 || result.Settings.Attack.Steps != 5 || result.Settings.Attack.Restarts != 2 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	dir := t.TempDir()
+	o := must(t, dir, nil, "train", "--json", "--epochs", "2")
+	golden(t, "train-json", dir, o)
+	for line := range strings.Lines(o.stdout) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+	for _, args := range [][]string{
+		{"eval", "latest", "--limit", "10"}, {"devices"}, {"recipes"}, {"version"}, {"data", "list"}, {"graph", "--program", "init"},
+	} {
+		for line := range strings.Lines(must(t, dir, nil, append(args, "--json")...).stdout) {
+			if !json.Valid([]byte(line)) {
+				t.Errorf("temper %v --json: not JSON: %s", args, line)
+			}
+		}
+	}
+}
+
+func TestManuals(t *testing.T) {
+	for _, name := range []string{"", "train", "eval", "attack", "data", "graph", "devices", "recipes", "version"} {
+		args := append(strings.Fields(name), "-h")
+		golden(t, strings.Trim("help-"+name, "-"), "none", must(t, t.TempDir(), nil, args...))
+	}
+	golden(t, "recipes", "none", must(t, t.TempDir(), nil, "recipes"))
+	golden(t, "devices", "none", must(t, t.TempDir(), nil, "devices"))
+	golden(t, "version", "none", must(t, t.TempDir(), nil, "version"))
+	golden(t, "data-list", "none", must(t, t.TempDir(), nil, "data", "list"))
+}
+
+// TestMistakes holds every bad input to one line that names the thing and the
+// remedy, the exit code, and nothing left behind.
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		env  string
+		code int
+		want string
+	}{
+		{args: "trian", code: 2, want: `unknown command "trian" (did you mean "train"?); temper -h lists them`},
+		{args: "train --epoch 3", code: 2, want: "unknown flag: --epoch"},
+		{args: "train now", code: 2, want: `train takes no argument "now" without --resume`},
+		{args: "eval", code: 2, want: "accepts 1 arg(s), received 0"},
+		{args: "train --set lr", code: 2, want: "--set lr: want key=value"},
+		{args: "train --set optimiser.lr=1", code: 1, want: `--set unknown key "optimiser.lr" (did you mean "optimizer.lr"?)`},
+		{args: "train --eps 8/0", code: 1, want: `--eps 8/0: "8/0" divides by zero: write a number or a quotient, such as 0.3 or 8/255`},
+		{args: "train", env: "TEMPER_EPS=x", code: 1, want: `TEMPER_EPS x: "x" is no number: write a number or a quotient, such as 0.3 or 8/255`},
+		{args: "train --lr fast", code: 1, want: "--lr fast: must be a number"},
+		{args: "train --lr 0", code: 1, want: "schedule constant: learning rate 0: want a positive number"},
+		{args: "train --seed -1", code: 1, want: "--seed -1: must be an integer of 32 bits, not negative"},
+		{args: "train --epochs 0", code: 1, want: "batches.epochs is 0: want at least 1"},
+		{args: "train --model preact", code: 1, want: `unknown model "preact" (did you mean "preactresnet18"?)`},
+		{args: "train --dataset mnits", code: 1, want: `unknown data set "mnits" (did you mean "mnist"?)`},
+		{args: "train --dataset mnist --recipe fats-at", code: 1, want: `unknown recipe "fats-at" (did you mean "fast-at"?)`},
+		{args: "train --recipe fast-at", code: 1, want: `recipe "fast-at" is not for structured: take one of structured`},
+		{args: "train --attack pdg", code: 1, want: `unknown attack "pdg"`},
+		{args: "train --method pgdat", code: 1, want: `unknown training method "pgdat"`},
+		{args: "train --device gpu", code: 1, want: `no device "gpu"`},
+		{args: "train --dataset mnist", code: 1, want: "get it with: temper data fetch mnist"},
+		{args: "train --dataset npz:none.npz", code: 1, want: "none.npz: no such file or directory"},
+		{args: "train --limit 41", code: 1, want: "data.limit: structured: cannot take 41 of 40 examples"},
+		{args: "train --run-dir /proc/none", code: 1, want: "/proc/none"},
+		{args: "train --resume", code: 1, want: "no run folder runs/latest"},
+		{args: "eval latest", code: 1, want: "no run folder runs/latest"},
+		{args: "attack latest", code: 2, want: "attack needs --save FILE.npz"},
+		{args: "attack latest --save none/x.npz", code: 1, want: "--save none/x.npz: there is no folder none"},
+		{args: "data fetch", code: 2, want: "data fetch needs the names of data sets"},
+		{args: "data fetch mnits", code: 1, want: "mnist"},
+		{args: "data verify", code: 1, want: "no data set in"},
+		{args: "graph --pass fuze", code: 2, want: `unknown pass "fuze"`},
+		{args: "graph --program stop", code: 2, want: `unknown program "stop": want one of step, eval, init`},
+		{args: "recipes fast", code: 1, want: `unknown recipe "fast" (did you mean "fast-at"?)`},
+	} {
+		t.Run(c.args+c.env, func(t *testing.T) {
+			dir := t.TempDir()
+			o := temper(t, dir, []string{c.env}, strings.Fields(c.args)...)
+			if o.code != c.code {
+				t.Errorf("exit code %d, want %d", o.code, c.code)
+			}
+			if !strings.HasPrefix(o.stderr, "temper: ") || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, c.want) {
+				t.Errorf("stderr %q: want one line with %q", o.stderr, c.want)
+			}
+			if left, _ := os.ReadDir(dir); o.stdout != "" || len(left) > 0 {
+				t.Errorf("stdout %q, files %v: want neither", o.stdout, left)
+			}
+		})
+	}
+}
+
+// TestEnvironment sets flags by variables: below flags, above the recipe.
+func TestEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	env := []string{"TEMPER_EPOCHS=2", "TEMPER_LR=0.25", "TEMPER_METHOD=standard", "TEMPER_RUN_DIR=there", "TEMPER_JSON=true"}
+	must(t, dir, env, "train", "--lr", "0.5")
+	b, err := os.ReadFile(filepath.Join(dir, "there", "latest", "config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"epochs = 2\n", "lr = 0.5\n", "method = 'standard'\n"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("config.toml lacks %q:\n%s", want, b)
+		}
+	}
+}

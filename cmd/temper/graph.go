@@ -1,0 +1,40 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"temper/adversarial/job"
+)
+
+func graph(c *job.Console) *cobra.Command {
+	var o job.GraphOptions
+	cmd := &cobra.Command{
+		Use:   "graph [RUN]",
+		Short: "Print a training step as the compiler sees it",
+		Long: `Print one of the programs that temper train would run, or that RUN runs, as text, after a pass of
+the compiler, or as the plan of kernels and memory. A whole training step, attack
+included, is one graph.
+
+Passes, in order: ` + strings.Join(job.PassNames(), ", ") + `.`,
+		Example: `  temper graph --pass input
+  temper graph --dataset mnist --recipe fast-at --plan
+  temper graph latest --pass input
+  temper graph --program eval --set eval.batch_size=1`,
+		Args: arguments(cobra.MaximumNArgs(1)),
+	}
+	user := settings(cmd, job.TrainFlags)
+	cmd.Flags().StringVar(&o.Program, "program", job.Programs[0], strings.Join(job.Programs, ", "))
+	cmd.Flags().StringVar(&o.Pass, "pass", "", "the pass after which to print; input is before all (default after all)")
+	cmd.Flags().BoolVar(&o.Plan, "plan", false, "print kernels, buffers and memory instead")
+	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder of run folders")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		o.User = user()
+		if len(args) > 0 {
+			o.Run = args[0]
+		}
+		return job.Graph(*c, o)
+	}
+	return cmd
+}
