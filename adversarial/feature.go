@@ -110,7 +110,7 @@ func (f *features) align(name string, filters, feature *graph.Node) {
 // judge reports accuracy and mean margin at x.
 func (f *features) judge(suffix string, x *graph.Node) {
 	margin := nn.CWMargin(f.logits(x), f.y).Neg()
-	x.Graph().Output("acc"+suffix, share(margin.Gt(margin.C(0))))
+	x.Graph().Output("acc"+suffix, fraction(margin.Gt(margin.C(0))))
 	x.Graph().Output("margin"+suffix, margin.Mean())
 }
 
@@ -118,8 +118,8 @@ func (f *features) logits(x *graph.Node) *graph.Node {
 	return f.model.Apply(f.params, f.buffers, x, nn.Eval).Logits
 }
 
-// share is the part of a bool (N) that is true.
-func share(b *graph.Node) *graph.Node { return b.Convert(graph.F32).Mean() }
+// fraction is the part of a bool (N) that is true.
+func fraction(b *graph.Node) *graph.Node { return b.Convert(graph.F32).Mean() }
 
 // along is ⟨x_p, feature_j⟩ at every patch: (N,k,1,P).
 func (f *features) along(x, feature *graph.Node) *graph.Node {
@@ -139,7 +139,7 @@ func (f *features) attacks(p FeatureProbe) {
 	var largest *graph.Node
 	report := func(name string, x *graph.Node) {
 		margin := nn.CWMargin(f.logits(x), f.y)
-		g.Output("robust_"+name, share(margin.Lt(margin.C(0))))
+		g.Output("robust_"+name, fraction(margin.Lt(margin.C(0))))
 		size := p.Threat.Size(x.Sub(f.x)).ReduceMax()
 		if largest != nil {
 			size = largest.Max(size)

@@ -50,7 +50,11 @@ func (r Reading) Value(name string) float64 {
 	return v
 }
 
+// mean is 0 of no values.
 func mean(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	sum := 0.0
 	for _, x := range v {
 		sum += x
