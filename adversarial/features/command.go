@@ -91,7 +91,7 @@ func resume(ctx context.Context, c job.Console, o Options) error {
 	}
 	f := folder{r}
 	defer f.Close()
-	var k kept
+	k := kept{Settings: Defaults()}
 	if err := run.ReadConfig(f.Dir, &k); err != nil {
 		return err
 	}

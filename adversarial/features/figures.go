@@ -8,6 +8,7 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 )
 
@@ -17,7 +18,11 @@ func (r *Result) Figures() []Figure {
 	return []Figure{r.curves(), r.bars(), r.robustness()}
 }
 
-const alignment = "alignment, max over filters of ⟨w, feature⟩"
+// The labels of the vertical axes.
+const (
+	alignment = "alignment, max over filters of ⟨w, feature⟩"
+	accuracy  = "accuracy"
+)
 
 // curves shows u and v over the steps: a thin line for each class (mean over
 // seeds), a thick one for their mean, with its t-interval over seeds.
@@ -117,6 +122,9 @@ func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRG
 	const half = 0.18
 	for i := range n {
 		e := r.over(func(q pair) float64 { return of(q, i) })
+		if p.Y.Label.Text == accuracy {
+			e.High = math.Min(e.High, 1)
+		}
 		x, y := float64(i)+offset, e.Mean
 		bar := must(plotter.NewPolygon(plotter.XYs{{X: x - half, Y: 0}, {X: x - half, Y: y}, {X: x + half, Y: y}, {X: x + half, Y: 0}}))
 		bar.Color, bar.LineStyle.Width = c, 0
@@ -126,6 +134,9 @@ func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRG
 			whisker.Color, whisker.Width = ink, 1
 			p.Add(whisker)
 		}
+		if n <= mostNumbers {
+			p.Add(above(x, math.Max(e.High, y), number(y)))
+		}
 		if i == 0 {
 			p.Legend.Add(label, bar)
 		}
@@ -134,18 +145,32 @@ func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRG
 	return top
 }
 
+// mostNumbers is how many groups of bars leave room for numbers above them.
+const mostNumbers = 10
+
+// above is a small number over a bar.
+func above(x, y float64, words string) *plotter.Labels {
+	l := must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}}))
+	l.TextStyle[0].Font.Size, l.TextStyle[0].Color, l.TextStyle[0].XAlign = 8, ink, text.XCenter
+	l.Offset.Y = 2
+	return l
+}
+
 // robustness shows the accuracy without and under each attack.
 func (r *Result) robustness() Figure {
 	names := []string{"acc", "robust_random", "robust_trained", "robust_minus_v", "robust_swap_v", "robust_minus_vu", "robust_search", "robust_inject_u"}
 	words := []string{"clean", "random", "training\nattack", "−ε·v_y", "v_y to v_y'", "−ε·v_y\n−ε·u_y", "PGD-20", "+ε·u_y'"}
-	p := newPlot("accuracy under each attack", "", "accuracy")
+	p := newPlot("accuracy under each attack", "", accuracy)
 	grid(p)
-	r.addBars(p, -0.2, "standard training", vermilion, len(names), func(q pair, i int) float64 { return q.standard.Last().Value(names[i]) })
-	r.addBars(p, 0.2, "adversarial training", blue, len(names), func(q pair, i int) float64 { return q.adversarial.Last().Value(names[i]) })
+	of := func(training string) func(q pair, i int) float64 {
+		return func(q pair, i int) float64 { return q.of(training).Last().Value(names[i]) }
+	}
+	r.addBars(p, -0.2, "standard training", vermilion, len(names), of(Standard))
+	r.addBars(p, 0.2, "adversarial training", blue, len(names), of(Adversarial))
 	p.NominalX(words...)
 	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3, -0.6, float64(len(names))-0.4
 	p.Y.Tick.Marker = plot.ConstantTicks([]plot.Tick{{Value: 0, Label: "0"}, {Value: .25}, {Value: .5, Label: "0.5"}, {Value: .75}, {Value: 1, Label: "1"}})
-	p.Legend.Top, p.Legend.YOffs = true, -4
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	var parts []string
 	for i, n := range names {
 		parts = append(parts, fmt.Sprintf("%s %s and %s", strings.ReplaceAll(words[i], "\n", " "), number(r.Final(Standard, n).Mean), number(r.Final(Adversarial, n).Mean)))

@@ -2,11 +2,12 @@ package features
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 
@@ -107,7 +108,11 @@ func (l *lab) compile() error {
 	if err != nil {
 		return err
 	}
-	if l.init, err = l.dev.Compile(m.InitGraph(), l.state, engine.Options{}); err != nil {
+	g, err := l.s.precise(m.InitGraph())
+	if err != nil {
+		return err
+	}
+	if l.init, err = l.dev.Compile(g, l.state, engine.Options{}); err != nil {
 		return err
 	}
 	for _, training := range Trainings() {
@@ -121,8 +126,7 @@ func (l *lab) compile() error {
 			return err
 		}
 	}
-	g, err := l.s.probeGraph(m)
-	if err != nil {
+	if g, err = l.s.probeGraph(m); err != nil {
 		return err
 	}
 	if l.probe, err = l.dev.Compile(g, l.state, engine.Options{}); err != nil {
@@ -150,14 +154,30 @@ func (s Settings) stepGraph(m *nn.Model, training string, batch int) (*graph.Gra
 	if training == Adversarial {
 		t = adversarial.Training{Method: "pgd-at", Attack: s.attack()}
 	}
-	return adversarial.StepGraph(m, t, nn.SGD{}, s.threat(), batch, graph.F32)
+	g, err := adversarial.StepGraph(m, t, nn.SGD{}, s.threat(), batch, graph.F32)
+	if err != nil {
+		return nil, err
+	}
+	return s.precise(g)
+}
+
+// precise is the graph in the precision asked for.
+func (s Settings) precise(g *graph.Graph) (*graph.Graph, error) {
+	if s.Precision == "f64" {
+		return graph.Retype(g, graph.F32, graph.F64)
+	}
+	return g, nil
 }
 
 // probeGraph measures the whole test set at once.
 func (s Settings) probeGraph(m *nn.Model) (*graph.Graph, error) {
-	return adversarial.FeatureGraph(adversarial.FeatureProbe{
+	g, err := adversarial.FeatureGraph(adversarial.FeatureProbe{
 		Model: m, Threat: s.threat(), Trained: s.attack(), Search: adversarial.SearchAttack(),
 	}, s.TestN)
+	if err != nil {
+		return nil, err
+	}
+	return s.precise(g)
 }
 
 // run trains on the data of a seed and measures on the way. It calls done with
@@ -277,23 +297,37 @@ func (l *lab) measure(step int) (*Reading, error) {
 	}
 	r := &Reading{Step: step, Classes: map[string][]float64{}, Values: map[string]float64{}}
 	for _, o := range l.probe.Plan().Outputs {
-		b, err := l.probe.FetchBytes(o.Name)
+		values, err := l.fetch(o.Name, o.DType)
 		if err != nil {
 			return nil, err
 		}
-		values := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 		if len(o.Shape) == 0 {
-			r.Values[o.Name] = float64(values[0])
-			continue
-		}
-		for _, v := range values {
-			r.Classes[o.Name] = append(r.Classes[o.Name], float64(v))
+			r.Values[o.Name] = values[0]
+		} else {
+			r.Classes[o.Name] = values
 		}
 	}
 	if size := r.Values["size"]; !l.s.threat().Allows(size) {
 		return nil, fmt.Errorf("an attack's perturbation has size %v, beyond %v: no result is given", size, l.s.threat())
 	}
 	return r, nil
+}
+
+// fetch copies an output of the last measurement.
+func (l *lab) fetch(name string, t graph.DType) ([]float64, error) {
+	b, err := l.probe.FetchBytes(name)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, len(b)/t.Size())
+	for i := range out {
+		if t == graph.F64 {
+			out[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
+		} else {
+			out[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:])))
+		}
+	}
+	return out, nil
 }
 
 // task is one trial to be run.

@@ -15,10 +15,11 @@ var outcomes = []struct {
 	color color.NRGBA
 	text  color.NRGBA
 }{
-	{AsStated, "as the paper states", blue, white},
-	{NoGain, "standard learns v; adversarial training does not help", vermilion, white},
-	{Unbroken, "standard learns v; the attack does not break it", amber, ink},
-	{NoContest, "standard learns u, or both", faint, ink},
+	{AsStated, "standard training learns v and is broken; adversarial training learns u and is robust", blue, white},
+	{InPart, "standard training learns v and is broken; adversarial training learns u or is robust, not both", sky, ink},
+	{NoGain, "standard training learns v and is broken; adversarial training does not help", vermilion, white},
+	{Unbroken, "standard training learns v; the attack does not break it", amber, ink},
+	{NoContest, "standard training learns u, or both: no premise", faint, ink},
 }
 
 var white = color.NRGBA{0xFF, 0xFF, 0xFF, 0xFF}

@@ -41,6 +41,9 @@ type Settings struct {
 	Steps int     `toml:"steps"`
 	Batch int     `toml:"batch"` // 0: all training examples
 	Every int     `toml:"every"` // steps from measurement to measurement
+	// Precision is f32 or, to see what rounding does, f64: the same graphs with
+	// every float32 operation in float64, much slower.
+	Precision string `toml:"precision"`
 
 	// The adversary.
 	Norm        string              `toml:"norm"`
@@ -59,7 +62,7 @@ func Defaults() Settings {
 		K:     d.K, R: d.R, N: d.N, Alpha: d.Alpha, Beta: d.Beta, Jitter: d.Jitter,
 		NoiseStd: d.NoiseStd, TrainN: d.TrainN, TestN: d.TestN,
 		Q: 3, Rho: 0.5, M: 16, Sigma: 0.05,
-		LR: 0.1, Steps: 300, Every: 25,
+		LR: 0.1, Steps: 300, Every: 25, Precision: "f32",
 		Norm: string(adversarial.PatchL2), Eps: adversarial.MustEpsilon("0.6"),
 		Attack: "ascent", AttackSteps: 1, StepSize: adversarial.MustEpsilon("2"), AttackLoss: "lse-margin",
 	}
@@ -103,6 +106,8 @@ func (s Settings) validate() error {
 		return fmt.Errorf("lr = %v: want lr > 0", s.LR)
 	case s.Steps < 1 || s.Every < 1:
 		return fmt.Errorf("steps = %d, every = %d: want at least 1 of each", s.Steps, s.Every)
+	case s.Precision != "f32" && s.Precision != "f64":
+		return fmt.Errorf("precision = %q: want f32 or f64", s.Precision)
 	case s.Eps.Float64() <= 0:
 		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
 	}
@@ -153,10 +158,10 @@ func (s Settings) describe() string {
 		name, s.K, s.D, s.P, s.R, s.N, s.Alpha, s.Beta, s.Eps, s.ratio(), s.Eps.Float64()/s.Beta)
 }
 
-// isRunS is whether everything but the seeds is as in run S: only then do its
-// bands apply.
+// isRunS is whether everything but seeds and precision is as in run S: only
+// then do its bands apply.
 func (s Settings) isRunS() bool {
 	d, _ := Defaults().Resolve()
-	d.Seeds, d.Seed, d.Every = s.Seeds, s.Seed, s.Every
+	d.Seeds, d.Seed, d.Every, d.Precision = s.Seeds, s.Seed, s.Every, s.Precision
 	return s == d
 }

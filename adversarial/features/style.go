@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"io"
 	"math"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -23,12 +24,16 @@ import (
 var (
 	blue      = color.NRGBA{0x00, 0x72, 0xB2, 0xFF}
 	vermilion = color.NRGBA{0xD5, 0x5E, 0x00, 0xFF}
+	sky       = color.NRGBA{0x56, 0xB4, 0xE9, 0xFF}
 	amber     = color.NRGBA{0xE6, 0x9F, 0x00, 0xFF}
 	ink       = color.NRGBA{0x22, 0x22, 0x22, 0xFF}
-	faint     = color.NRGBA{0xDD, 0xDD, 0xDD, 0xFF}
+	faint     = color.NRGBA{0xD4, 0xD4, 0xD4, 0xFF}
 )
 
-func init() { plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"} }
+func init() {
+	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
+	plot.DefaultFont, plotter.DefaultFont = sans, sans
+}
 
 // faded is a colour at a part of its opacity.
 func faded(c color.NRGBA, part float64) color.NRGBA {
@@ -44,12 +49,33 @@ func newPlot(title, x, y string) *plot.Plot {
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
 		a.Label.TextStyle.Font.Size, a.Tick.Label.Font.Size = 11, 10
 		a.LineStyle.Color, a.Tick.LineStyle.Color = ink, ink
-		a.Label.Padding = 4
+		a.Label.Padding, a.Tick.Marker = 4, numbered
 	}
 	p.Legend.TextStyle.Font.Size = 10
 	p.Legend.ThumbnailWidth, p.Legend.Padding = 18, 3
 	return p
 }
+
+// numbered puts a tick at every multiple of 1, 2 or 5 times a power of ten, so
+// that there are four to nine of them.
+var numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
+	if !(hi > lo) {
+		return nil
+	}
+	step := math.Pow(10, math.Floor(math.Log10((hi-lo)/4)))
+	for _, factor := range []float64{5, 2} {
+		if (hi-lo)/(factor*step) >= 4 {
+			step *= factor
+			break
+		}
+	}
+	var ticks []plot.Tick
+	for i := math.Ceil(lo / step); i*step <= hi; i++ {
+		v, _ := strconv.ParseFloat(strconv.FormatFloat(i*step, 'g', 6, 64), 64)
+		ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
+	}
+	return ticks
+})
 
 // grid puts horizontal lines behind the data.
 func grid(p *plot.Plot) {
