@@ -120,9 +120,9 @@ func (r *Result) learned(training string) Learn {
 	switch {
 	case grown.Mean < learnFactor:
 		l.Feature = "neither"
-	case l.VOverU.Low >= learnFactor:
+	case l.VOverU.Mean >= learnFactor:
 		l.Feature = "non-robust"
-	case l.VOverU.High <= 1.0/learnFactor:
+	case l.VOverU.Mean <= 1.0/learnFactor:
 		l.Feature = "robust"
 	default:
 		l.Feature = "both"

@@ -17,7 +17,7 @@ var outcomes = []struct {
 }{
 	{AsStated, "standard training learns v and is broken; adversarial training learns u and is robust", blue, white},
 	{InPart, "standard training learns v and is broken; adversarial training learns u or is robust, not both", sky, ink},
-	{NoGain, "standard training learns v and is broken; adversarial training does not help", vermilion, white},
+	{NoGain, "standard training learns v and is broken; adversarial training reaches neither threshold", vermilion, white},
 	{Unbroken, "standard training learns v; the attack does not break it", amber, ink},
 	{NoContest, "standard training learns u, or both: no premise", faint, ink},
 }
@@ -42,7 +42,7 @@ func (p *Phase) Figure() Figure {
 	}
 	d.X.Tick.Marker, d.Y.Tick.Marker = ordinal(p.Grid.Eps), ordinal(p.Grid.Ratio)
 	rows := float64(len(p.Grid.Ratio))
-	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, rows-0.5+0.35*float64(len(outcomes))
+	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, 1.28*rows-0.5 // room for the legend
 	d.Legend.Top, d.Legend.Left = true, true
 	counts := ""
 	for _, o := range outcomes {
