@@ -24,6 +24,10 @@ type Options struct {
 	Sweep   string // a grid for ParseGrid; "" for one experiment
 	Resume  string // folder of a sweep to go on with
 	Threads int    // trials at a time; 0: one a core
+	Dataset string // structured, or real images
+	DataDir string // of real images
+	Device  string // for real images; structured data run on the CPU
+	Quick   bool   // real images: a check that all works, no evidence
 	User    []job.Assignment
 }
 
@@ -35,15 +39,20 @@ const (
 	figuresDir = "figures"
 )
 
-// kept is config.toml of a run folder.
+// kept is config.toml of a run folder of structured data.
 type kept struct {
 	Grid     *Grid    `toml:"sweep"`
 	Settings Settings `toml:"settings"`
 }
 
-// Command is temper features on structured data.
+// Command is temper features.
 func Command(ctx context.Context, c job.Console, o Options) error {
-	if o.Resume != "" {
+	switch {
+	case o.Dataset != "" && o.Dataset != "structured":
+		return imagesCommand(ctx, c, o)
+	case o.Quick:
+		return usage("--quick is for real images: structured data are quick; see --set steps")
+	case o.Resume != "":
 		return resume(ctx, c, o)
 	}
 	k := kept{Settings: Defaults()}
@@ -64,7 +73,11 @@ func Command(ctx context.Context, c job.Console, o Options) error {
 		}
 		k.Grid = &g
 	}
-	f, err := newFolder(o.Root, k)
+	name := "features"
+	if k.Grid != nil {
+		name += "-sweep"
+	}
+	f, err := newFolder(o.Root, name, k)
 	if err != nil {
 		return err
 	}
@@ -104,11 +117,7 @@ func resume(ctx context.Context, c job.Console, o Options) error {
 // folder is a run folder of an experiment.
 type folder struct{ *run.Run }
 
-func newFolder(root string, k kept) (folder, error) {
-	name := "features"
-	if k.Grid != nil {
-		name = "features-sweep"
-	}
+func newFolder(root, name string, settings any) (folder, error) {
 	dir, err := run.NewDir(root, name, time.Now())
 	if err != nil {
 		return folder{}, err
@@ -117,17 +126,16 @@ func newFolder(root string, k kept) (folder, error) {
 	if err != nil {
 		return folder{}, err
 	}
-	f := folder{r}
-	if err := run.WriteConfig(dir, k); err != nil {
+	if err := run.WriteConfig(dir, settings); err != nil {
 		r.Close()
-		return f, err
+		return folder{}, err
 	}
-	return f, nil
+	return folder{r}, nil
 }
 
 // work runs the experiment or the sweep, prints its result and keeps it.
 func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) error {
-	if err := f.note(o); err != nil {
+	if err := f.note("cpu", fmt.Sprintf("%d workers, each ", workers(o.Threads)), engine.DeviceOptions{Threads: 1}); err != nil {
 		return err
 	}
 	p := newProgress(c)
@@ -150,14 +158,14 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) erro
 }
 
 // note keeps what this start runs on.
-func (f folder) note(o Options) error {
-	dev, err := engine.Open("cpu", engine.DeviceOptions{Threads: 1})
+func (f folder) note(device, prefix string, o engine.DeviceOptions) error {
+	dev, err := engine.Open(device, o)
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
 	info := dev.Info()
-	return run.AddEnvironment(f.Dir, run.CurrentEnvironment(fmt.Sprintf("%d workers, each %s: %s (%s)", workers(o.Threads), info.Spec, info.Name, info.Detail)))
+	return run.AddEnvironment(f.Dir, run.CurrentEnvironment(fmt.Sprintf("%s%s: %s (%s)", prefix, info.Spec, info.Name, info.Detail)))
 }
 
 // sweep runs what the folder does not have yet.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -65,13 +66,7 @@ func (r *Result) addCurve(p *plot.Plot, training, feature, label string, c color
 		lower = append(lower, plotter.XY{X: x, Y: math.Max(e.Low, 0)})
 		top = max(top, e.High)
 	}
-	outline := upper
-	for i := len(lower) - 1; i >= 0; i-- {
-		outline = append(outline, lower[i])
-	}
-	area := must(plotter.NewPolygon(outline))
-	area.Color, area.LineStyle.Width = faded(c, 0.22), 0
-	p.Add(area)
+	addBand(p, upper, lower, c)
 	for class := range r.Settings.K {
 		var one plotter.XYs
 		for i, reading := range steps {
@@ -88,6 +83,17 @@ func (r *Result) addCurve(p *plot.Plot, training, feature, label string, c color
 	p.Add(thick)
 	p.Legend.Add(label, thick)
 	return top
+}
+
+// addBand fills what is between two lines.
+func addBand(p *plot.Plot, upper, lower plotter.XYs, c color.NRGBA) {
+	outline := slices.Clone(upper)
+	for _, xy := range slices.Backward(lower) {
+		outline = append(outline, xy)
+	}
+	area := must(plotter.NewPolygon(outline))
+	area.Color, area.LineStyle.Width = faded(c, 0.22), 0
+	p.Add(area)
 }
 
 // bars shows how aligned the filters are at the end, class by class.

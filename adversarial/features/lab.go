@@ -15,6 +15,7 @@ import (
 	"temper/datasets"
 	"temper/engine"
 	"temper/engine/graph"
+	"temper/engine/plan"
 	"temper/nn"
 )
 
@@ -297,7 +298,7 @@ func (l *lab) measure(step int) (*Reading, error) {
 	}
 	r := &Reading{Step: step, Classes: map[string][]float64{}, Values: map[string]float64{}}
 	for _, o := range l.probe.Plan().Outputs {
-		values, err := l.fetch(o.Name, o.DType)
+		values, err := floats(l.probe, o.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -313,12 +314,14 @@ func (l *lab) measure(step int) (*Reading, error) {
 	return r, nil
 }
 
-// fetch copies an output of the last measurement.
-func (l *lab) fetch(name string, t graph.DType) ([]float64, error) {
-	b, err := l.probe.FetchBytes(name)
+// floats copies an output of the last run.
+func floats(e *engine.Executable, name string) ([]float64, error) {
+	b, err := e.FetchBytes(name)
 	if err != nil {
 		return nil, err
 	}
+	outputs := e.Plan().Outputs
+	t := outputs[slices.IndexFunc(outputs, func(o plan.Output) bool { return o.Name == name })].DType
 	out := make([]float64, len(b)/t.Size())
 	for i := range out {
 		if t == graph.F64 {

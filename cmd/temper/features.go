@@ -9,8 +9,8 @@ import (
 
 // featureFlags are the flags of temper features that set a setting.
 var featureFlags = []job.Flag{
-	{Name: "seeds", Key: "seeds", Help: "how many seeds (default 5)"},
-	{Name: "seed", Key: "seed", Help: "the first seed (default 0)"},
+	{Name: "seeds", Key: "seeds", Help: "how many seeds (5; real images 3)"},
+	{Name: "seed", Key: "seed", Help: "the first seed (0)"},
 }
 
 func featuresCommand(c *job.Console) *cobra.Command {
@@ -33,11 +33,20 @@ attack_loss). d and p follow k, r and n unless they are given.
 --sweep draws the phase diagram over the race's ratio Nβ^q/(Rα^q) and ε/β. It
 keeps every trial as it ends; an interrupted sweep goes on with --resume.
 
+--dataset asks the same question of real images, by a protocol of our own: images
+are made that a robust or a standard network cannot tell from given ones, and
+networks of other seeds, trained on other images, are scored on them after every
+epoch. Its settings (limit, test_n, model, patch, epochs, batch_size, lr, eps,
+attack_steps, test_steps, match_n, match_steps, match_rate, start) are in the
+run's config.toml.
+
 A claim that does not hold is a result, not an error: the exit code is 0.`,
 		Example: `  temper features
   temper features --set n=8 --set alpha=1.5          the race reversed
   temper features --set k=10 --seeds 3 --json
   temper features --sweep ratio,eps --seeds 3
+  temper features --dataset mnist
+  temper features --dataset mnist --quick
   temper features --sweep ratio=0.5:1:2:4.5,eps=0.8:1.2`,
 		Args: arguments(cobra.NoArgs),
 	}
@@ -45,7 +54,11 @@ A claim that does not hold is a result, not an error: the exit code is 0.`,
 	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder of run folders")
 	cmd.Flags().StringVar(&o.Sweep, "sweep", "", "phase diagram: ratio=A:B:…,eps=A:B:… (ε/β); an axis without values has its own")
 	cmd.Flags().StringVar(&o.Resume, "resume", "", "go on with a sweep: its folder")
-	cmd.Flags().IntVar(&o.Threads, "threads", 0, "trials at a time; 0 is one a core")
+	cmd.Flags().StringVar(&o.Dataset, "dataset", "structured", "structured, or real images: mnist, cifar10, svhn")
+	cmd.Flags().StringVar(&o.DataDir, "data-dir", "", "folder of the data sets")
+	cmd.Flags().BoolVar(&o.Quick, "quick", false, "real images: few images and steps, to see that it works")
+	cmd.Flags().StringVar(&o.Device, "device", "auto", "device for real images; structured data run on the CPU")
+	cmd.Flags().IntVar(&o.Threads, "threads", 0, "trials at a time, or CPU workers for real images; 0 is one a core")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.User = user()
 		return features.Command(cmd.Context(), *c, o)
