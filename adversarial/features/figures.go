@@ -175,7 +175,7 @@ func (r *Result) robustness() Figure {
 	r.addBars(p, 0.2, "adversarial training", blue, len(names), of(Adversarial))
 	p.NominalX(words...)
 	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3, -0.6, float64(len(names))-0.4
-	p.Y.Tick.Marker = plot.ConstantTicks([]plot.Tick{{Value: 0, Label: "0"}, {Value: .25}, {Value: .5, Label: "0.5"}, {Value: .75}, {Value: 1, Label: "1"}})
+	p.Y.Tick.Marker = shares
 	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	var parts []string
 	for i, n := range names {

@@ -29,7 +29,8 @@ func (r *ImageResult) curves() Figure {
 		}{{NonRobustSet, "D_NR", vermilion}, {RobustSet, "D_R", blue}, {ControlSet, "control", ink}} {
 			r.addCurve(p, training, line.set, line.label, line.color)
 		}
-		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3, 0, float64(r.Settings.Epochs)
+		p.Y.Tick.Marker = shares
+		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.35, 0, float64(r.Settings.Epochs)
 		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 		plots = append(plots, p)
 	}

@@ -77,6 +77,9 @@ var numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
 	return ticks
 })
 
+// shares are the ticks of an axis that ends above 1 to make room.
+var shares = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: .25}, {Value: .5, Label: "0.5"}, {Value: .75}, {Value: 1, Label: "1"}}
+
 // grid puts horizontal lines behind the data.
 func grid(p *plot.Plot) {
 	g := plotter.NewGrid()
@@ -114,7 +117,8 @@ func (f Figure) WriteSVG(w io.Writer) error {
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return err
 	}
-	head, body, ok := bytes.Cut(b.Bytes(), []byte("<svg "))
+	svg := bytes.ReplaceAll(b.Bytes(), []byte("data:image/jpg;base64,iVBOR"), []byte("data:image/png;base64,iVBOR")) // the library mislabels PNG
+	head, body, ok := bytes.Cut(svg, []byte("<svg "))
 	if !ok {
 		panic("BUG: features: the plot library wrote no svg element")
 	}
