@@ -44,10 +44,10 @@ type Solution struct {
 //
 // The objective is the sum of the per-sample losses, so that the gradient of a
 // sample does not depend on the batch's size. Where several points compete
-// (restarts, best iterate), a sample keeps the worst: one that the network
-// gets wrong (targeted: that reaches its target) before one that it gets
-// right, and then the one of larger loss. To judge a last iterate takes one
-// more forward pass, which updates no buffers.
+// (restarts; iterates, the start among them), a sample keeps the worst: one
+// that the network gets wrong (targeted: that reaches its target) before one
+// that it gets right, and then the one of larger loss. To judge a last iterate
+// takes one more forward pass, which updates no buffers.
 func (a Attack) Build(p Problem) Solution {
 	g := p.X.Graph()
 	if err := a.check(p); err != nil {
@@ -59,18 +59,29 @@ func (a Attack) Build(p Problem) Solution {
 	a = a.Resolve(p.Threat)
 	s := &search{attack: a, Problem: p, ball: p.Threat.around(p.X, p.Eps)}
 	s.mode, _ = a.mode()
-	if s.Loss == nil {
-		s.Loss, _ = LookupLoss(a.Loss)
+	if !a.Targeted {
+		s.Target = nil
 	}
 	if a.Name == "fgsm" {
 		s.Alpha = p.Eps
 	}
-	end := s.restarts(point{x: p.X, buffers: p.Buffers})
-	return Solution{end.x.StopGradient(), end.buffers.Map(func(_ int, l nn.Leaf) *graph.Node { return l.Node.StopGradient() })}
+	from := point{x: p.X}
+	if s.mode == nn.BatchUpdate {
+		from.buffers = p.Buffers
+	}
+	end := s.restarts(from)
+	found := Solution{end.x.StopGradient(), p.Buffers}
+	if s.mode == nn.BatchUpdate {
+		found.Buffers = end.buffers.Map(func(_ int, l nn.Leaf) *graph.Node { return l.Node.StopGradient() })
+	}
+	return found
 }
 
 func (a Attack) check(p Problem) error {
 	if err := a.Validate(); err != nil {
+		return err
+	}
+	if err := p.Threat.validateShape(); err != nil {
 		return err
 	}
 	switch {
@@ -93,8 +104,8 @@ type search struct {
 // point is where a search stands.
 type point struct {
 	x       *graph.Node // the iterate (N,C,H,W)
-	buffers nn.Tree
-	worst   *worst // nil where nothing competes
+	buffers nn.Tree     // under batch-update, else none: they stay
+	worst   *worst      // nil where nothing competes
 }
 
 // worst is the worst point met so far, per sample.
@@ -159,7 +170,7 @@ func (s *search) restarts(p point) point {
 		}
 		p = repeat(s.attack.Steps, p, func(_ *graph.Node, p point) point { return s.step(p) })
 		if p.worst != nil {
-			p.worst = s.judge(p, s.Forward(p.x, p.buffers, s.mode))
+			p.worst = s.judge(p, s.forward(p))
 		}
 		return p
 	})
@@ -171,32 +182,40 @@ func (s *search) restarts(p point) point {
 
 // step is one ascent step.
 func (s *search) step(p point) point {
-	x := p.x.StopGradient() // a node of its own: no derivative through other uses of the inputs
-	out := s.Forward(x, p.buffers, s.mode)
+	p.x = p.x.StopGradient() // a node of its own: no derivative through other uses of the inputs
+	out := s.forward(p)
 	if s.attack.Best {
 		p.worst = s.judge(p, out)
 	}
-	ascent := autodiff.Grad(s.objective(out).Sum(), x)[0]
+	ascent := autodiff.Grad(s.objective(out).Sum(), p.x)[0]
 	if s.attack.Name != "ascent" {
 		ascent = s.Threat.steepest(ascent)
 	}
-	p.x = s.ball.project(x.Add(ascent.Mul(s.Alpha)))
-	p.buffers = out.Buffers
+	p.x = s.ball.project(p.x.Add(ascent.Mul(s.Alpha)))
+	if s.mode == nn.BatchUpdate {
+		p.buffers = out.Buffers
+	}
 	return p
+}
+
+// forward is the network's pass at p.
+func (s *search) forward(p point) nn.Output {
+	buffers := s.Buffers
+	if s.mode == nn.BatchUpdate {
+		buffers = p.buffers
+	}
+	return s.Forward(p.x, buffers, s.mode)
 }
 
 // objective is what the attack drives up, per sample.
 func (s *search) objective(out nn.Output) *graph.Node {
-	if s.attack.Targeted {
-		return s.Loss(out, s.Target).Neg()
-	}
-	return s.Loss(out, s.Y)
+	return objective(s.attack.Loss, s.Loss, out, s.Y, s.Target)
 }
 
 // judge compares the network's output at p.x with the worst so far.
 func (s *search) judge(p point, out nn.Output) *worst {
 	hit := nn.Correct(out.Logits, s.Y).Not()
-	if s.attack.Targeted {
+	if s.Target != nil {
 		hit = nn.Correct(out.Logits, s.Target)
 	}
 	loss, w := s.objective(out), p.worst

@@ -28,7 +28,7 @@ type Attack struct {
 	Restarts    int     `toml:"restarts"`     // independent runs, of which each sample keeps the worst; default 1
 	Loss        string  `toml:"loss"`         // what it drives up, by name; default ce
 	Best        bool    `toml:"best"`         // keep each sample's worst iterate, else the last one
-	Targeted    bool    `toml:"targeted"`     // drive down the loss against given target labels
+	Targeted    bool    `toml:"targeted"`     // go towards given labels, not away from the true ones
 	BN          string  `toml:"bn"`           // nn.Mode of batch norm while attacking; default eval
 }
 
@@ -55,7 +55,7 @@ func (a Attack) Validate() error {
 	if _, err := LookupAttack(a.Name); err != nil {
 		return err
 	}
-	if _, err := LookupLoss(cmp.Or(a.Loss, "ce")); err != nil {
+	if err := checkLoss(cmp.Or(a.Loss, "ce")); err != nil {
 		return err
 	}
 	if _, err := a.mode(); err != nil {
@@ -125,7 +125,7 @@ func (a Attack) describe(threat string) string {
 	if a.Name == "" {
 		return "no attack"
 	}
-	s := map[string]string{"fgsm": "FGSM", "pgd": "PGD", "ascent": "Gradient ascent"}[a.Name]
+	s := cmp.Or(map[string]string{"fgsm": "FGSM", "pgd": "PGD", "ascent": "Gradient ascent"}[a.Name], a.Name)
 	if a.Name != "fgsm" {
 		s += fmt.Sprintf("-%d", a.Steps)
 		if a.Restarts > 1 {

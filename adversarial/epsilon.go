@@ -15,7 +15,7 @@ type Epsilon struct {
 	value float64 // nearest to what text says
 }
 
-var decimal = regexp.MustCompile(`^[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?$`)
+var decimal = regexp.MustCompile(`^([0-9]{1,20}\.?|[0-9]{0,20}\.[0-9]{1,20})([eE][-+]?[0-9]{1,2})?$`)
 
 // ParseEpsilon reads a decimal number or a quotient of two. The value is
 // exact until it is rounded, once, to a float64.

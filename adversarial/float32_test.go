@@ -158,6 +158,33 @@ func TestFloat32Iterates(t *testing.T) {
 	})
 }
 
+// Steps along the gradient itself vary with it continuously: iterates of L2 PGD
+// and the patch attack stay within 1e-4.
+func TestFloat32Smooth(t *testing.T) {
+	eachFixture(t, func(t *testing.T, f *fixture) {
+		check := func(want string, threat ThreatModel, a Attack, eps, alpha float64) {
+			g, p := f.attackGraph(t, threat, "start")
+			feed := f.feed(t, map[string]float64{"eps": eps, "alpha": alpha})
+			if feed["input start"] = f.tensors["pgd_l2/start"]; a.Name == "ascent" {
+				feed["input start"] = f.get(t, "x")
+			}
+			g.Output("delta", a.Build(p).X.Sub(p.X))
+			exe := compile(t, g)
+			exe.give(feed)
+			exe.run()
+			if d := distance(exe.output("delta"), eval(t, g, feed).Outputs["delta"]); !(d <= 1e-4) {
+				t.Errorf("%s is off by %.2g", want, d)
+			}
+		}
+		if f.tensors["pgd_l2/start"] != nil { // left out of two files for size
+			check("pgd_l2", f.threat(L2), Attack{Name: "pgd", Steps: 3}, f.number(t, "pgd_l2", "eps"), f.number(t, "pgd_l2", "alpha"))
+		}
+		if f.tensors["patch_l2/delta"] != nil {
+			check("patch_l2", f.threat(PatchL2), Attack{Name: "ascent", Loss: "lse-margin"}, f.number(t, "patch_l2", "eps"), f.number(t, "patch_l2", "step"))
+		}
+	})
+}
+
 // share is the share of elements that differ by more than a limit.
 func share(got, want *interp.Tensor, limit float64) float64 {
 	n := 0

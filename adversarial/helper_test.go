@@ -256,3 +256,42 @@ func (p program) tensor(name string) *interp.Tensor {
 	must(p.t, err)
 	return x
 }
+
+// tinySizes are every registered model at sizes that compile and run in no
+// time. No extent is a multiple of 7, the batch of the tests that look at
+// shapes.
+var tinySizes = map[string]nn.Config{
+	"patchcnn":         {Input: graph.Shape{8, 1, 9}, Classes: 3, Filters: 4, Sigma: 0.3},
+	"mnist-wong":       {Input: graph.Shape{1, 12, 12}, Classes: 10, Width: 4, Hidden: 20},
+	"mnist-madry":      {Input: graph.Shape{1, 12, 12}, Classes: 10, Width: 4, Hidden: 16},
+	"cifar-small":      {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Hidden: 16},
+	"preactresnet18":   {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Blocks: []int{1, 1, 1, 1}},
+	"wideresnet-28-10": {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 1, 1}},
+	"wideresnet-34-10": {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 2, 1}, Activation: "silu"},
+}
+
+func tiny(t *testing.T, name string) *nn.Model {
+	t.Helper()
+	c, ok := tinySizes[name]
+	if !ok {
+		t.Fatalf("%s: a new model: give it a line in tinySizes", name)
+	}
+	m, err := nn.Lookup(name, c)
+	must(t, err)
+	return m
+}
+
+// startOf is a model's initial state.
+func startOf(t *testing.T, m *nn.Model, seed float64) interp.Feed {
+	t.Helper()
+	feed := interp.Feed{"scalar seed": interp.New(graph.U32, nil, seed)}
+	for _, s := range m.Specs() {
+		feed["state "+s.Name] = interp.New(s.DType, s.Shape)
+	}
+	r := eval(t, m.InitGraph(), feed)
+	for name, x := range r.States {
+		feed["state "+name] = x
+	}
+	delete(feed, "scalar seed")
+	return feed
+}

@@ -61,17 +61,27 @@ func (t ThreatModel) String() string { return t.Norm.symbol() + " " + t.Epsilon.
 
 // Validate reports the first setting that makes no sense.
 func (t ThreatModel) Validate() error {
+	if err := t.validateShape(); err != nil {
+		return err
+	}
 	switch {
-	case !slices.Contains(Norms(), t.Norm):
-		return unknown("norm", t.Norm, Norms())
-	case !slices.Contains(Domains(), t.Domain):
-		return unknown("domain", t.Domain, Domains())
 	case !t.Epsilon.IsSet():
 		return fmt.Errorf("eps is not set: give one such as 8/255")
 	case t.Epsilon.Float64() == 0:
 		return fmt.Errorf("eps is 0, which allows no perturbation: give a larger one, or no attack")
 	case t.Domain == Unit && t.Norm == Linf && t.Epsilon.Float64() > 1:
-		return fmt.Errorf("eps %v is larger than the inputs' range [0,1]: did you mean %v/255?", t.Epsilon, t.Epsilon)
+		return fmt.Errorf("eps %v is larger than the inputs' range [0,1]: 8 grey levels are 8/255", t.Epsilon)
+	}
+	return nil
+}
+
+// validateShape is Validate without ε.
+func (t ThreatModel) validateShape() error {
+	switch {
+	case !slices.Contains(Norms(), t.Norm):
+		return unknown("norm", t.Norm, Norms())
+	case !slices.Contains(Domains(), t.Domain):
+		return unknown("domain", t.Domain, Domains())
 	}
 	return nil
 }

@@ -12,9 +12,9 @@ import (
 // saved adversarial examples.
 func TestTrainStructured(t *testing.T) {
 	dir := t.TempDir()
-	golden(t, "train", dir, must(t, dir, nil, "train"))
-	golden(t, "eval", dir, must(t, dir, nil, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
-	golden(t, "attack", dir, must(t, dir, nil, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
+	golden(t, "train", dir, must(t, dir, portable, "train"))
+	golden(t, "eval", dir, must(t, dir, portable, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
+	golden(t, "attack", dir, must(t, dir, portable, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
 	golden(t, "graph-init", dir, must(t, dir, nil, "graph", "latest", "--program", "init", "--pass", "input"))
 
 	files, err := filepath.Glob(filepath.Join(dir, "runs", "latest", "evaluations", "*.json"))
@@ -38,7 +38,7 @@ func TestTrainStructured(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	dir := t.TempDir()
-	o := must(t, dir, nil, "train", "--json", "--epochs", "2")
+	o := must(t, dir, portable, "train", "--json", "--epochs", "2")
 	golden(t, "train-json", dir, o)
 	for line := range strings.Lines(o.stdout) {
 		if !json.Valid([]byte(line)) {
@@ -62,7 +62,7 @@ func TestManuals(t *testing.T) {
 		golden(t, strings.Trim("help-"+name, "-"), "none", must(t, t.TempDir(), nil, args...))
 	}
 	golden(t, "recipes", "none", must(t, t.TempDir(), nil, "recipes"))
-	golden(t, "devices", "none", must(t, t.TempDir(), nil, "devices"))
+	golden(t, "devices", "none", must(t, t.TempDir(), portable, "devices"))
 	golden(t, "version", "none", must(t, t.TempDir(), nil, "version"))
 	golden(t, "data-list", "none", must(t, t.TempDir(), nil, "data", "list"))
 }

@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // ConvShape is the shape of a 2-d convolution in PyTorch's terms: images
 // x (N,C,H,W), weights w (O,C,KH,KW), result y (N,O,OH,OW).
@@ -42,7 +45,7 @@ func (s ConvShape) Check() error {
 	return nil
 }
 
-// sizes of x, w and y in elements.
+// sizes returns the number of elements of x, w and y.
 func (s ConvShape) sizes() (x, w, y int) {
 	oh, ow := s.Out()
 	return s.N * s.C * s.H * s.W, s.O * s.C * s.KH * s.KW, s.N * s.O * oh * ow
@@ -61,16 +64,19 @@ func checkLen(what string, have, want int) {
 // Only planes that some tap reads are kept.
 type planes struct {
 	ConvShape
-	oh, ow        int
-	rows, cols    int   // of one plane
-	phasesH       []int // row and column numbers modulo the stride in use
-	phasesW       []int
-	channel       int   // elements of a padded channel: all its planes
-	taps          []int // (KH, KW): where in a channel output pixel (0, 0) reads
-	left, right   []int // per phasesW: plane columns that lie inside the image
-	covers        bool  // the planes hold every pixel of the image
-	direct        bool  // 1×1, stride 1, no padding: x is its own padded form
-	window, image int   // KH·KW, OH·OW
+	oh, ow  int
+	window  int   // KH·KW
+	image   int   // OH·OW
+	rows    int   // of one plane
+	cols    int   // of one plane
+	phasesH []int // row numbers modulo the stride that are in use
+	phasesW []int // column numbers modulo the stride that are in use
+	channel int   // elements of a padded channel: all its planes
+	taps    []int // (KH, KW): where in a channel output pixel (0, 0) reads
+	left    []int // per phasesW: the first plane column inside the image
+	right   []int // per phasesW: the first plane column behind it
+	covers  bool  // the planes hold every pixel of the image
+	direct  bool  // 1×1, stride 1, no padding: x is its own padded form
 }
 
 // newPlanes lays out outRows output rows' worth of a channel.
@@ -86,7 +92,7 @@ func newPlanes(s ConvShape, outRows int) planes {
 	for kh := range s.KH {
 		for kw := range s.KW {
 			y, x := kh*s.DH, kw*s.DW
-			plane := index(p.phasesH, y%s.SH)*len(p.phasesW) + index(p.phasesW, x%s.SW)
+			plane := slices.Index(p.phasesH, y%s.SH)*len(p.phasesW) + slices.Index(p.phasesW, x%s.SW)
 			p.taps = append(p.taps, (plane*p.rows+y/s.SH)*p.cols+x/s.SW)
 		}
 	}
@@ -113,26 +119,6 @@ func phases(kernel, dilation, stride int) []int {
 		}
 	}
 	return list
-}
-
-func index(list []int, v int) int {
-	for i, x := range list {
-		if x == v {
-			return i
-		}
-	}
-	panic("BUG: kernel: phase not in use")
-}
-
-// ceilDiv is a/b rounded up, for b > 0 and any a.
-func ceilDiv(a, b int) int { return -(floorDiv(-a, b)) }
-
-func floorDiv(a, b int) int {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
 }
 
 // koffs lists where output pixel (0, 0) reads under each channel and tap, for
@@ -178,6 +164,16 @@ func pad[T Float](m *micro[T], p *planes, dst, src []T, row0 int) {
 	}
 }
 
+// padImages lays out some channels of images [n0, n1) of x, side by side in
+// padded, where an image has room for slots channels.
+func padImages[T Float](m *micro[T], p *planes, padded, x []T, in block, slots, n0, n1, row0 int) {
+	for n := n0; n < n1; n++ {
+		for c := range in.n {
+			pad(m, p, padded[((n-n0)*slots+c)*p.channel:], x[(n*p.C+in.from+c)*p.H*p.W:], row0)
+		}
+	}
+}
+
 // unpad is the inverse of pad at row 0: it takes one channel dst (H, W) out of
 // its planes and leaves the padding behind.
 func unpad[T Float](m *micro[T], p *planes, dst, src []T) {
@@ -196,12 +192,12 @@ func unpad[T Float](m *micro[T], p *planes, dst, src []T) {
 	}
 }
 
-// block is a range of channels that are handled together.
+// block is a range of channels, images or rows that are handled together.
 type block struct{ from, n int }
 
-// blocks cuts n channels into ranges of nearly equal length, at most size.
+// blocks cuts [0, n) into ranges of nearly equal length, at most size.
 func blocks(n, size int) []block {
-	count := (n + size - 1) / size
+	count := ceilDiv(n, size)
 	var list []block
 	for i := range count {
 		from, to := i*n/count, (i+1)*n/count
@@ -210,7 +206,7 @@ func blocks(n, size int) []block {
 	return list
 }
 
-// sizeOf the largest block.
+// largest returns the length of the longest block.
 func largest(list []block) int {
 	n := 0
 	for _, b := range list {

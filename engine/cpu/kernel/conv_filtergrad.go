@@ -17,6 +17,7 @@ type ConvFilterGrad[T Float] struct {
 
 	parts   []block // of N
 	inputs  []block // of C
+	slots   int     // channels in the largest of these
 	tiles   []split // of a block's channels times taps
 	koff    []int
 	columns int // panels of nr output channels
@@ -56,10 +57,11 @@ func NewConvFilterGrad[T Float](pool *Pool, s ConvShape) (*ConvFilterGrad[T], er
 	for _, in := range g.inputs {
 		g.tiles = append(g.tiles, newSplit(in.n*g.window, mr))
 	}
-	g.koff = g.koffs(largest(g.inputs))
+	g.slots = largest(g.inputs)
+	g.koff = g.koffs(g.slots)
 	for i := range g.images {
 		for r := range oh {
-			start := i*largest(g.inputs)*g.channel + r*g.cols
+			start := i*g.slots*g.channel + r*g.cols
 			if g.direct {
 				start = i*s.C*g.image + r*ow
 			}
@@ -68,7 +70,7 @@ func NewConvFilterGrad[T Float](pool *Pool, s ConvShape) (*ConvFilterGrad[T], er
 	}
 	g.steps = blocks(len(g.starts), max(1, blockK/ow))
 	if !g.direct {
-		g.padded = g.images * largest(g.inputs) * g.channel
+		g.padded = g.images * g.slots * g.channel
 	}
 	g.partial, g.reduce = g.partialChunk, g.reduceChunk
 	return g, nil
@@ -120,7 +122,7 @@ func (g *ConvFilterGrad[T]) partialChunk(worker, chunk int) {
 		if g.direct {
 			x = g.call.x[(n0*g.C+in.from)*g.image:]
 		} else {
-			g.padImages(padded, in, n0, n1)
+			padImages(g.micro, &g.planes, padded, g.call.x, in, g.slots, n0, n1, 0)
 		}
 		for _, step := range g.steps {
 			rows := min(step.n, (n1-n0)*g.oh-step.from)
@@ -132,15 +134,6 @@ func (g *ConvFilterGrad[T]) partialChunk(worker, chunk int) {
 				g.addTiles(sums, panel, x, g.starts[step.from:][:rows], b, col, beta)
 			}
 			beta = 1
-		}
-	}
-}
-
-func (g *ConvFilterGrad[T]) padImages(padded []T, in block, n0, n1 int) {
-	for n := n0; n < n1; n++ {
-		for c := range in.n {
-			at := ((n-n0)*largest(g.inputs) + c) * g.channel
-			pad(g.micro, &g.planes, padded[at:], g.call.x[(n*g.C+in.from+c)*g.H*g.W:], 0)
 		}
 	}
 }

@@ -13,6 +13,7 @@ type ConvForward[T Float] struct {
 
 	outputs split   // of O into tiles
 	inputs  []block // of C: blocks of the inner dimension
+	slots   int     // channels in the largest of these
 	koff    []int   // of one such block
 
 	// A chunk is either whole images or a band of rows of one image.
@@ -53,8 +54,9 @@ func NewConvForward[T Float](pool *Pool, s ConvShape) (*ConvForward[T], error) {
 	f.planes = newPlanes(s, f.bandRows)
 	f.outputs = newSplit(s.O, f.micro.mr)
 	f.inputs = blocks(s.C, max(1, blockK/f.window))
-	f.koff = f.koffs(largest(f.inputs))
-	f.padded = f.images*largest(f.inputs)*f.channel + f.micro.nr
+	f.slots = largest(f.inputs)
+	f.koff = f.koffs(f.slots)
+	f.padded = f.images*f.slots*f.channel + f.micro.nr
 	if f.direct {
 		f.padded = 0
 	}
@@ -74,7 +76,7 @@ func (f *ConvForward[T]) layPanels() {
 			pixel := i*nr + col
 			image, row, x := pixel/(f.bandRows*f.ow), pixel/f.ow%f.bandRows, pixel%f.ow
 			n := min(nr-col, total-pixel, f.ow-x)
-			from := image*largest(f.inputs)*f.channel + row*f.cols + x
+			from := image*f.slots*f.channel + row*f.cols + x
 			if f.direct {
 				from = image*f.C*f.image + row*f.ow + x
 			}
@@ -171,7 +173,7 @@ func (f *ConvForward[T]) forwardChunk(worker, chunk int) {
 		if f.direct {
 			from = f.call.x[(n0*f.C+in.from)*f.image+row0*f.ow:]
 		} else {
-			f.padImages(padded, in, n0, n1, row0)
+			padImages(f.micro, &f.planes, padded, f.call.x, in, f.slots, n0, n1, row0)
 		}
 		for i := 0; i*nr < valid; i++ {
 			f.packPixels(panel, from, f.koff[:k], f.panels[i].from, valid-i*nr)
@@ -188,16 +190,6 @@ func (f *ConvForward[T]) forwardChunk(worker, chunk int) {
 			}
 		}
 		beta = 1
-	}
-}
-
-// padImages lays out a block of channels of images [n0, n1).
-func (f *ConvForward[T]) padImages(padded []T, in block, n0, n1, row0 int) {
-	for n := n0; n < n1; n++ {
-		for c := range in.n {
-			at := ((n-n0)*largest(f.inputs) + c) * f.channel
-			pad(f.micro, &f.planes, padded[at:], f.call.x[(n*f.C+in.from+c)*f.H*f.W:], row0)
-		}
 	}
 }
 

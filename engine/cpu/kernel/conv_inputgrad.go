@@ -13,23 +13,31 @@ type ConvInputGrad[T Float] struct {
 	micro *micro[T]
 
 	outputs []block // of O: blocks of the inner dimension
-	inputs  []block // of C, one to a chunk
+	inputs  []block // of C
 	patches []split // of a block's channels times taps into tiles
 	offset  []int   // of a block's weights among the packed ones
 	packed  int
 
-	images int // per chunk
+	// A chunk is some images and one of several shares of the blocks of C.
+	images int
+	shares []block
 	panels [][]run
-	pixels int // columns of a chunk, a multiple of nr
+	pixels int // of a row of patch gradients, those of the chunk and some unused
 	koff   []int
 
 	backward, pack func(worker, chunk int)
 	call           struct{ dx, dy, w, ws []T }
 }
 
-// maxPatches bounds the patch gradients of a chunk, in elements, so that they
-// stay in the second-level cache.
-const maxPatches = 1 << 16
+const (
+	// maxPatches bounds the patch gradients of a block, in elements, so that
+	// they stay in the second-level cache.
+	maxPatches = 1 << 16
+
+	// minChunks is the number of chunks below which a small batch's blocks
+	// are shared out; each share packs dy again.
+	minChunks = 16
+)
 
 // NewConvInputGrad plans the gradient of a convolution of the given shape.
 func NewConvInputGrad[T Float](pool *Pool, s ConvShape) (*ConvInputGrad[T], error) {
@@ -44,8 +52,10 @@ func NewConvInputGrad[T Float](pool *Pool, s ConvShape) (*ConvInputGrad[T], erro
 		g.images = min(s.N, minPixels/g.image)
 	}
 	total := g.images * oh * ow
-	g.pixels = ceilDiv(total, nr) * nr
-	g.panels = make([][]run, g.pixels/nr)
+	g.panels = make([][]run, ceilDiv(total, nr))
+	// An odd number of panels to a row: rows a power of two apart would fall
+	// on the same lines of the cache.
+	g.pixels = (len(g.panels) | 1) * nr
 	for i := range g.panels {
 		for col := 0; col < nr && i*nr+col < total; {
 			image, at := (i*nr+col)/g.image, (i*nr+col)%g.image
@@ -65,6 +75,7 @@ func NewConvInputGrad[T Float](pool *Pool, s ConvShape) (*ConvInputGrad[T], erro
 		g.offset = append(g.offset, g.packed)
 		g.packed += s.O * t.tiles * g.micro.mr
 	}
+	g.shares = blocks(len(g.inputs), ceilDiv(len(g.inputs), ceilDiv(minChunks, ceilDiv(s.N, g.images))))
 	g.backward, g.pack = g.backwardChunk, g.packBlock
 	return g, nil
 }
@@ -75,12 +86,13 @@ func (g *ConvInputGrad[T]) PackedWeights() int { return g.packed }
 // Workspace returns the number of elements that Run needs as scratch.
 func (g *ConvInputGrad[T]) Workspace() int { return g.pool.workers * g.scratch() }
 
-// scratch is one worker's share of the workspace: a panel, the patch
-// gradients of a chunk, and one padded channel.
+// scratch is one worker's share of the workspace: the packed panels of a
+// chunk, the patch gradients of a block, and one padded channel.
 func (g *ConvInputGrad[T]) scratch() int {
-	nr := g.micro.nr
-	return roundUp(len(g.koff)*nr+nr) + roundUp(largest(g.inputs)*g.window*g.pixels) + roundUp(g.channel)
+	return g.panelSize() + roundUp(largest(g.inputs)*g.window*g.pixels) + roundUp(g.channel)
 }
+
+func (g *ConvInputGrad[T]) panelSize() int { return roundUp(g.O * len(g.panels) * g.micro.nr) }
 
 // PackWeights lays w (O,C,KH,KW) out for Run; packed has PackedWeights()
 // elements. The layout differs from ConvForward's.
@@ -111,54 +123,68 @@ func (g *ConvInputGrad[T]) Run(ws, dx, dy, packed []T) {
 	checkLen("dy", len(dy), sizeY)
 	checkLen("packed weights", len(packed), g.packed)
 	g.call.dx, g.call.dy, g.call.w, g.call.ws = dx, dy[:sizeY], packed, ws
-	g.pool.Run(ceilDiv(g.N, g.images)*len(g.inputs), g.backward)
+	g.pool.Run(ceilDiv(g.N, g.images)*len(g.shares), g.backward)
 	g.call.dx, g.call.dy, g.call.w, g.call.ws = nil, nil, nil, nil
 }
 
 func (g *ConvInputGrad[T]) backwardChunk(worker, chunk int) {
-	n0, b := chunk/len(g.inputs)*g.images, chunk%len(g.inputs)
+	n0, share := chunk/len(g.shares)*g.images, g.shares[chunk%len(g.shares)]
 	n1 := min(n0+g.images, g.N)
-	nr := g.micro.nr
 	ws := g.call.ws[worker*g.scratch():][:g.scratch()]
-	panel, ws := ws[:len(g.koff)*nr+nr], ws[roundUp(len(g.koff)*nr+nr):]
+	panels, ws := ws[:g.panelSize()], ws[g.panelSize():]
 	patches, padded := ws, ws[roundUp(largest(g.inputs)*g.window*g.pixels):]
 
-	g.patchGrads(panel, patches, n0, n1, b)
-	for n := n0; n < n1; n++ {
-		for c := range g.inputs[b].n {
-			dx := g.call.dx[(n*g.C+g.inputs[b].from+c)*g.H*g.W:][:g.H*g.W]
-			from := patches[c*g.window*g.pixels+(n-n0)*g.image:]
-			if g.direct {
-				copy(dx, from)
-				continue
+	for b := share.from; b < share.from+share.n; b++ {
+		g.patchGrads(patches, panels, n0, n1, b, share)
+		for n := n0; n < n1; n++ {
+			for c := range g.inputs[b].n {
+				dx := g.call.dx[(n*g.C+g.inputs[b].from+c)*g.H*g.W:][:g.H*g.W]
+				g.fold(dx, patches[c*g.window*g.pixels+(n-n0)*g.image:], padded[:g.channel])
 			}
-			channel := padded[:g.channel]
-			clear(channel)
-			for t, at := range g.taps {
-				g.micro.addRows(g.oh, g.ow, channel[at:], g.cols, from[t*g.pixels:], g.ow)
-			}
-			unpad(g.micro, &g.planes, dx, channel)
 		}
 	}
 }
 
 // patchGrads multiplies a block's transposed weights with images [n0, n1) of
-// dy: patches is (channels of the block, KH, KW, pixels).
-func (g *ConvInputGrad[T]) patchGrads(panel, patches []T, n0, n1, b int) {
+// dy: patches is (channels of the block, KH, KW, pixels). The first block of a
+// share packs the panels of dy, and keeps them only if there are more.
+func (g *ConvInputGrad[T]) patchGrads(patches, panels []T, n0, n1, b int, share block) {
 	nr, t := g.micro.nr, g.patches[b]
 	valid := (n1 - n0) * g.image
-	beta := 0
 	for _, out := range g.outputs {
 		weights := g.call.w[g.offset[b]+out.from*t.tiles*g.micro.mr:]
-		dy := g.call.dy[(n0*g.O+out.from)*g.image:]
 		for i := 0; i*nr < valid; i++ {
-			if valid-i*nr >= nr && len(g.panels[i]) == 1 {
-				g.micro.copyPanel(out.n, panel, dy[g.panels[i][0].off:], g.image)
-			} else {
-				packRuns(nr, panel, dy, g.koff[:out.n], g.panels[i], valid-i*nr)
+			panel := panels
+			if share.n > 1 {
+				panel = panels[(out.from*len(g.panels)+i*out.n)*nr:]
 			}
-			g.micro.panel(t, 0, t.tiles, out.n, weights, panel, patches[i*nr:], g.pixels, beta)
+			if b == share.from {
+				g.packPanel(panel, g.call.dy[(n0*g.O+out.from)*g.image:], out.n, i, valid)
+			}
+			g.micro.panel(t, 0, t.tiles, out.n, weights, panel, patches[i*nr:], g.pixels, min(1, out.from))
 		}
-		beta = 1
 	}
+}
+
+// packPanel packs panel i of a chunk of valid pixels over some outputs.
+func (g *ConvInputGrad[T]) packPanel(panel, dy []T, outputs, i, valid int) {
+	nr, runs := g.micro.nr, g.panels[i]
+	if valid-i*nr >= nr && len(runs) == 1 {
+		g.micro.copyPanel(outputs, panel, dy[runs[0].off:], g.image)
+	} else {
+		packRuns(nr, panel, dy, g.koff[:outputs], runs, valid-i*nr)
+	}
+}
+
+// fold adds the patch gradients of one channel up to dx (H, W).
+func (g *ConvInputGrad[T]) fold(dx, patches, padded []T) {
+	if g.direct {
+		copy(dx, patches)
+		return
+	}
+	clear(padded)
+	for t, at := range g.taps {
+		g.micro.addRows(g.oh, g.ow, padded[at:], g.cols, patches[t*g.pixels:], g.ow)
+	}
+	unpad(g.micro, &g.planes, dx, padded)
 }

@@ -19,13 +19,14 @@ type Gemm[T Float] struct {
 	rows   split // of M into tiles
 	panels int   // of N
 
-	depth              int // inner dimension packed at a time, a multiple of blockK
-	chunkTiles         int // tiles and panels of one chunk of the product
-	chunkPanels        int
-	packTiles          int // tiles and panels of one chunk of packing
-	packPanels         int
-	colChunks          int
-	packChunks, chunks int
+	depth       int // inner dimension packed at a time: K or a multiple of blockK
+	packTiles   int // tiles or panels packed by one chunk
+	packPanels  int
+	packChunks  int
+	chunkTiles  int // tiles by panels multiplied by one chunk
+	chunkPanels int
+	colChunks   int // chunks that share their tiles
+	chunks      int
 
 	pack, multiply func(worker, chunk int)
 	call           gemmCall[T]
@@ -61,28 +62,27 @@ func NewGemm[T Float](pool *Pool, m, n, k int, transA, transB bool) *Gemm[T] {
 	}
 	mr, nr := g.micro.mr, g.micro.nr
 	g.rows = newSplit(m, mr)
-	g.panels = (n + nr - 1) / nr
+	g.panels = ceilDiv(n, nr)
 
 	width := g.rows.tiles*mr + g.panels*nr
 	g.depth = k
 	if k*width > maxPacked {
 		g.depth = min(k, max(1, maxPacked/width/blockK)*blockK)
 	}
-	rowChunks := (g.rows.tiles + maxTiles - 1) / maxTiles
-	g.chunkTiles = (g.rows.tiles + rowChunks - 1) / rowChunks
+	rowChunks := ceilDiv(g.rows.tiles, maxTiles)
+	g.chunkTiles = ceilDiv(g.rows.tiles, rowChunks)
 	g.chunkPanels = min(g.panels, max(1, chunkWork/(g.chunkTiles*mr*nr*g.depth)))
-	rowChunks = (g.rows.tiles + g.chunkTiles - 1) / g.chunkTiles
-	g.colChunks = (g.panels + g.chunkPanels - 1) / g.chunkPanels
-	g.chunks = rowChunks * g.colChunks
+	g.colChunks = ceilDiv(g.panels, g.chunkPanels)
+	g.chunks = ceilDiv(g.rows.tiles, g.chunkTiles) * g.colChunks
 
 	g.packTiles = min(g.rows.tiles, packPerChunk/(mr*g.depth)+1)
 	g.packPanels = min(g.panels, packPerChunk/(nr*g.depth)+1)
-	g.packChunks = g.tileChunks() + (g.panels+g.packPanels-1)/g.packPanels
+	g.packChunks = g.tileChunks() + ceilDiv(g.panels, g.packPanels)
 	return g
 }
 
 // tileChunks is the number of chunks that pack A; the others pack B.
-func (g *Gemm[T]) tileChunks() int { return (g.rows.tiles + g.packTiles - 1) / g.packTiles }
+func (g *Gemm[T]) tileChunks() int { return ceilDiv(g.rows.tiles, g.packTiles) }
 
 // Workspace returns the number of elements that Run needs as scratch.
 func (g *Gemm[T]) Workspace() int {

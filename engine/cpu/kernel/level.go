@@ -17,6 +17,8 @@ type level struct {
 	f64       *micro[float64]
 	v32       *vector[float32]
 	v64       *vector[float64]
+	masks     masks
+	random    randomFill
 }
 
 var portable = &level{
@@ -26,6 +28,8 @@ var portable = &level{
 	f64:       portableMicro[float64](),
 	v32:       portableVector[float32](),
 	v64:       portableVector[float64](),
+	masks:     portableMasks,
+	random:    portableRandom,
 }
 
 // active is the set that new plans and element-wise calls use.

@@ -14,4 +14,6 @@ var avx2 = &level{
 	f64:       portableMicro[float64](),
 	v32:       avx2Vector(),
 	v64:       portableVector[float64](),
+	masks:     avx2Masks,
+	random:    avx2Random,
 }

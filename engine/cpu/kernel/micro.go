@@ -61,8 +61,8 @@ const (
 type split struct{ rows, tiles, h, tall int }
 
 func newSplit(rows, mr int) split {
-	t := (rows + mr - 1) / mr
-	h := (rows + t - 1) / t
+	t := ceilDiv(rows, mr)
+	h := ceilDiv(rows, t)
 	return split{rows: rows, tiles: t, h: h, tall: rows - t*(h-1)}
 }
 
@@ -70,6 +70,15 @@ func newSplit(rows, mr int) split {
 // behind the last.
 func (s split) start(tile int) int {
 	return tile*(s.h-1) + min(tile, s.tall)
+}
+
+// ceilDiv is a/b rounded up, for b > 0 and any a.
+func ceilDiv(a, b int) int {
+	q := a / b
+	if a%b > 0 {
+		q++
+	}
+	return q
 }
 
 // panel multiplies tiles [t0, t1) of a packed block of A with one B panel.
@@ -111,6 +120,7 @@ func (m *micro[T]) packColumns(s split, t0, t1, k int, dst, src []T, ld int) {
 		for i := range k {
 			from := src[i*ld+row:][:h]
 			to := d[i*m.mr:][:h]
+			//lint:ignore S1001 a call of copy costs more than these few elements
 			for r, v := range from {
 				to[r] = v
 			}

@@ -27,11 +27,13 @@ type Pool struct {
 	state atomic.Int64
 	_     cacheLine
 
-	parked atomic.Int32
-	closed atomic.Bool
-	mu     sync.Mutex
-	wake   *sync.Cond
-	ended  sync.WaitGroup
+	parked  atomic.Int32 // workers that sleep until wake
+	waiting atomic.Bool  // the caller sleeps until left
+	closed  atomic.Bool
+	mu      sync.Mutex
+	wake    *sync.Cond
+	left    *sync.Cond
+	ended   sync.WaitGroup
 
 	failed  atomic.Bool
 	failure any // the first panic of a chunk, guarded by mu
@@ -41,8 +43,8 @@ const (
 	regionOpen = 1 << 31
 	joinedMask = regionOpen - 1
 
-	// spins is how often a worker looks for work before it sleeps. A look
-	// takes about 60 ns where pause is an instruction.
+	// spins is how often one looks for what one waits for before one sleeps.
+	// A look takes about 60 ns where pause is an instruction.
 	spins = 500
 )
 
@@ -54,7 +56,7 @@ func NewPool(workers int) *Pool {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	p := &Pool{workers: workers}
-	p.wake = sync.NewCond(&p.mu)
+	p.wake, p.left = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	p.ended.Add(workers - 1)
 	for id := 1; id < workers; id++ {
 		go p.worker(id)
@@ -95,11 +97,14 @@ func (p *Pool) Run(chunks int, fn func(worker, chunk int)) {
 // a chunk's panic.
 func (p *Pool) finish() {
 	p.state.And(^regionOpen)
-	for i := 1; p.state.Load()&joinedMask != 0; i++ {
-		pause()
-		if i%64 == 0 {
-			runtime.Gosched()
+	if !p.spin(p.empty) {
+		p.mu.Lock()
+		p.waiting.Store(true)
+		for !p.empty() {
+			p.left.Wait()
 		}
+		p.waiting.Store(false)
+		p.mu.Unlock()
 	}
 	p.fn = nil
 	failure := p.failure
@@ -111,11 +116,38 @@ func (p *Pool) finish() {
 	}
 }
 
+// empty tells whether no worker but the caller is in the region.
+func (p *Pool) empty() bool { return p.state.Load()&joinedMask == 0 }
+
+// spin looks for a short while whether done has become true. To look any
+// longer would keep from the processor what is waited for.
+func (p *Pool) spin(done func() bool) bool {
+	for i := 1; i <= spins; i++ {
+		if done() {
+			return true
+		}
+		pause()
+		if i%64 == 0 {
+			runtime.Gosched()
+		}
+	}
+	return false
+}
+
 // join works on the open region and leaves it, also when a chunk ends the
 // goroutine.
 func (p *Pool) join(id int) {
-	defer p.state.Add(-1)
+	defer p.leave()
 	p.work(id)
+}
+
+func (p *Pool) leave() {
+	p.state.Add(-1)
+	if p.waiting.Load() {
+		p.mu.Lock()
+		p.left.Signal()
+		p.mu.Unlock()
+	}
 }
 
 // work runs chunks until none is left or one has failed.
@@ -164,14 +196,8 @@ func (p *Pool) worker(id int) {
 // await returns the pool's state once a region later than seen has begun, or
 // false once the pool is closed.
 func (p *Pool) await(seen int64) (int64, bool) {
-	for i := 1; i <= spins; i++ {
-		if s := p.state.Load(); s>>32 != seen {
-			return s, true
-		}
-		pause()
-		if i%64 == 0 {
-			runtime.Gosched()
-		}
+	if p.spin(func() bool { return p.state.Load()>>32 != seen }) {
+		return p.state.Load(), true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

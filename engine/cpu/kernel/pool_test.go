@@ -67,6 +67,27 @@ func TestPoolUsesItsWorkers(t *testing.T) {
 	}
 }
 
+// Run sleeps until the last worker has left, and not beyond.
+func TestPoolWaitsForStragglers(t *testing.T) {
+	p := newPool(t, 2)
+	for range 20 {
+		var begun, ended atomic.Int32
+		p.Run(2, func(worker, _ int) {
+			begun.Add(1)
+			for begun.Load() < 2 { // one chunk each
+				runtime.Gosched()
+			}
+			if worker == 1 {
+				time.Sleep(2 * time.Millisecond)
+			}
+			ended.Add(1)
+		})
+		if ended.Load() != 2 {
+			t.Fatalf("Run returned with %d of 2 chunks done", ended.Load())
+		}
+	}
+}
+
 func TestPoolRaisesPanics(t *testing.T) {
 	for _, workers := range []int{1, 3} {
 		p := newPool(t, workers)

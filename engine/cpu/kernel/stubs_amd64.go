@@ -318,6 +318,11 @@ func fillAVX2(dst []float32, s float32)
 //go:noescape
 func fromU8AVX2(dst []float32, a []uint8)
 
+// toUniformAVX2 is rng.Uniform of each word.
+//
+//go:noescape
+func toUniformAVX2(dst []float32, a []uint32)
+
 // fromI32AVX2 is convert of integers.
 //
 //go:noescape
@@ -332,3 +337,25 @@ func addLanesAVX2(lanes, a []float32)
 //
 //go:noescape
 func maxLanesAVX2(lanes, a []float32)
+
+// andAVX2 is and.
+//
+//go:noescape
+func andAVX2(dst, a, b []uint8)
+
+// orAVX2 is or.
+//
+//go:noescape
+func orAVX2(dst, a, b []uint8)
+
+// notAVX2 is not.
+//
+//go:noescape
+func notAVX2(dst, a []uint8)
+
+// philoxAVX2 stores the words of consecutive blocks, a multiple of 32
+// words; state is the key, the first three words of the counter, and the first
+// block's number.
+//
+//go:noescape
+func philoxAVX2(dst, state []uint32)

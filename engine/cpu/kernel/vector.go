@@ -78,6 +78,12 @@ type vector[T Float] struct {
 	maxOf   func(a []T) T
 }
 
+// masks is a level's set of loops over masks.
+type masks struct {
+	and, or func(dst, a, b []uint8)
+	not     func(dst, a []uint8)
+}
+
 // vectorFor returns the active level's loops for T.
 func vectorFor[T Float]() *vector[T] {
 	if v, ok := any(active.v32).(*vector[T]); ok {
@@ -97,11 +103,12 @@ func cut[T any](a []T, n int) []T {
 // inPieces calls do for consecutive ranges of n elements, so short that an
 // assembly loop, which cannot be preempted, takes some microseconds.
 func inPieces(n int, do func(i, j int)) {
-	const size = 1 << 14
-	for i := 0; i < n; i += size {
-		do(i, min(i+size, n))
+	for i := 0; i < n; i += pieceLen {
+		do(i, min(i+pieceLen, n))
 	}
 }
+
+const pieceLen = 1 << 14
 
 func binary[T Float](op binaryOp, dst, a, b []T) {
 	f := vectorFor[T]().vv[op]
@@ -288,25 +295,19 @@ func SSelectS[T Float](dst []T, mask []uint8, s, t T) {
 // And stores 1 where both masks are not 0 and 0 elsewhere.
 func And(dst, a, b []uint8) {
 	a, b = cut(a, len(dst)), cut(b, len(dst))
-	for i := range dst {
-		dst[i] = bit(a[i] != 0 && b[i] != 0)
-	}
+	inPieces(len(dst), func(i, j int) { active.masks.and(dst[i:j], a[i:j], b[i:j]) })
 }
 
 // Or stores 1 where a mask is not 0 and 0 elsewhere.
 func Or(dst, a, b []uint8) {
 	a, b = cut(a, len(dst)), cut(b, len(dst))
-	for i := range dst {
-		dst[i] = bit(a[i]|b[i] != 0)
-	}
+	inPieces(len(dst), func(i, j int) { active.masks.or(dst[i:j], a[i:j], b[i:j]) })
 }
 
 // Not stores 1 where the mask is 0 and 0 elsewhere.
 func Not(dst, a []uint8) {
 	a = cut(a, len(dst))
-	for i := range dst {
-		dst[i] = bit(a[i] == 0)
-	}
+	inPieces(len(dst), func(i, j int) { active.masks.not(dst[i:j], a[i:j]) })
 }
 
 func bit(b bool) uint8 {

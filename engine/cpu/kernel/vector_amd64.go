@@ -45,3 +45,5 @@ func maxOfAVX2(a []float32) float32 {
 	maxLanes(lanes[:], a[whole:])
 	return joinMax(lanes[:])
 }
+
+var avx2Masks = masks{and: andAVX2, or: orAVX2, not: notAVX2}

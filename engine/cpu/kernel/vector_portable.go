@@ -303,3 +303,23 @@ func maxLanes[T Float](lanes, a []T) {
 		lanes[i%laneCount] = greater(x, lanes[i%laneCount])
 	}
 }
+
+var portableMasks = masks{and: and, or: or, not: not}
+
+func and(dst, a, b []uint8) {
+	for i, x := range a {
+		dst[i] = bit(x != 0 && b[i] != 0)
+	}
+}
+
+func or(dst, a, b []uint8) {
+	for i, x := range a {
+		dst[i] = bit(x|b[i] != 0)
+	}
+}
+
+func not(dst, a []uint8) {
+	for i, x := range a {
+		dst[i] = bit(x == 0)
+	}
+}

@@ -225,24 +225,39 @@ func testCompare[T Float](t *testing.T) {
 // Any byte but 0 selects.
 func TestMasks(t *testing.T) {
 	eachLevel(t, func(t *testing.T) {
-		a, b := []uint8{0, 0, 1, 255, 128, 0}, []uint8{0, 7, 0, 3, 0, 255}
-		dst := make([]uint8, 6)
-		for _, c := range []struct {
-			name string
-			run  func()
-			want string
-		}{
-			{"and", func() { And(dst, a, b) }, "[0 0 0 1 0 0]"},
-			{"or", func() { Or(dst, a, b) }, "[0 1 1 1 1 1]"},
-			{"not", func() { Not(dst, a) }, "[1 1 0 0 0 1]"},
-		} {
-			if c.run(); label("%v", dst) != c.want {
-				t.Errorf("%s gives %v, want %s", c.name, dst, c.want)
+		for _, n := range []int{0, 1, 5, 31, 32, 33, 100, 40000} {
+			a, b, dst := make([]uint8, n+1)[1:], make([]uint8, n+2)[2:], make([]uint8, n+1)
+			s := rng.NewStream(1, "masks", 0)
+			for i := range n {
+				a[i], b[i] = uint8(s.Uint32()*uint32(s.IntN(2))), uint8(s.Uint32()*uint32(s.IntN(2)))
 			}
-		}
-		f := make([]float32, 6)
-		if SSelectS(f, a, 1, 2); label("%v", f) != "[2 2 1 1 1 2]" {
-			t.Errorf("select gives %v", f)
+			for _, op := range []struct {
+				name string
+				run  func(dst []uint8)
+				want func(a, b uint8) bool
+			}{
+				{"and", func(dst []uint8) { And(dst, a, b) }, func(a, b uint8) bool { return a != 0 && b != 0 }},
+				{"or", func(dst []uint8) { Or(dst, a, b) }, func(a, b uint8) bool { return a != 0 || b != 0 }},
+				{"not", func(dst []uint8) { Not(dst, a) }, func(a, _ uint8) bool { return a == 0 }},
+			} {
+				dst[n] = 77
+				op.run(dst[:n])
+				if dst[n] != 77 {
+					t.Fatalf("%s wrote behind %d bytes", op.name, n)
+				}
+				for i, m := range dst[:n] {
+					if m != bit(op.want(a[i], b[i])) {
+						t.Fatalf("%s of %d and %d is %d (element %d of %d)", op.name, a[i], b[i], m, i, n)
+					}
+				}
+			}
+			f := make([]float32, n)
+			SSelectS(f, a, 1, 2)
+			for i, x := range f {
+				if x != 1 && a[i] != 0 || x != 2 && a[i] == 0 {
+					t.Fatalf("mask %d selects %v", a[i], x)
+				}
+			}
 		}
 	})
 }
@@ -348,10 +363,10 @@ func ulps(got float32, want float64) float64 {
 func TestTranscendental(t *testing.T) {
 	var a []float32
 	a = append(a, specials...)
-	for b := uint32(0); b < 0x7f800000; b += 4099 {
+	for b := uint32(0); b < 0x7f800000; b += 10007 {
 		a = append(a, math.Float32frombits(b), math.Float32frombits(b|1<<31))
 	}
-	for x := -110.0; x < 110; x += 1.0 / 4096 { // where they are not constant
+	for x := -110.0; x < 110; x += 1.0 / 1024 { // where they are not constant
 		a = append(a, float32(x))
 	}
 	for _, op := range []struct {
@@ -473,10 +488,12 @@ func TestVectorRefusesShortOperands(t *testing.T) {
 }
 
 // Random numbers are those of package rng, wherever a draw is cut.
-func TestRandom(t *testing.T) {
+func TestRandom(t *testing.T) { eachLevel(t, testRandom) }
+
+func testRandom(t *testing.T) {
 	d := rng.Draw{Seed: 1, Site: rng.Site("kernel"), ID: 5, Step: 9, Iter: 2}
-	for _, first := range []uint32{0, 1, 3, 4, 1001, 1<<32 - 5} {
-		for _, n := range []int{0, 1, 3, 4, 5, 63, 64, 65, 200} {
+	for _, first := range []uint32{0, 1, 3, 4, 1001, 1<<32 - 5, 1<<32 - 128, 1<<32 - 64} {
+		for _, n := range []int{0, 1, 3, 4, 5, 63, 64, 65, 200, 1000} {
 			w, u, z := make([]uint32, n), newGuarded[float32](n), newGuarded[float32](n)
 			Words(w, d, first)
 			Uniform(u.v, d, first)

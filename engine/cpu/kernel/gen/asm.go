@@ -13,6 +13,7 @@ type file struct {
 	stubs     strings.Builder
 	constants []uint32 // 32 bits each, stored as whole vectors
 	windowed  bool     // the mask table is in use
+	sequenced bool     // the sequence is in use
 }
 
 // float is the operand for a vector of one number.
@@ -33,6 +34,12 @@ func (f *file) window() string {
 	return "window<>(SB)"
 }
 
+// sequence is the operand for the words 0 … 7.
+func (f *file) sequence() string {
+	f.sequenced = true
+	return "sequence<>(SB)"
+}
+
 // data writes the constants.
 func (f *file) data() {
 	for _, v := range f.constants {
@@ -42,8 +49,12 @@ func (f *file) data() {
 		const full = 1<<32 - 1
 		f.table("window", full, full, full, full, full, full, full, full, 0, 0, 0, 0, 0, 0, 0, 0)
 	}
+	if f.sequenced {
+		f.table("sequence", 0, 1, 2, 3, 4, 5, 6, 7)
+	}
 }
 
+// table writes words as data.
 func (f *file) table(name string, words ...uint32) {
 	f.text.WriteByte('\n')
 	for i := 0; i < len(words); i += 2 {

@@ -1,6 +1,3 @@
-// Command gen writes the assembly of package kernel and its Go declarations.
-// Run it with go generate in the package's folder; the output is committed,
-// and a test compares it with what this program writes.
 package main
 
 import (

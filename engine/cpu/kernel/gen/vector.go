@@ -13,6 +13,8 @@ func vector(f *file) {
 	selects(f)
 	conversions(f)
 	lanes(f)
+	masks(f)
+	philox(f)
 }
 
 func pause(f *file) {
@@ -491,6 +493,14 @@ func conversions(f *file) {
 	loop(f, "fillAVX2", "dst []float32, s float32", "is fill.", []string{"s"}, 4,
 		func(fn *function, set regs, in []string) string { return in[0] })
 	loop(f, "fromU8AVX2", "dst []float32, a []uint8", "is convert of bytes.", []string{"a"}, 4, toFloat)
+	loop(f, "toUniformAVX2", "dst []float32, a []uint32", "is rng.Uniform of each word.", []string{"a"}, 4,
+		func(fn *function, set regs, in []string) string {
+			fn.op("VMOVDQU", in[0], set[0])
+			fn.op("VPSRLD", "$8", set[0], set[0])
+			fn.op("VCVTDQ2PS", set[0], set[0])
+			fn.op("VMULPS", fn.file.float(0x1p-24), set[0], set[0])
+			return set[0]
+		})
 	loop(f, "fromI32AVX2", "dst []float32, a []int32", "is convert of integers.", []string{"a"}, 4, toFloat)
 }
 
@@ -531,4 +541,126 @@ func lanes(f *file) {
 		}
 		fn.end()
 	}
+}
+
+// masks writes the loops over masks, 32 bytes at a time and then one.
+func masks(f *file) {
+	for _, op := range []struct {
+		name string
+		two  bool
+		join func(fn *function) // Y0 and Y1 are 0xff where an operand is 0
+	}{
+		{"and", true, func(fn *function) { fn.op("VPOR", "Y1", "Y0", "Y0") }},
+		{"or", true, func(fn *function) { fn.op("VPAND", "Y1", "Y0", "Y0") }},
+		{"not", false, func(fn *function) { fn.op("VPXOR", "Y3", "Y0", "Y0") }},
+	} {
+		signature := "dst, a []uint8"
+		if op.two {
+			signature = "dst, a, b []uint8"
+		}
+		fn := f.begin(op.name+"AVX2", signature, "is "+op.name+".")
+		fn.load("dst_base", "DI", "dst_len", "CX", "a_base", "SI")
+		if op.two {
+			fn.load("b_base", "DX")
+		}
+		fn.op("XORQ", "AX", "AX")
+		fn.op("VPXOR", "Y2", "Y2", "Y2")
+		fn.op("VPCMPEQD", "Y3", "Y3", "Y3")
+		body := func(load func(ptr string, reg int)) {
+			load("SI", 0)
+			fn.op("VPCMPEQB", "Y2", "Y0", "Y0")
+			if op.two {
+				load("DX", 1)
+				fn.op("VPCMPEQB", "Y2", "Y1", "Y1")
+			}
+			op.join(fn)
+			fn.op("VPANDN", f.bits(0x01010101), "Y0", "Y0")
+		}
+		fn.label("wide")
+		fn.op("CMPQ", "CX", "$32")
+		fn.op("JLT", "narrow")
+		body(func(ptr string, reg int) { fn.op("VMOVDQU", idx(0, ptr, "AX", 1), y(reg)) })
+		fn.op("VMOVDQU", "Y0", "(DI)(AX*1)")
+		fn.op("ADDQ", "$32", "AX")
+		fn.op("SUBQ", "$32", "CX")
+		fn.op("JMP", "wide")
+		fn.label("narrow")
+		fn.op("TESTQ", "CX", "CX")
+		fn.op("JLE", "done")
+		body(func(ptr string, reg int) {
+			fn.op("MOVBLZX", idx(0, ptr, "AX", 1), "R8")
+			fn.op("VMOVD", "R8", x(reg))
+		})
+		fn.op("VMOVD", "X0", "R8")
+		fn.op("MOVB", "R8", "(DI)(AX*1)")
+		fn.op("INCQ", "AX")
+		fn.op("DECQ", "CX")
+		fn.op("JMP", "narrow")
+		fn.label("done")
+		fn.end()
+	}
+}
+
+// philox computes eight blocks of Philox 4x32-10 at a time, one to a lane.
+func philox(f *file) {
+	fn := f.begin("philoxAVX2", "dst, state []uint32",
+		"stores the words of consecutive blocks, a multiple of 32\n// words; state is the key, the first three words of the counter, and the first\n// block's number.")
+	fn.load("dst_base", "DI", "dst_len", "CX", "state_base", "SI")
+	fn.op("VPBROADCASTD", "20(SI)", "Y15")
+	fn.op("VPADDD", f.sequence(), "Y15", "Y15")
+	fn.op("SHRQ", "$5", "CX")
+	fn.op("JZ", "done")
+	fn.label("loop")
+	const k0, k1 = "Y13", "Y14"
+	fn.op("VPBROADCASTD", "(SI)", k0)
+	fn.op("VPBROADCASTD", "4(SI)", k1)
+	c := []string{"Y0", "Y1", "Y2", "Y3"}
+	for i := range 3 {
+		fn.op("VPBROADCASTD", mem(8+4*i, "SI"), c[i])
+	}
+	fn.op("VMOVDQU", "Y15", c[3])
+	free := []string{"Y4", "Y5", "Y6", "Y7", "Y8", "Y9"}
+	// mul leaves the high and low words of a product in two free registers.
+	mul := func(a string, by uint32, even, odd, high string) {
+		fn.op("VMOVSHDUP", a, odd)
+		fn.op("VPMULUDQ", f.bits(by), a, even)
+		fn.op("VPMULUDQ", f.bits(by), odd, odd)
+		fn.op("VPSRLQ", "$32", even, high)
+		fn.op("VPBLENDD", "$0xaa", odd, high, high)
+		fn.op("VPSLLQ", "$32", odd, odd)
+		fn.op("VPBLENDD", "$0xaa", odd, even, even)
+	}
+	for range 10 {
+		low0, high0, low1, high1 := free[0], free[2], free[3], free[5]
+		mul(c[0], 0xD2511F53, low0, free[1], high0)
+		mul(c[2], 0xCD9E8D57, low1, free[4], high1)
+		fn.op("VPXOR", c[1], high1, high1)
+		fn.op("VPXOR", k0, high1, high1)
+		fn.op("VPXOR", c[3], high0, high0)
+		fn.op("VPXOR", k1, high0, high0)
+		fn.op("VPADDD", f.bits(0x9E3779B9), k0, k0)
+		fn.op("VPADDD", f.bits(0xBB67AE85), k1, k1)
+		c, free = []string{high1, low1, high0, low0}, []string{free[1], free[4], c[0], c[1], c[2], c[3]}
+	}
+	t := free // words of a block side by side
+	fn.op("VPUNPCKLDQ", c[1], c[0], t[0])
+	fn.op("VPUNPCKHDQ", c[1], c[0], t[1])
+	fn.op("VPUNPCKLDQ", c[3], c[2], t[2])
+	fn.op("VPUNPCKHDQ", c[3], c[2], t[3])
+	fn.op("VPUNPCKLQDQ", t[2], t[0], c[0])
+	fn.op("VPUNPCKHQDQ", t[2], t[0], c[1])
+	fn.op("VPUNPCKLQDQ", t[3], t[1], c[2])
+	fn.op("VPUNPCKHQDQ", t[3], t[1], c[3])
+	for i, half := range []string{"$0x20", "$0x31"} {
+		fn.op("VPERM2I128", half, c[1], c[0], t[0])
+		fn.op("VPERM2I128", half, c[3], c[2], t[1])
+		fn.op("VMOVDQU", t[0], mem(64*i, "DI"))
+		fn.op("VMOVDQU", t[1], mem(64*i+32, "DI"))
+	}
+	fn.op("VPADDD", f.bits(8), "Y15", "Y15")
+	fn.op("ADDQ", "$128", "DI")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "loop")
+	fn.label("done")
+	fn.end()
 }

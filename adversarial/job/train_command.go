@@ -66,9 +66,6 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	if t.metrics, err = run.OpenMetrics(dir); err != nil {
 		return nil, err
 	}
-	if err := t.save(); err != nil { // a run killed before its first epoch ends can be resumed too
-		return nil, err
-	}
 	return t.finish(ctx)
 }
 
@@ -110,8 +107,8 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	return report(c, []Trained{*one})
 }
 
-// move applies the few settings that may change after a run has begun, because
-// no result depends on them. Others are refused, unless they only stand in the
+// move applies the settings that may change after a run has begun: where it runs
+// and where its data lie. Others are refused, unless they only stand in the
 // environment.
 func (s *Settings) move(user []Assignment) error {
 	for _, a := range user {
@@ -151,6 +148,11 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	defer t.metrics.Close()
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
+	}
+	if t.step == 0 { // a run stopped before its first epoch ends can go on too
+		if err := t.save(); err != nil {
+			return nil, err
+		}
 	}
 	t.announce()
 	began := time.Now()

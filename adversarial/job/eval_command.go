@@ -86,6 +86,11 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	return e, loadState(e.state, ck.Tensors)
 }
 
+func (e *evaluation) close() {
+	e.prepared.close()
+	e.session.close()
+}
+
 // count is the number of examples to evaluate.
 func (e *evaluation) count() int {
 	if n := e.eval.Limit; n > 0 {
