@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures clean
+.PHONY: help test race vet check generate fixtures evidence-features clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -14,6 +14,9 @@ vet: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+
+evidence-features: ## run S with five seeds and in float64: docs/paper.md's numbers, minutes
+	TEMPER_EVIDENCE=1 go test -count=1 -timeout 60m -v -run 'RunS|Float64|Plateau|Reversed|Epsilon' ./adversarial/features
 
 check: vet test race ## what CI runs
 
