@@ -48,9 +48,8 @@ func (r *Result) curves() Figure {
 	for _, p := range plots { // one scale, and room for the legend
 		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3*top, 0, float64(r.Settings.Steps)
 	}
-	n := len(r.pairs())
-	title := fmt.Sprintf("Alignment of the filters with the robust feature u and the non-robust feature v over training, %d seeds. Standard training ends at u = %v and v = %v, adversarial training at u = %v and v = %v.",
-		n, r.Final(Standard, "u"), r.Final(Standard, "v"), r.Final(Adversarial, "u"), r.Final(Adversarial, "v"))
+	title := fmt.Sprintf("Alignment of the filters with the robust feature u and the non-robust feature v over training, %s. Standard training ends at u = %v and v = %v, adversarial training at u = %v and v = %v.",
+		seeds(len(r.pairs())), r.Final(Standard, "u"), r.Final(Standard, "v"), r.Final(Adversarial, "u"), r.Final(Adversarial, "v"))
 	return beside("features-curves", title, 760, 330, plots...)
 }
 
@@ -118,7 +117,7 @@ func (r *Result) bars() Figure {
 		p.Y.Min, p.Y.Max = 0, 1.25*top
 		p.X.Min, p.X.Max = -0.6, float64(r.Settings.K)-0.4
 	}
-	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, mean and t-interval over %d seeds.", len(r.pairs()))
+	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, mean and t-interval over %s.", seeds(len(r.pairs())))
 	return beside("features-bars", title, 760, 300, plots...)
 }
 

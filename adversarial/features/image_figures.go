@@ -41,7 +41,7 @@ func (r *ImageResult) curves() Figure {
 		}
 		words += fmt.Sprintf(" %s training ends at D_R %v, D_NR %v, control %v.", training, last(RobustSet), last(NonRobustSet), last(ControlSet))
 	}
-	title := fmt.Sprintf("Accuracy on the constructed data sets of %s over the epochs, %d seeds.%s", r.Settings.Dataset, len(r.pairs()), words)
+	title := fmt.Sprintf("Accuracy on the constructed data sets of %s over the epochs, %s.%s", r.Settings.Dataset, seeds(len(r.pairs())), words)
 	return beside("images-curves", title, 760, 320, plots...)
 }
 

@@ -86,7 +86,7 @@ func (r *ImageResult) WriteText(out io.Writer) {
 	s := r.Settings
 	fmt.Fprintf(out, "%s: %s trained both ways on one half, scored on %d images made with the other half's nets (%s, %d steps of ℓ₂ length %v)\n",
 		s.Dataset, s.Model, s.MatchN, s.Start, s.MatchSteps, s.MatchRate)
-	fmt.Fprintf(out, "%d seeds from %d, %d epochs; means with %.0f %% t-intervals over seeds; %s\n\n", s.Seeds, s.Seed, s.Epochs, 100*Confidence,
+	fmt.Fprintf(out, "%s from %d, %d epochs; means with %.0f %% t-intervals over seeds; %s\n\n", seeds(s.Seeds), s.Seed, s.Epochs, 100*Confidence,
 		s.attack(s.TestSteps).Describe(s.threat()))
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "accuracy\tstandard\tadversarial")

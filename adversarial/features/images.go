@@ -238,24 +238,18 @@ func (st *studio) newNet(seed uint32) (*net, error) {
 	attack := st.attack(st.TestSteps)
 	n.eval = n.evaluator(nil)
 	n.hard = n.evaluator(&attack)
-	return n, setAll(n.hard.Set, map[string]float64{"eps": st.Eps.Float64(), "alpha": attack.Alpha(st.threat()).Float64()})
+	for _, p := range []*engine.Program{n.eval, n.hard} {
+		if err := setAll(p.Set, map[string]float64{"seed": float64(seed), "eps": st.Eps.Float64(), "alpha": attack.Alpha(st.threat()).Float64()}); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
 }
 
 func (n *net) evaluator(attack *adversarial.Attack) *engine.Program {
-	p := n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
+	return n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(n.model, attack, n.threat(), batch, graph.U8)
 	}, engine.Options{})
-	p.Set("seed", float64(n.seed))
-	return p
-}
-
-func setAll(one func(string, float64) error, scalars map[string]float64) error {
-	for name, v := range scalars {
-		if err := one(name, v); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (n *net) close() {
@@ -417,7 +411,7 @@ func (n *net) match(ctx context.Context, given datasets.Source) (*datasets.Set, 
 	in.Published = 0
 	pixels := make([]byte, 0, given.Len()*in.Elements())
 	var labels []int32
-	left := 0.0
+	left := 0.0 // the mean over images
 	visit := func(b *datasets.Batch, e *engine.Executable) error {
 		x, err := e.FetchBytes("match_u8")
 		if err != nil {

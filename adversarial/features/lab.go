@@ -100,6 +100,14 @@ func (l *lab) close() {
 	if l == nil {
 		return
 	}
+	for _, e := range []*engine.Executable{l.init, l.probe} {
+		if e != nil {
+			e.Close()
+		}
+	}
+	for _, p := range l.step {
+		p.Close()
+	}
 	l.state.Free()
 	l.dev.Close()
 }
@@ -141,6 +149,10 @@ func (l *lab) compile() error {
 func (l *lab) set(one func(string, float64) error, scalars map[string]float64) error {
 	scalars["eps"] = l.s.Eps.Float64()
 	scalars["alpha"] = l.s.attack().Alpha(l.s.threat()).Float64()
+	return setAll(one, scalars)
+}
+
+func setAll(one func(string, float64) error, scalars map[string]float64) error {
 	for name, v := range scalars {
 		if err := one(name, v); err != nil {
 			return err

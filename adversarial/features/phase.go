@@ -54,7 +54,7 @@ func (p *Phase) Figure() Figure {
 		}
 		counts += fmt.Sprintf(" %s: %d of %d cells.", o.words, n, len(p.Cells))
 	}
-	title := fmt.Sprintf("Phase diagram over the race ratio and ε/β, %d seeds a cell. The numbers are the accuracy under the training attack after standard and after adversarial training.%s", p.Settings.Seeds, counts)
+	title := fmt.Sprintf("Phase diagram over the race ratio and ε/β, %s a cell. The numbers are the accuracy under the training attack after standard and after adversarial training.%s", seeds(p.Settings.Seeds), counts)
 	return beside("features-phase", title, 640, 460, d)
 }
 

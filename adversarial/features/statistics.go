@@ -43,8 +43,15 @@ func (e Estimate) String() string {
 	return fmt.Sprintf("%s [%s, %s]", number(e.Mean), number(e.Low), number(e.High))
 }
 
-// number writes three significant digits, and no exponent for what one meets
-// here.
+// seeds is "1 seed" or "5 seeds".
+func seeds(n int) string {
+	if n == 1 {
+		return "1 seed"
+	}
+	return fmt.Sprintf("%d seeds", n)
+}
+
+// number writes two digits behind the point, fewer of larger numbers.
 func number(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 100:

@@ -186,7 +186,7 @@ func Sweep(ctx context.Context, s Settings, g Grid, threads int, known []swept, 
 
 // WriteText prints the diagram as a table.
 func (p *Phase) WriteText(out io.Writer) {
-	fmt.Fprintf(out, "race ratio Nβ^q/Rα^q (by N) against ε/β, %d seeds; a cell: accuracy under the training attack, standard > adversarial training\n\n", p.Settings.Seeds)
+	fmt.Fprintf(out, "race ratio Nβ^q/Rα^q (by N) against ε/β, %s; a cell: accuracy under the training attack, standard > adversarial training\n\n", seeds(p.Settings.Seeds))
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "ratio")
 	for _, e := range p.Grid.Eps {
