@@ -98,6 +98,10 @@ func (r *ImageResult) WriteText(out io.Writer) {
 	}
 	w.Flush()
 	fmt.Fprintln(out)
+	for _, training := range Trainings() {
+		fmt.Fprintf(out, "perturbations of the %s net: cosine %v with the way from the class's mean image to the nearest other\n", training,
+			r.over(func(p imagePair) float64 { return p.of(training).last("to_means") }))
+	}
 	for _, set := range ConstructedSets() {
 		fmt.Fprintf(out, "%s: %v of the starting distance of features is left\n", set, estimate(r.Matched[set]))
 	}

@@ -1,8 +1,10 @@
 package features
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"temper/adversarial"
@@ -23,7 +25,9 @@ const (
 func ConstructedSets() []string { return []string{RobustSet, NonRobustSet, ControlSet} }
 
 // EpochReading is a scored net after an epoch: accuracies by name, which are
-// those of ConstructedSets, "clean" and "robust", the last two on test images.
+// those of ConstructedSets, "clean" and "robust", the last two on test images;
+// and "to_means": the mean cosine of the attack's perturbations of test images
+// with the nearest direction from the own class's mean image to another's.
 type EpochReading struct {
 	Epoch  int                `json:"epoch"`
 	Values map[string]float64 `json:"values"`
@@ -90,7 +94,7 @@ func Images(ctx context.Context, s ImageSettings, run ImageRun) (*ImageResult, e
 		return nil, err
 	}
 	defer dev.Close()
-	st := &studio{ImageSettings: s, ImageRun: run, dev: dev, model: m, test: test}
+	st := &studio{ImageSettings: s, ImageRun: run, dev: dev, model: m, test: test, means: classMeans(train)}
 	r := &ImageResult{Settings: s, Matched: map[string][]float64{}}
 	st.total = s.Seeds * st.batches(train.Len()/2, train.Len()-train.Len()/2)
 	for i := range s.Seeds {
@@ -124,6 +128,7 @@ type studio struct {
 	dev         *engine.Device
 	model       *nn.Model
 	test        datasets.Source
+	means       [][]float64 // of the training images, by class
 	done, total int
 }
 
@@ -362,38 +367,95 @@ func (n *net) each(ctx context.Context, p *engine.Program, src datasets.Source, 
 func (n *net) score(ctx context.Context, sets map[string]datasets.Source) (map[string]float64, error) {
 	values := map[string]float64{}
 	for name, set := range sets {
-		clean, _, err := n.accuracy(ctx, n.eval, set)
+		right := 0.0
+		err := n.each(ctx, n.eval, set, nil, func(_ *datasets.Batch, e *engine.Executable) error {
+			clean, err := e.FetchBytes("clean_correct")
+			right += float64(bytes.Count(clean, []byte{1}))
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		values[name] = clean
+		values[name] = right / float64(set.Len())
 	}
-	clean, robust, err := n.accuracy(ctx, n.hard, n.test)
-	values["clean"], values["robust"] = clean, robust
-	return values, err
+	return values, n.withstand(ctx, values)
 }
 
-// accuracy counts what is right without an attack and, if the program has one,
-// both without and under it.
-func (n *net) accuracy(ctx context.Context, p *engine.Program, src datasets.Source) (clean, robust float64, err error) {
-	err = n.each(ctx, p, src, nil, func(b *datasets.Batch, e *engine.Executable) error {
+// withstand measures the net on the test images under the evaluation's attack.
+// Robust are those that are right both without and under it.
+func (n *net) withstand(ctx context.Context, values map[string]float64) error {
+	clean, robust, cosines := 0, 0, 0.0
+	err := n.each(ctx, n.hard, n.test, nil, func(b *datasets.Batch, e *engine.Executable) error {
 		before, err := e.FetchBytes("clean_correct")
 		if err != nil {
 			return err
 		}
-		after := make([]byte, len(before))
-		if p == n.hard {
-			if after, err = e.FetchBytes("adv_correct"); err != nil {
-				return err
-			}
+		after, err := e.FetchBytes("adv_correct")
+		if err != nil {
+			return err
 		}
+		x, err := floats(e, "x_adv")
+		if err != nil {
+			return err
+		}
+		size := len(x) / b.N
 		for i, right := range before {
-			clean += float64(right)
-			robust += float64(right & after[i])
+			clean += int(right)
+			robust += int(right & after[i])
+			cosines += n.toMeans(x[i*size:(i+1)*size], b.U8[i*size:(i+1)*size], int(b.Labels[i]))
 		}
 		return nil
 	})
-	return clean / float64(src.Len()), robust / float64(src.Len()), err
+	total := float64(n.test.Len())
+	values["clean"], values["robust"], values["to_means"] = float64(clean)/total, float64(robust)/total, cosines/total
+	return err
+}
+
+// toMeans is the largest cosine of a perturbation with a direction from the
+// mean image of class y to that of another class.
+func (n *net) toMeans(moved []float64, x []byte, y int) float64 {
+	best := math.Inf(-1)
+	for j, other := range n.means {
+		if j == y {
+			continue
+		}
+		var dot, size, way float64
+		for i, v := range x {
+			delta, step := moved[i]-float64(v)/255, other[i]-n.means[y][i]
+			dot, size, way = dot+delta*step, size+delta*delta, way+step*step
+		}
+		if size > 0 && way > 0 {
+			best = math.Max(best, dot/math.Sqrt(size*way))
+		}
+	}
+	if math.IsInf(best, -1) {
+		return 0 // nothing was moved
+	}
+	return best
+}
+
+// classMeans are the mean images, in [0,1]; of a class without images, zeros.
+func classMeans(src datasets.Source) [][]float64 {
+	in := src.Info()
+	means, count := make([][]float64, len(in.Classes)), make([]float64, len(in.Classes))
+	for i := range means {
+		means[i] = make([]float64, in.Elements())
+	}
+	x := make([]byte, in.Elements())
+	for i := range src.Len() {
+		src.Read(i, datasets.Values{U8: x})
+		y := src.Label(i)
+		count[y]++
+		for j, v := range x {
+			means[y][j] += float64(v) / 255
+		}
+	}
+	for y, m := range means {
+		for j := range m {
+			m[j] /= max(count[y], 1)
+		}
+	}
+	return means
 }
 
 // match constructs the set that this net cannot tell from the given images. The
