@@ -22,7 +22,7 @@ import (
 type Options struct {
 	Root    string // folder of run folders
 	Sweep   string // a grid for ParseGrid; "" for one experiment
-	Resume  string // folder of a sweep to go on with
+	Resume  string // folder of a run to go on with
 	Threads int    // trials at a time; 0: one a core
 	Dataset string // structured, or real images
 	DataDir string // of real images
@@ -34,7 +34,7 @@ type Options struct {
 // The files of a run folder besides those of package run.
 const (
 	resultFile = "features.json"
-	trialsFile = "trials.jsonl" // of a sweep, as they come in
+	trialsFile = "trials.jsonl" // of a sweep or of real images, as they come in
 	reportFile = "report.html"
 	figuresDir = "figures"
 )
@@ -94,15 +94,10 @@ func resume(ctx context.Context, c job.Console, o Options) error {
 	if len(o.User) > 0 || o.Sweep != "" {
 		return usage("--resume goes on with the settings of the run: leave out the others")
 	}
-	dir := o.Resume
-	if _, err := os.Stat(dir); err != nil && filepath.Base(dir) == dir {
-		dir = filepath.Join(o.Root, dir)
-	}
-	r, err := run.Resume(dir)
+	f, err := openFolder(o)
 	if err != nil {
 		return err
 	}
-	f := folder{r}
 	defer f.Close()
 	k := kept{Settings: Defaults()}
 	if err := run.ReadConfig(f.Dir, &k); err != nil {
@@ -116,6 +111,16 @@ func resume(ctx context.Context, c job.Console, o Options) error {
 
 // folder is a run folder of an experiment.
 type folder struct{ *run.Run }
+
+// openFolder locks the run that a command line goes on with.
+func openFolder(o Options) (folder, error) {
+	dir := o.Resume
+	if _, err := os.Stat(dir); err != nil && filepath.Base(dir) == dir {
+		dir = filepath.Join(o.Root, dir)
+	}
+	r, err := run.Resume(dir)
+	return folder{r}, err
+}
 
 func newFolder(root, name string, settings any) (folder, error) {
 	dir, err := run.NewDir(root, name, time.Now())
@@ -143,7 +148,7 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) erro
 	if k.Grid != nil {
 		phase, err := f.sweep(ctx, c, o, k, p)
 		if err != nil {
-			return f.interrupted(err)
+			return f.interrupted(err, "")
 		}
 		p.close()
 		return f.finish(c, phase, phase.WriteText, []Figure{phase.Figure()})
@@ -170,71 +175,81 @@ func (f folder) note(device, prefix string, o engine.DeviceOptions) error {
 
 // sweep runs what the folder does not have yet.
 func (f folder) sweep(ctx context.Context, c job.Console, o Options, k kept, p *progress) (*Phase, error) {
-	known, log, err := f.trials()
+	j, err := openJournal[swept](f.Dir)
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	fmt.Fprintf(c.Err, "run %s: %d cells, %d trials, of which %d are done\n", f.Dir, len(k.Grid.Ratio)*len(k.Grid.Eps),
-		len(k.Grid.Ratio)*len(k.Grid.Eps)*len(Trainings())*k.Settings.Seeds, len(known))
-	return Sweep(ctx, k.Settings, *k.Grid, o.Threads, known, func(t swept) error {
-		b, err := json.Marshal(t)
-		if err != nil {
-			return err
-		}
-		_, err = log.Write(append(b, '\n'))
-		return err
-	}, p.update)
+	defer j.file.Close()
+	cells := len(k.Grid.Ratio) * len(k.Grid.Eps)
+	fmt.Fprintf(c.Err, "run %s: %d cells, %d trials, of which %d are done\n", f.Dir, cells, cells*len(Trainings())*k.Settings.Seeds, len(j.known))
+	return Sweep(ctx, k.Settings, *k.Grid, o.Threads, j.known, j.add, p.update)
 }
 
-// trials reads the trials that the folder has, and opens the file to append
-// more. A last line that a killed process left half written is cut off.
-func (f folder) trials() (known []swept, log *os.File, err error) {
-	path := filepath.Join(f.Dir, trialsFile)
-	log, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+// journal is a file of JSON records, a line each, that a run goes on from.
+type journal[T any] struct {
+	file  *os.File
+	known []T // what it held when it was opened
+}
+
+// openJournal opens the folder's trials. A last line that a killed process left
+// half written is cut off.
+func openJournal[T any](dir string) (j *journal[T], err error) {
+	path := filepath.Join(dir, trialsFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			log.Close()
+			f.Close()
 		}
 	}()
+	j = &journal[T]{file: f}
 	end := int64(0)
-	for r := bufio.NewReader(log); ; {
+	for r := bufio.NewReader(f); ; {
 		line, e := r.ReadBytes('\n')
 		if e == io.EOF {
 			break
 		}
 		if e != nil {
-			return nil, nil, e
+			return nil, e
 		}
-		var t swept
+		var t T
 		if e := json.Unmarshal(line, &t); e != nil {
-			return nil, nil, fmt.Errorf("%s: line %d: %w; remove the line to have its trial run again", path, len(known)+1, e)
+			return nil, fmt.Errorf("%s: line %d: %w; remove the line to have it run again", path, len(j.known)+1, e)
 		}
-		known, end = append(known, t), end+int64(len(line))
+		j.known, end = append(j.known, t), end+int64(len(line))
 	}
-	if err = log.Truncate(end); err != nil {
-		return nil, nil, err
+	if err = f.Truncate(end); err != nil {
+		return nil, err
 	}
-	_, err = log.Seek(end, io.SeekStart)
-	return known, log, err
+	_, err = f.Seek(end, io.SeekStart)
+	return j, err
 }
 
-// InterruptedError says how to go on with a sweep.
-type InterruptedError struct{ Dir string }
+// add appends a record in one write.
+func (j *journal[T]) add(record T) error {
+	b, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	_, err = j.file.Write(append(b, '\n'))
+	return err
+}
+
+// InterruptedError says how to go on with a run.
+type InterruptedError struct{ Dir, Flags string }
 
 func (e *InterruptedError) Error() string {
-	return "interrupted; go on with: temper features --resume " + e.Dir
+	return "interrupted; go on with: temper features " + e.Flags + "--resume " + e.Dir
 }
 
 // Unwrap returns context.Canceled: the exit code is that of an interrupt.
 func (e *InterruptedError) Unwrap() error { return context.Canceled }
 
-func (f folder) interrupted(err error) error {
+func (f folder) interrupted(err error, flags string) error {
 	if errors.Is(err, context.Canceled) {
-		return &InterruptedError{f.Dir}
+		return &InterruptedError{Dir: f.Dir, Flags: flags}
 	}
 	return err
 }

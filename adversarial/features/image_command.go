@@ -2,7 +2,6 @@ package features
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,12 +19,15 @@ const setsDir = "sets"
 
 // imagesCommand is temper features on real images.
 func imagesCommand(ctx context.Context, c job.Console, o Options) error {
-	if o.Sweep != "" || o.Resume != "" {
-		return usage("--sweep and --resume are for structured data, not for %s", o.Dataset)
+	if o.Sweep != "" {
+		return usage("--sweep is for structured data, not for %s", o.Dataset)
 	}
 	s, err := ImageDefaults(o.Dataset)
 	if err != nil {
 		return &job.UsageError{Err: err}
+	}
+	if o.Resume != "" {
+		return resumeImages(ctx, c, o, s)
 	}
 	if o.Quick {
 		s = s.Quick()
@@ -38,12 +40,8 @@ func imagesCommand(ctx context.Context, c job.Console, o Options) error {
 	if err := s.validate(); err != nil {
 		return &job.UsageError{Err: err}
 	}
-	dir, err := job.DataDir(o.DataDir)
-	if err != nil {
-		return err
-	}
 	for _, split := range []datasets.Split{datasets.Train, datasets.Test} { // an error here leaves no run folder behind
-		if _, err := openPart(s.Dataset, dir, split, 0); err != nil {
+		if _, err := s.open(o, split); err != nil {
 			return err
 		}
 	}
@@ -52,18 +50,57 @@ func imagesCommand(ctx context.Context, c job.Console, o Options) error {
 		return err
 	}
 	defer f.Close()
+	return f.images(ctx, c, o, s)
+}
+
+// resumeImages goes on with the first seed that is not finished.
+func resumeImages(ctx context.Context, c job.Console, o Options, s ImageSettings) error {
+	if len(o.User) > 0 || o.Quick {
+		return usage("--resume goes on with the settings of the run: leave out the others")
+	}
+	f, err := openFolder(o)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := run.ReadConfig(f.Dir, &s); err != nil {
+		return err
+	}
+	if s.Dataset != o.Dataset {
+		return usage("%s is a run on %s, not on %s", f.Dir, s.Dataset, o.Dataset)
+	}
+	return f.images(ctx, c, o, s)
+}
+
+func (s ImageSettings) open(o Options, split datasets.Split) (datasets.Source, error) {
+	dir, err := job.DataDir(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	return openPart(s.Dataset, dir, split, 0)
+}
+
+// images runs the seeds that the folder does not have yet.
+func (f folder) images(ctx context.Context, c job.Console, o Options, s ImageSettings) error {
 	if err := f.note(o.Device, "", engine.DeviceOptions{Threads: o.Threads}); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Err, "run %s\n", f.Dir)
-	p := newProgress(c)
-	defer p.close()
-	r, err := Images(ctx, s, ImageRun{Dir: dir, Device: o.Device, Threads: o.Threads, Say: p.say, Progress: p.update, Keep: f.keep})
-	if errors.Is(err, context.Canceled) {
-		return fmt.Errorf("interrupted: what was made so far is in %s: %w", f.Dir, err)
-	}
+	dir, err := job.DataDir(o.DataDir)
 	if err != nil {
 		return err
+	}
+	j, err := openJournal[SeedResult](f.Dir)
+	if err != nil {
+		return err
+	}
+	defer j.file.Close()
+	fmt.Fprintf(c.Err, "run %s: %s, of which %d are done\n", f.Dir, seeds(s.Seeds), len(j.known))
+	p := newProgress(c)
+	defer p.close()
+	r, err := Images(ctx, s, ImageRun{Dir: dir, Device: o.Device, Threads: o.Threads,
+		Known: j.known, Done: j.add, Say: p.say, Progress: p.update, Keep: f.keep})
+	if err != nil {
+		return f.interrupted(err, "--dataset "+s.Dataset+" ")
 	}
 	p.close()
 	return f.finish(c, r, r.WriteText, r.Figures())

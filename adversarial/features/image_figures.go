@@ -65,19 +65,19 @@ func (r *ImageResult) addCurve(p *plot.Plot, training, set, label string, c colo
 func (g *gallery) figure(s ImageSettings) Figure {
 	p := newPlot(fmt.Sprintf("%s: the images, one of each class", s.Dataset), "", "")
 	p.HideX()
-	rows := len(g.rows)
+	rows := len(g.Rows)
 	var ticks plot.ConstantTicks
-	for y, row := range g.rows {
+	for y, row := range g.Rows {
 		at := float64(rows - 1 - y)
-		ticks = append(ticks, plot.Tick{Value: at, Label: row.label})
-		for x, pixels := range row.images {
+		ticks = append(ticks, plot.Tick{Value: at, Label: row.Label})
+		for x, pixels := range row.Images {
 			p.Add(plotter.NewImage(g.picture(pixels), float64(x)-0.48, at-0.48, float64(x)+0.48, at+0.48))
 		}
 	}
 	p.Y.Tick.Marker = ticks
 	p.Y.Tick.LineStyle.Width, p.Y.LineStyle.Width = 0, 0
 	p.Y.Tick.Label.XAlign, p.Y.Tick.Label.YAlign = text.XRight, text.YCenter
-	columns := len(g.rows[0].images)
+	columns := len(g.Rows[0].Images)
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -0.5, float64(columns)-0.5, -0.5, float64(rows)-0.5
 	const side = 56
 	title := fmt.Sprintf("Images of %s, one of each class: as given; as constructed from the features of an adversarially trained net (D_R), a standardly trained one (D_NR) and an untrained one (control); and the perturbations of the evaluation's attack on the scored nets, ±ε as white and black.", s.Dataset)
@@ -88,13 +88,13 @@ func (g *gallery) figure(s ImageSettings) Figure {
 // that viewers do not blur it.
 func (g *gallery) picture(pixels []byte) image.Image {
 	const zoom = 3
-	h, w := g.info.Height, g.info.Width
+	h, w := g.Height, g.Width
 	img := image.NewNRGBA(image.Rect(0, 0, w*zoom, h*zoom))
 	for y := range h * zoom {
 		for x := range w * zoom {
 			at := y/zoom*w + x/zoom
 			c := color.NRGBA{pixels[at], pixels[at], pixels[at], 0xFF}
-			if g.info.Channels == 3 {
+			if g.Channels == 3 {
 				c.G, c.B = pixels[h*w+at], pixels[2*h*w+at]
 			}
 			img.SetNRGBA(x, y, c)

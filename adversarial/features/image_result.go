@@ -114,18 +114,20 @@ func (r *ImageResult) WriteText(out io.Writer) {
 // gallery is the pictures of one seed: a column for each class, as bytes
 // (C,H,W), by row.
 type gallery struct {
-	info datasets.Info
-	rows []galleryRow
+	Channels int          `json:"channels"`
+	Height   int          `json:"height"`
+	Width    int          `json:"width"`
+	Rows     []galleryRow `json:"rows"`
 }
 
 type galleryRow struct {
-	label  string
-	images [][]byte
+	Label  string   `json:"label"`
+	Images [][]byte `json:"images"`
 }
 
 // picture adds a scored net's perturbations to the gallery, and before the
 // first one's the given and the constructed images.
-func (r *ImageResult) picture(n *net, given datasets.Source, sets map[string]datasets.Source, training string) error {
+func (r *SeedResult) picture(n *net, given datasets.Source, sets map[string]datasets.Source, training string) error {
 	in := given.Info()
 	var index []int
 	for class := range in.Classes {
@@ -144,10 +146,10 @@ func (r *ImageResult) picture(n *net, given datasets.Source, sets map[string]dat
 		}
 		return images
 	}
-	if r.gallery == nil {
-		r.gallery = &gallery{info: in, rows: []galleryRow{{"given image", column(given)}}}
+	if r.Gallery == nil {
+		r.Gallery = &gallery{in.Channels, in.Height, in.Width, []galleryRow{{"given image", column(given)}}}
 		for _, row := range []struct{ name, label string }{{RobustSet, "D_R"}, {NonRobustSet, "D_NR"}, {ControlSet, "control"}} {
-			r.gallery.rows = append(r.gallery.rows, galleryRow{row.label, column(sets[row.name])})
+			r.Gallery.Rows = append(r.Gallery.Rows, galleryRow{row.label, column(sets[row.name])})
 		}
 	}
 	x := column(given)
@@ -155,7 +157,7 @@ func (r *ImageResult) picture(n *net, given datasets.Source, sets map[string]dat
 	if err != nil {
 		return err
 	}
-	r.gallery.rows = append(r.gallery.rows, galleryRow{"δ, " + training, moved})
+	r.Gallery.Rows = append(r.Gallery.Rows, galleryRow{"δ, " + training, moved})
 	return nil
 }
 

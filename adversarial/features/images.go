@@ -54,11 +54,21 @@ type ImageResult struct {
 	gallery *gallery             // of the first seed
 }
 
+// SeedResult is what one seed of the experiment gives.
+type SeedResult struct {
+	Seed    uint32             `json:"seed"`
+	Matched map[string]float64 `json:"matched"`
+	Trials  []ImageTrial       `json:"trials"`
+	Gallery *gallery           `json:"gallery"` // of the first seed only
+}
+
 // ImageRun is what Images needs besides settings.
 type ImageRun struct {
 	Dir      string // of the data sets
 	Device   string
 	Threads  int
+	Known    []SeedResult                                              // what an earlier start has done
+	Done     func(SeedResult) error                                    // a seed's result, to be kept
 	Say      func(line string)                                         // of progress, for people
 	Progress func(done, total int)                                     // in batches
 	Keep     func(seed uint32, set string, images *datasets.Set) error // a constructed set, to be cached
@@ -96,17 +106,36 @@ func Images(ctx context.Context, s ImageSettings, run ImageRun) (*ImageResult, e
 	defer dev.Close()
 	st := &studio{ImageSettings: s, ImageRun: run, dev: dev, model: m, test: test, means: classMeans(train)}
 	r := &ImageResult{Settings: s, Matched: map[string][]float64{}}
-	st.total = s.Seeds * st.batches(train.Len()/2, train.Len()-train.Len()/2)
+	st.total = (s.Seeds - len(run.Known)) * st.batches(train.Len()/2, train.Len()-train.Len()/2)
 	for i := range s.Seeds {
-		if err := st.seed(ctx, r, s.Seed+uint32(i), train); err != nil {
+		if i < len(run.Known) {
+			r.add(run.Known[i])
+			continue
+		}
+		one, err := st.seed(ctx, s.Seed+uint32(i), train)
+		if err != nil {
 			return nil, err
 		}
+		if err := run.Done(*one); err != nil {
+			return nil, err
+		}
+		r.add(*one)
 	}
 	slices.SortStableFunc(r.Trials, func(a, b ImageTrial) int {
 		return slices.Index(Trainings(), a.Training) - slices.Index(Trainings(), b.Training)
 	})
 	r.Claims = r.verdicts()
 	return r, nil
+}
+
+func (r *ImageResult) add(one SeedResult) {
+	for set, left := range one.Matched {
+		r.Matched[set] = append(r.Matched[set], left)
+	}
+	r.Trials = append(r.Trials, one.Trials...)
+	if one.Gallery != nil {
+		r.gallery = one.Gallery
+	}
 }
 
 // openPart reads the first n images of a split, all if n is 0.
@@ -145,22 +174,23 @@ func (st *studio) advance() {
 }
 
 // seed is the whole protocol for one seed. Every net has a seed of its own.
-func (st *studio) seed(ctx context.Context, r *ImageResult, seed uint32, train datasets.Source) error {
+func (st *studio) seed(ctx context.Context, seed uint32, train datasets.Source) (*SeedResult, error) {
+	one := &SeedResult{Seed: seed, Matched: map[string]float64{}}
 	scoredOn, made, err := datasets.HoldOut(train, train.Len()/2, seed, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	given := made
 	if st.MatchN < made.Len() {
 		if given, err = datasets.Take(made, st.MatchN); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	sets := map[string]datasets.Source{}
 	for i, name := range ConstructedSets() {
 		net, err := st.newNet(netSeed(seed, i))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch name {
 		case RobustSet:
@@ -178,17 +208,17 @@ func (st *studio) seed(ctx context.Context, r *ImageResult, seed uint32, train d
 			err = st.Keep(seed, name, set)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sets[name] = set
-		r.Matched[name] = append(r.Matched[name], left)
+		one.Matched[name] = left
 		st.Say(fmt.Sprintf("seed %d: %s made of %d images; %.0f %% of the distance is left", seed, name, set.Len(), 100*left))
 	}
 	for i, training := range Trainings() {
 		trial := ImageTrial{Seed: seed, Training: training}
 		net, err := st.newNet(netSeed(seed, len(sets)+i))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		score := func(epoch int) error {
 			values, err := net.score(ctx, sets)
@@ -204,15 +234,15 @@ func (st *studio) seed(ctx context.Context, r *ImageResult, seed uint32, train d
 			err = net.train(ctx, scoredOn, training, score)
 		}
 		if err == nil && seed == st.Seed {
-			err = r.picture(net, given, sets, training)
+			err = one.picture(net, given, sets, training)
 		}
 		net.close()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		r.Trials = append(r.Trials, trial)
+		one.Trials = append(one.Trials, trial)
 	}
-	return nil
+	return one, nil
 }
 
 // netSeed keeps the nets of all seeds apart.

@@ -2,6 +2,7 @@ package features
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -157,7 +158,7 @@ func TestBadImageInput(t *testing.T) {
 		want string
 	}{
 		{Options{Dataset: "imagenet"}, `unknown dataset "imagenet"`},
-		{Options{Dataset: "mnist", Sweep: "ratio"}, "--sweep and --resume"},
+		{Options{Dataset: "mnist", Sweep: "ratio"}, "--sweep is for structured data"},
 		{Options{Quick: true}, "--quick is for real images"},
 		{Options{Dataset: "mnist", DataDir: "nowhere"}, "temper data fetch mnist"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "seeds", Value: "0", Source: "--seeds"}}}, "seeds = 0: want at least 1"},
@@ -208,5 +209,46 @@ func TestClassMeans(t *testing.T) {
 	}
 	if m := classMeans(set); !slices.Equal(m[0], []float64{0.5, 1}) || !slices.Equal(m[1], []float64{0, 0}) {
 		t.Errorf("%v", m)
+	}
+}
+
+// TestImagesResume: a run whose second seed was lost goes on with it, and ends
+// as one that was not interrupted.
+func TestImagesResume(t *testing.T) {
+	o := Options{Root: t.TempDir(), Dataset: "mnist", DataDir: dataDir(t), Device: "cpu", Quick: true}
+	for key, v := range map[string]string{"seeds": "2", "match_n": "40", "test_n": "40", "limit": "120", "match_steps": "3", "attack_steps": "1", "test_steps": "2", "epochs": "1"} {
+		o.User = append(o.User, job.Assignment{Key: key, Value: v, Source: "--set"})
+	}
+	do := func(ctx context.Context, o Options) (string, error) {
+		var out bytes.Buffer
+		err := Command(ctx, job.Console{Out: &out, Err: &bytes.Buffer{}, JSON: true}, o)
+		return out.String(), err
+	}
+	straight, err := do(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs, _ := filepath.Glob(filepath.Join(o.Root, "*-features-mnist"))
+	trials := filepath.Join(dirs[0], trialsFile)
+	b, err := os.ReadFile(trials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := bytes.IndexByte(b, '\n') + 1
+	if err := os.WriteFile(trials, b[:first+30], 0o666); err != nil {
+		t.Fatal(err)
+	}
+	again := Options{Root: o.Root, Dataset: "mnist", DataDir: o.DataDir, Device: "cpu", Resume: filepath.Base(dirs[0])}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := do(ctx, again); err == nil || !strings.Contains(err.Error(), "temper features --dataset mnist --resume "+dirs[0]) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if resumed, err := do(t.Context(), again); err != nil || resumed != straight {
+		t.Errorf("%v\nresumed:  %s\nstraight: %s", err, resumed, straight)
+	}
+	again.Dataset = "svhn"
+	if _, err := do(t.Context(), again); err == nil || !strings.Contains(err.Error(), "is a run on mnist") {
+		t.Errorf("another data set: %v", err)
 	}
 }

@@ -31,7 +31,8 @@ every) and the adversary (norm, eps, attack, attack_steps, step_size,
 attack_loss). d and p follow k, r and n unless they are given.
 
 --sweep draws the phase diagram over the race's ratio Nβ^q/(Rα^q) and ε/β. It
-keeps every trial as it ends; an interrupted sweep goes on with --resume.
+keeps every trial as it ends; an interrupted sweep goes on with --resume, and so
+does a run on real images, seed by seed.
 
 --dataset asks the same question of real images, by a protocol of our own: images
 are made that a robust or a standard network cannot tell from given ones, and
@@ -53,7 +54,7 @@ A claim that does not hold is a result, not an error: the exit code is 0.`,
 	user := settings(cmd, featureFlags)
 	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder of run folders")
 	cmd.Flags().StringVar(&o.Sweep, "sweep", "", "phase diagram: ratio=A:B:…,eps=A:B:… (ε/β); an axis without values has its own")
-	cmd.Flags().StringVar(&o.Resume, "resume", "", "go on with a sweep: its folder")
+	cmd.Flags().StringVar(&o.Resume, "resume", "", "go on with a sweep or a run on real images: its folder")
 	cmd.Flags().StringVar(&o.Dataset, "dataset", "structured", "structured, or real images: mnist, cifar10, svhn")
 	cmd.Flags().StringVar(&o.DataDir, "data-dir", "", "folder of the data sets")
 	cmd.Flags().BoolVar(&o.Quick, "quick", false, "real images: few images and steps, to see that it works")
