@@ -155,6 +155,9 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) erro
 	}
 	fmt.Fprintf(c.Err, "run %s\n", f.Dir)
 	r, err := Run(ctx, k.Settings, o.Threads, p.update)
+	if errors.Is(err, context.Canceled) {
+		return &job.InterruptedError{} // it takes a minute: nothing is kept
+	}
 	if err != nil {
 		return err
 	}

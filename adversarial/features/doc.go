@@ -6,7 +6,8 @@
 // returns a [Result]: the measurements of adversarial.FeatureGraph on the way
 // and at the end, with t-intervals over seeds; the claims, each decided by a
 // statistic and a threshold that stand in one table; and predictions beside
-// measurements. [Sweep] does so over a grid of the race's ratio and ε/β.
+// measurements. [Sweep] does so over a grid of the race's ratio and ε/β. [Images]
+// asks the same of real images, by a protocol of our own.
 //
 // What belongs here: which experiments are run, what is concluded from their
 // numbers, and how that is shown. What is measured in a network is a formula

@@ -41,8 +41,12 @@ func imagesCommand(ctx context.Context, c job.Console, o Options) error {
 		return &job.UsageError{Err: err}
 	}
 	for _, split := range []datasets.Split{datasets.Train, datasets.Test} { // an error here leaves no run folder behind
-		if _, err := s.open(o, split); err != nil {
+		set, err := s.open(o, split)
+		if err != nil {
 			return err
+		}
+		if _, err := s.model(set.Info()); err != nil {
+			return &job.UsageError{Err: err}
 		}
 	}
 	f, err := newFolder(o.Root, "features-"+s.Dataset, s)

@@ -252,3 +252,24 @@ func TestImagesResume(t *testing.T) {
 		t.Errorf("another data set: %v", err)
 	}
 }
+
+func TestUnknownImageModel(t *testing.T) {
+	o := Options{Root: t.TempDir(), Dataset: "mnist", DataDir: dataDir(t), Device: "cpu",
+		User: []job.Assignment{{Key: "model", Value: "mnist-wang", Source: "--set"}}}
+	err := Command(t.Context(), job.Console{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}, o)
+	if err == nil || !strings.Contains(err.Error(), "did you mean mnist-wong") {
+		t.Errorf("%v", err)
+	}
+	if left, _ := os.ReadDir(o.Root); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := Command(ctx, job.Console{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}, Options{Root: t.TempDir()})
+	if job.ExitCode(err) != 130 || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("%v, exit code %d", err, job.ExitCode(err))
+	}
+}
