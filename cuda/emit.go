@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -9,17 +10,17 @@ import (
 
 	"temper/engine/graph"
 	"temper/engine/plan"
+	"temper/kernels"
 )
 
 // Emit writes the CUDA C++ of one fused group: a kernel whose arguments are the
 // buffers that the group reads, then those that it writes, in the order of
-// Args, then the number of elements. It includes nothing: the device header of
-// package kernels, which defines the types and the element functions, stands
-// before it in the translation unit.
+// Args, then the number of elements. Unit puts kernels behind the device header
+// of package kernels, which defines the types and the element functions.
 //
 // Without reductions a thread takes elements i, i + grid, …; with them a block
 // takes one result, its threads every 256th element of what is reduced, and
-// the block adds the threads' sums in a fixed tree.
+// the block adds the threads' sums in a fixed tree. Blocks are of BlockThreads.
 func Emit(p *plan.Plan, f *plan.Fused, name string) string {
 	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
 	for i, n := range f.Nodes {
@@ -35,8 +36,17 @@ func Emit(p *plan.Plan, f *plan.Fused, name string) string {
 	} else {
 		e.reducing()
 	}
-	e.b.WriteString("}\n")
+	fmt.Fprintf(e.b, "}\nEXPORT(%s)\n", name)
 	return e.b.String()
+}
+
+// BlockThreads is the number of threads of the blocks that Emit's kernels run
+// in, BLOCK in the device header.
+const BlockThreads = 256
+
+// Unit is the translation unit of some kernels.
+func Unit(sources ...string) string {
+	return fmt.Sprintf("#include %q\n\n%s", kernels.Header, strings.Join(sources, "\n"))
 }
 
 // Args lists the plan's buffers that a fused group's kernel takes: first those
@@ -132,7 +142,7 @@ func (e *emitter) body(indent int) string {
 	e.b = new(strings.Builder)
 	for _, n := range e.f.Nodes {
 		if n.Op().Class() == graph.ClassReduce {
-			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], reducer(n), e.member[n], e.operand(n.In(0)))
+			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], join(n), e.member[n], e.operand(n.In(0)))
 			continue
 		}
 		args := make([]string, len(n.Ins()))
@@ -159,12 +169,12 @@ func (e *emitter) reducing() {
 			kept = append(kept, a)
 		}
 	}
-	e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[256];", n.DType(), i) })
+	e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK / 32];", n.DType(), i) })
 	e.line(1, "for (u32 o = blockIdx.x; o < n / %du; o += gridDim.x) {", reduced)
 	body := e.body(3)
 	e.index(2, "o", kept, body)
 	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "%v s%d = %s_start<%v>();", n.DType(), i, reducer(n), n.DType()) })
-	e.line(2, "for (u32 r = threadIdx.x; r < %du; r += 256u) {", reduced)
+	e.line(2, "for (u32 r = threadIdx.x; r < %du; r += BLOCK) {", reduced)
 	e.index(3, "r", e.f.Axes, body)
 	e.b.WriteString(body + "    }\n")
 	e.eachReduction(func(n *graph.Node, i int) {
@@ -221,6 +231,14 @@ func reducer(n *graph.Node) string {
 	return "sum"
 }
 
+// join is the element function that a reduction repeats.
+func join(n *graph.Node) string {
+	if n.Op() == graph.OpReduceMax {
+		return "max_"
+	}
+	return "add_"
+}
+
 // function is the device header's name for an element-wise operation.
 func function(n *graph.Node) string {
 	name := strings.ReplaceAll(n.Op().String(), "-", "_")
@@ -234,9 +252,18 @@ func function(n *graph.Node) string {
 func literal(t graph.DType, v float64) string {
 	switch t {
 	case graph.F32:
-		return fmt.Sprintf("f32(%s)", strconv.FormatFloat(float64(float32(v)), 'x', -1, 64))
+		f := float32(v)
+		if f-f != 0 { // NaN and infinities have no literal
+			return fmt.Sprintf("f32_bits(%#xu)", math.Float32bits(f))
+		}
+		return fmt.Sprintf("f32(%s)", strconv.FormatFloat(float64(f), 'x', -1, 64))
 	case graph.F64:
+		if v-v != 0 {
+			return fmt.Sprintf("f64_bits(%#xull)", math.Float64bits(v))
+		}
 		return fmt.Sprintf("f64(%s)", strconv.FormatFloat(v, 'x', -1, 64))
+	case graph.BF16:
+		return fmt.Sprintf("convert<bf16>(%s)", literal(graph.F32, v))
 	case graph.Bool:
 		return fmt.Sprint(v != 0)
 	}

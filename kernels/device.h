@@ -211,7 +211,7 @@ DEVICE f64 sigmoid_(f64 x) {
 // ---- reductions of a block of 256 threads, always in the same order: within
 // each warp a butterfly, then the warps' results in another.
 
-constexpr int BLOCK = 256;
+constexpr u32 BLOCK = 256;
 
 template <class T> DEVICE T sum_start() { return T(0); }
 template <class T> DEVICE T max_start() {
@@ -227,7 +227,7 @@ template <class T, class F> DEVICE T block_reduce(T v, T* tree, F join) {
   __syncthreads();
   if (threadIdx.x < 32) {
     v = tree[threadIdx.x % (BLOCK / 32)];
-    UNROLL for (int lanes = BLOCK / 64; lanes > 0; lanes >>= 1) v = join(v, __shfl_xor_sync(~0u, v, lanes));
+    UNROLL for (u32 lanes = BLOCK / 64; lanes > 0; lanes >>= 1) v = join(v, __shfl_xor_sync(~0u, v, lanes));
   }
   return v;
 }
