@@ -56,18 +56,23 @@ func planOf(t testing.TB, g *graph.Graph) *plan.Plan {
 	return plan.Build(must(passes.Run(g, passes.Options{}))(t), plan.Options{})
 }
 
-// newRunner compiles the groups of some plans, a few hundred at a time.
+// newRunner compiles and loads the groups of some plans.
 func newRunner(t *testing.T, lib *Library, checked bool, plans []*plan.Plan) *runner {
 	r := &runner{rig: rig{t: t, dev: must(lib.Device(0))(t)}, functions: map[string]*Function{}}
 	r.s = must(r.dev.NewStream())(t)
 	r.load("random.cu", kernels.Source("random.cu"), checked, "random_words")
-	var names, sources []string
-	flush := func() {
-		if len(names) > 0 {
-			r.load(fmt.Sprintf("groups%d.cu", len(r.functions)), Unit(sources...), checked, names...)
-		}
-		names, sources = nil, nil
+	for i, u := range units(plans) {
+		r.load(fmt.Sprintf("groups%d.cu", i), Unit(u.sources...), checked, u.names...)
 	}
+	return r
+}
+
+// kernelUnit is what is compiled together.
+type kernelUnit struct{ names, sources []string }
+
+// units has the different groups of some plans, a few hundred in each.
+func units(plans []*plan.Plan) []*kernelUnit {
+	all := []*kernelUnit{{}}
 	seen := map[string]bool{}
 	for _, p := range plans {
 		runs(p.Steps, func(f *plan.Fused) {
@@ -76,13 +81,15 @@ func newRunner(t *testing.T, lib *Library, checked bool, plans []*plan.Plan) *ru
 				return
 			}
 			seen[name] = true
-			if names, sources = append(names, name), append(sources, source); len(names) == 400 {
-				flush()
+			u := all[len(all)-1]
+			if len(u.names) == 400 {
+				u = &kernelUnit{}
+				all = append(all, u)
 			}
+			u.names, u.sources = append(u.names, name), append(u.sources, source)
 		})
 	}
-	flush()
-	return r
+	return all
 }
 
 func (r *runner) load(file, text string, checked bool, names ...string) {
@@ -311,6 +318,23 @@ func TestGroupsChecked(t *testing.T) {
 		return (c.dt == graph.F32 || c.dt == graph.BF16) && bytes < 1<<18
 	})
 	agree(t, newRunner(t, lib, true, plans), cases)
+}
+
+// TestGroupsCompile compiles the groups of TestGroups for a GPU.
+func TestGroupsCompile(t *testing.T) {
+	c := nvrtc(t)
+	_, plans, _ := groupCases(t, func(*groupCase) bool { return true })
+	for i, u := range units(plans) {
+		_, resources, err := c.Compile(fmt.Sprintf("groups%d.cu", i), Unit(u.sources...), "sm_90")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range u.names {
+			if r := resources[name]; r.Registers == 0 || r.Spills != 0 {
+				t.Errorf("%s: %d registers, %d bytes of spills", name, r.Registers, r.Spills)
+			}
+		}
+	}
 }
 
 // TestNormalBits compares words and normals with package rng to the bit.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/singleflight"
 )
@@ -112,4 +113,20 @@ func save(file string, content []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), file)
+}
+
+// Newest returns the content of the whole entry that matches a pattern of
+// filepath.Match and whose name sorts last; nil if there is none.
+func Newest(pattern string) []byte {
+	dir, err := Dir()
+	if err != nil {
+		return nil
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, pattern)) // sorted
+	for _, file := range slices.Backward(files) {
+		if content := load(file); content != nil {
+			return content
+		}
+	}
+	return nil
 }
