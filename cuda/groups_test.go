@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -205,31 +206,14 @@ func (l *loaded) fused(f *plan.Fused) {
 	var args []any
 	reads, writes := Args(l.p, f)
 	for _, i := range reads {
-		if !contains(writes, i) {
+		if !slices.Contains(writes, i) {
 			args = append(args, l.base[i])
 		}
 	}
 	for _, i := range writes {
 		args = append(args, l.base[i])
 	}
-	n := f.Space.Size()
-	blocks := (n + BlockThreads - 1) / BlockThreads
-	if f.Axes != nil {
-		blocks = n
-		for _, a := range f.Axes {
-			blocks /= f.Space[a]
-		}
-	}
-	l.launch(l.functions[name], min(blocks, 4*l.dev.Info.SMs), append(args, uint32(n))...)
-}
-
-func contains(list []int, v int) bool {
-	for _, x := range list {
-		if x == v {
-			return true
-		}
-	}
-	return false
+	l.launch(l.functions[name], min(Blocks(f), 4*l.dev.Info.SMs), append(args, uint32(f.Space.Size()))...)
 }
 
 func (l *loaded) random(n *graph.Node) {

@@ -88,34 +88,30 @@ extern "C" __global__ void group2(const f32* __restrict__ in0, f32* __restrict__
 EXPORT(group2)
 
 extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  __shared__ f32 tree0[BLOCK / 32];
-  for (u32 o = blockIdx.x; o < n / 10u; o += gridDim.x) {
+  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s0 = max_start<f32>();
-    for (u32 r = threadIdx.x; r < 10u; r += BLOCK) {
+    for (u32 r = 0; r < 10u; r += 1) {
       const u32 x1 = r;
       s0 = max_(s0, in0[x0 * 10u + x1]);
     }
-    s0 = block_max(s0, tree0);
-    if (threadIdx.x == 0) out0[o] = s0;
+    out0[o] = s0;
   }
 }
 EXPORT(group3)
 
 extern "C" __global__ void group4(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
-  __shared__ f32 tree2[BLOCK / 32];
-  for (u32 o = blockIdx.x; o < n / 10u; o += gridDim.x) {
+  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s2 = sum_start<f32>();
-    for (u32 r = threadIdx.x; r < 10u; r += BLOCK) {
+    for (u32 r = 0; r < 10u; r += 1) {
       const u32 x1 = r;
       const f32 t0 = sub_(in0[x0 * 10u + x1], in1[x0]);
       const f32 t1 = exp_(t0);
       out0[x0 * 10u + x1] = t1;
       s2 = add_(s2, t1);
     }
-    s2 = block_sum(s2, tree2);
-    if (threadIdx.x == 0) out1[o] = s2;
+    out1[o] = s2;
   }
 }
 EXPORT(group4)
