@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -9,17 +10,19 @@ import (
 
 	"temper/engine/graph"
 	"temper/engine/plan"
+	"temper/kernels"
 )
 
 // Emit writes the CUDA C++ of one fused group: a kernel whose arguments are the
 // buffers that the group reads, then those that it writes, in the order of
-// Args, then the number of elements. It includes nothing: the device header of
-// package kernels, which defines the types and the element functions, stands
-// before it in the translation unit.
+// Args, then the number of elements. Unit puts kernels behind the device header
+// of package kernels, which defines the types and the element functions.
 //
-// Without reductions a thread takes elements i, i + grid, …; with them a block
-// takes one result, its threads every 256th element of what is reduced, and
-// the block adds the threads' sums in a fixed tree.
+// Without reductions a thread takes elements i, i + grid, …; where few elements
+// are reduced, a thread takes a result; where many are, a block does, its
+// threads every 256th element of what is reduced, and the block joins the
+// threads' results in a fixed tree. Blocks are of BlockThreads, and Blocks of
+// them have work: fewer take more than one turn.
 func Emit(p *plan.Plan, f *plan.Fused, name string) string {
 	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
 	for i, n := range f.Nodes {
@@ -35,8 +38,38 @@ func Emit(p *plan.Plan, f *plan.Fused, name string) string {
 	} else {
 		e.reducing()
 	}
-	e.b.WriteString("}\n")
+	fmt.Fprintf(e.b, "}\nEXPORT(%s)\n", name)
 	return e.b.String()
+}
+
+// BlockThreads is the number of threads of the blocks that Emit's kernels run
+// in, BLOCK in the device header.
+const BlockThreads = 256
+
+// shortReduction is the number of elements up to which one thread reduces them.
+const shortReduction = 32
+
+// reduced is the number of elements that make one result.
+func reduced(f *plan.Fused) int {
+	n := 1
+	for _, a := range f.Axes {
+		n *= f.Space[a]
+	}
+	return n
+}
+
+// Blocks is the number of blocks for which a group has work.
+func Blocks(f *plan.Fused) int {
+	n, r := f.Space.Size(), reduced(f)
+	if f.Axes != nil && r > shortReduction {
+		return n / r
+	}
+	return (n/r + BlockThreads - 1) / BlockThreads
+}
+
+// Unit is the translation unit of some kernels.
+func Unit(sources ...string) string {
+	return fmt.Sprintf("#include %q\n\n%s", kernels.Header, strings.Join(sources, "\n"))
 }
 
 // Args lists the plan's buffers that a fused group's kernel takes: first those
@@ -132,7 +165,7 @@ func (e *emitter) body(indent int) string {
 	e.b = new(strings.Builder)
 	for _, n := range e.f.Nodes {
 		if n.Op().Class() == graph.ClassReduce {
-			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], reducer(n), e.member[n], e.operand(n.In(0)))
+			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], join(n), e.member[n], e.operand(n.In(0)))
 			continue
 		}
 		args := make([]string, len(n.Ins()))
@@ -151,25 +184,33 @@ func (e *emitter) body(indent int) string {
 
 func (e *emitter) reducing() {
 	var kept []int
-	reduced := 1
 	for _, a := range e.all() {
-		if slices.Contains(e.f.Axes, a) {
-			reduced *= e.f.Space[a]
-		} else {
+		if !slices.Contains(e.f.Axes, a) {
 			kept = append(kept, a)
 		}
 	}
-	e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[256];", n.DType(), i) })
-	e.line(1, "for (u32 o = blockIdx.x; o < n / %du; o += gridDim.x) {", reduced)
+	size := reduced(e.f)
+	alone := size <= shortReduction // a thread for a result
+	first, step, from, by := "blockIdx.x", "gridDim.x", "threadIdx.x", "BLOCK"
+	if alone {
+		first, step, from, by = "blockIdx.x * BLOCK + threadIdx.x", "gridDim.x * BLOCK", "0", "1"
+	} else {
+		e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK / 32];", n.DType(), i) })
+	}
+	e.line(1, "for (u32 o = %s; o < n / %du; o += %s) {", first, size, step)
 	body := e.body(3)
 	e.index(2, "o", kept, body)
 	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "%v s%d = %s_start<%v>();", n.DType(), i, reducer(n), n.DType()) })
-	e.line(2, "for (u32 r = threadIdx.x; r < %du; r += 256u) {", reduced)
+	e.line(2, "for (u32 r = %s; r < %du; r += %s) {", from, size, by)
 	e.index(3, "r", e.f.Axes, body)
 	e.b.WriteString(body + "    }\n")
 	e.eachReduction(func(n *graph.Node, i int) {
-		e.line(2, "s%d = block_%s(s%d, tree%d);", i, reducer(n), i, i)
-		e.line(2, "if (threadIdx.x == 0) %s[o] = s%d;", e.out[slices.Index(e.f.Stored, n)], i)
+		guard := ""
+		if !alone {
+			e.line(2, "s%d = block_%s(s%d, tree%d);", i, reducer(n), i, i)
+			guard = "if (threadIdx.x == 0) "
+		}
+		e.line(2, "%s%s[o] = s%d;", guard, e.out[slices.Index(e.f.Stored, n)], i)
 	})
 	e.line(1, "}")
 }
@@ -221,6 +262,14 @@ func reducer(n *graph.Node) string {
 	return "sum"
 }
 
+// join is the element function that a reduction repeats.
+func join(n *graph.Node) string {
+	if n.Op() == graph.OpReduceMax {
+		return "max_"
+	}
+	return "add_"
+}
+
 // function is the device header's name for an element-wise operation.
 func function(n *graph.Node) string {
 	name := strings.ReplaceAll(n.Op().String(), "-", "_")
@@ -234,9 +283,18 @@ func function(n *graph.Node) string {
 func literal(t graph.DType, v float64) string {
 	switch t {
 	case graph.F32:
-		return fmt.Sprintf("f32(%s)", strconv.FormatFloat(float64(float32(v)), 'x', -1, 64))
+		f := float32(v)
+		if f-f != 0 { // NaN and infinities have no literal
+			return fmt.Sprintf("f32_bits(%#xu)", math.Float32bits(f))
+		}
+		return fmt.Sprintf("f32(%s)", strconv.FormatFloat(float64(f), 'x', -1, 64))
 	case graph.F64:
+		if v-v != 0 {
+			return fmt.Sprintf("f64_bits(%#xull)", math.Float64bits(v))
+		}
 		return fmt.Sprintf("f64(%s)", strconv.FormatFloat(v, 'x', -1, 64))
+	case graph.BF16:
+		return fmt.Sprintf("convert<bf16>(%s)", literal(graph.F32, v))
 	case graph.Bool:
 		return fmt.Sprint(v != 0)
 	}

@@ -54,19 +54,20 @@ extern "C" __global__ void group0(const f32* __restrict__ in0, const f32* __rest
     out1[i] = t1;
   }
 }
+EXPORT(group0)
 
 extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
-  __shared__ f32 tree2[256];
+  __shared__ f32 tree2[BLOCK / 32];
   for (u32 o = blockIdx.x; o < n / 64u; o += gridDim.x) {
     const u32 x0 = o / 4u;
     const u32 x1 = o % 4u;
     f32 s2 = sum_start<f32>();
-    for (u32 r = threadIdx.x; r < 64u; r += 256u) {
+    for (u32 r = threadIdx.x; r < 64u; r += BLOCK) {
       const u32 x2 = r / 8u;
       const u32 x3 = r % 8u;
       const f32 t0 = add_(in0[x0 * 256u + x1 * 64u + x2 * 8u + x3], in1[x1]);
       const f32 t1 = relu_(t0); // relu
-      s2 = sum(s2, t1);
+      s2 = add_(s2, t1);
       const bool t3 = le_(t1, f32(0x0p+00));
       out1[x0 * 256u + x1 * 64u + x2 * 8u + x3] = t3;
     }
@@ -74,6 +75,7 @@ extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __rest
     if (threadIdx.x == 0) out0[o] = s2;
   }
 }
+EXPORT(group1)
 
 extern "C" __global__ void group2(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
@@ -83,37 +85,36 @@ extern "C" __global__ void group2(const f32* __restrict__ in0, f32* __restrict__
     out0[i] = t0;
   }
 }
+EXPORT(group2)
 
 extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  __shared__ f32 tree0[256];
-  for (u32 o = blockIdx.x; o < n / 10u; o += gridDim.x) {
+  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s0 = max_start<f32>();
-    for (u32 r = threadIdx.x; r < 10u; r += 256u) {
+    for (u32 r = 0; r < 10u; r += 1) {
       const u32 x1 = r;
-      s0 = max(s0, in0[x0 * 10u + x1]);
+      s0 = max_(s0, in0[x0 * 10u + x1]);
     }
-    s0 = block_max(s0, tree0);
-    if (threadIdx.x == 0) out0[o] = s0;
+    out0[o] = s0;
   }
 }
+EXPORT(group3)
 
 extern "C" __global__ void group4(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
-  __shared__ f32 tree2[256];
-  for (u32 o = blockIdx.x; o < n / 10u; o += gridDim.x) {
+  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s2 = sum_start<f32>();
-    for (u32 r = threadIdx.x; r < 10u; r += 256u) {
+    for (u32 r = 0; r < 10u; r += 1) {
       const u32 x1 = r;
       const f32 t0 = sub_(in0[x0 * 10u + x1], in1[x0]);
       const f32 t1 = exp_(t0);
       out0[x0 * 10u + x1] = t1;
-      s2 = sum(s2, t1);
+      s2 = add_(s2, t1);
     }
-    s2 = block_sum(s2, tree2);
-    if (threadIdx.x == 0) out1[o] = s2;
+    out1[o] = s2;
   }
 }
+EXPORT(group4)
 
 extern "C" __global__ void group5(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
@@ -121,6 +122,7 @@ extern "C" __global__ void group5(const f32* __restrict__ in0, f32* __restrict__
     out0[i] = t0;
   }
 }
+EXPORT(group5)
 
 extern "C" __global__ void group6(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
@@ -130,6 +132,7 @@ extern "C" __global__ void group6(const f32* __restrict__ in0, const f32* __rest
     out0[i] = t1;
   }
 }
+EXPORT(group6)
 
 extern "C" __global__ void group7(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
@@ -139,6 +142,7 @@ extern "C" __global__ void group7(const f32* __restrict__ in0, f32* __restrict__
     out0[i] = t0;
   }
 }
+EXPORT(group7)
 
 extern "C" __global__ void group8(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
@@ -148,6 +152,7 @@ extern "C" __global__ void group8(const bool* __restrict__ in0, const f32* __res
     out0[i] = t0;
   }
 }
+EXPORT(group8)
 
 extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
@@ -165,3 +170,4 @@ extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __rest
     out0[i] = t10;
   }
 }
+EXPORT(group9)

@@ -1,0 +1,112 @@
+package cuda
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// NoCompilerError says that NVRTC was not found.
+type NoCompilerError struct {
+	Why string // what the dynamic linker said of the last library tried
+}
+
+func (e *NoCompilerError) Error() string {
+	return "no NVRTC, CUDA's run-time compiler: install a CUDA toolkit or `pip install nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to the library"
+}
+
+// compilerLibraries lists where NVRTC may be, in the order to try:
+// $TEMPER_NVRTC alone if it is set; the toolkit of $CUDA_HOME or $CUDA_PATH;
+// what the dynamic linker finds; the usual prefixes of toolkits; the packages
+// of pip, of the active environment first.
+func compilerLibraries() []string {
+	if p := os.Getenv("TEMPER_NVRTC"); p != "" {
+		return []string{p}
+	}
+	var found []string
+	newest := func(patterns ...string) {
+		for _, p := range patterns {
+			files, _ := filepath.Glob(p)
+			slices.SortFunc(files, func(a, b string) int { return slices.Compare(numbers(b), numbers(a)) })
+			found = append(found, files...)
+		}
+	}
+	for _, name := range []string{"CUDA_HOME", "CUDA_PATH"} {
+		if home := os.Getenv(name); home != "" {
+			newest(filepath.Join(home, "lib64", "libnvrtc.so.*"), filepath.Join(home, "lib", "libnvrtc.so.*"))
+		}
+	}
+	found = append(found, "libnvrtc.so.13", "libnvrtc.so.12")
+	newest("/usr/local/cuda/lib64/libnvrtc.so.*", "/usr/local/cuda-*/lib64/libnvrtc.so.*", "/opt/cuda/lib64/libnvrtc.so.*")
+	home, _ := os.UserHomeDir()
+	for _, prefix := range []string{os.Getenv("VIRTUAL_ENV"), os.Getenv("CONDA_PREFIX"), filepath.Join(home, ".local"), "/usr/local", "/usr"} {
+		if prefix == "" {
+			continue
+		}
+		for _, python := range []string{"python3*/site-packages", "python3*/dist-packages"} {
+			packages := filepath.Join(prefix, "lib", python, "nvidia")
+			newest(filepath.Join(packages, "cu[0-9]*", "lib", "libnvrtc.so.*"), filepath.Join(packages, "cuda_nvrtc", "lib", "libnvrtc.so.*"))
+		}
+	}
+	return slices.DeleteFunc(found, func(p string) bool { return strings.Contains(p, ".alt.") })
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// numbers are the numbers in a path, for sorting by version.
+func numbers(path string) []int {
+	var out []int
+	for _, s := range digits.FindAllString(path, -1) {
+		n, _ := strconv.Atoi(s)
+		out = append(out, n)
+	}
+	return out
+}
+
+// Resources is what a kernel needs of a multiprocessor.
+type Resources struct {
+	Registers int // of a thread
+	Spills    int // bytes that a thread stores and loads for want of registers
+	Shared    int // static, bytes
+}
+
+var (
+	entryLine = regexp.MustCompile(`Compiling entry function '(\w+)'`)
+	spillLine = regexp.MustCompile(`(\d+) bytes spill stores, (\d+) bytes spill loads`)
+	usedLine  = regexp.MustCompile(`Used (\d+) registers(?:.*?(\d+) bytes smem)?`)
+)
+
+// parseResources reads the compiler's log.
+func parseResources(log string) map[string]Resources {
+	all := map[string]Resources{}
+	kernel := ""
+	for line := range strings.Lines(log) {
+		r := all[kernel]
+		if m := entryLine.FindStringSubmatch(line); m != nil {
+			kernel, r = m[1], Resources{}
+		} else if m := spillLine.FindStringSubmatch(line); m != nil {
+			r.Spills = sumOf(m[1:])
+		} else if m := usedLine.FindStringSubmatch(line); m != nil {
+			r.Registers, r.Shared = sumOf(m[1:2]), sumOf(m[2:])
+		}
+		if kernel != "" {
+			all[kernel] = r
+		}
+	}
+	return all
+}
+
+func sumOf(parts []string) (sum int) {
+	for _, d := range parts {
+		n, _ := strconv.Atoi(d)
+		sum += n
+	}
+	return sum
+}
+
+// archOf names the architecture of a compute capability: 90 is "sm_90".
+func archOf(capability int) string { return fmt.Sprintf("sm_%d", capability) }

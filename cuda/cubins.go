@@ -1,0 +1,44 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+
+	"temper/cuda/cache"
+	"temper/kernels"
+)
+
+// Cubins compiles kernels for one architecture, with a cache on disk.
+type Cubins struct {
+	arch     string
+	compiler *Compiler        // nil if there is none:
+	missing  *NoCompilerError // then only what is in the cache can be had
+}
+
+// NewCubins looks for NVRTC. Without it, the cache must have been filled ahead.
+func NewCubins(arch string) (*Cubins, error) {
+	k := &Cubins{arch: arch}
+	var err error
+	if k.compiler, err = OpenCompiler(); err != nil && !errors.As(err, &k.missing) {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Get returns the cubin of a translation unit.
+func (k *Cubins) Get(name, source string) ([]byte, error) {
+	entry := "cubin-" + cache.Key(source, kernels.Source(kernels.Header)) + "-" + k.arch
+	if k.compiler == nil {
+		if cubin := cache.Newest(entry + "-nvrtc*"); cubin != nil {
+			return cubin, nil
+		}
+		return nil, fmt.Errorf("%s is not compiled for %s, and there is %w", name, k.arch, k.missing)
+	}
+	cubin, _, _, err := cache.Entry(fmt.Sprintf("%s-nvrtc%02d.%02d", entry, k.compiler.Major, k.compiler.Minor), func() ([]byte, error) {
+		cubin, _, err := k.compiler.Compile(name, source, k.arch)
+		return cubin, err
+	})
+	return cubin, err
+}

@@ -1,0 +1,47 @@
+//go:build cgo && !windows
+
+#include "driver.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+library* library_open(const char* path, const char** error) {
+  void* dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!dl) {
+    *error = dlerror();
+    return 0;
+  }
+  library* lib = calloc(1, sizeof *lib);
+  lib->dl = dl;
+  return lib;
+}
+
+const char* library_resolve(library* lib) {
+#define X(name, params, args) \
+  if (!(*(void**)&lib->name = dlsym(lib->dl, #name))) return #name;
+  LIBRARY_CALLS(X) DEVICE_CALLS(X)
+#undef X
+  *(void**)&lib->emulator_set = dlsym(lib->dl, "emulator_set");
+  return 0;
+}
+
+#define X(name, params, args) \
+  int call_##name(library* lib, EACH params) { return lib->name args; }
+LIBRARY_CALLS(X)
+#undef X
+#define X(name, params, args)                            \
+  int call_##name(device* dev, EACH params) {            \
+    int r = dev->lib->cuCtxSetCurrent(dev->context);     \
+    return r ? r : dev->lib->name args;                  \
+  }
+DEVICE_CALLS(X)
+#undef X
+
+int call_launch(device* dev, launch* l, handle stream) {
+  return call_cuLaunchKernel(dev, l->function, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
+                             l->shared, stream, l->params, 0);
+}
+
+int call_emulator_set(library* lib, const char* option, long value) {
+  return lib->emulator_set ? lib->emulator_set(option, value) : -1;
+}

@@ -1,0 +1,629 @@
+// The CUDA driver API as far as temper uses it (cuda/driver.h), over emulated
+// kernels: the same names and the same binary interface as libcuda.so.1.
+//
+// Work is done as late as the API allows: when the host waits for it, or for
+// something behind it. So a missing wait shows, as it may on a GPU.
+#include <time.h>
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+
+#include "check.hpp"
+
+enum Result {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  INVALID_DEVICE = 101,
+  INVALID_IMAGE = 200,
+  INVALID_HANDLE = 400,
+  NOT_FOUND = 500,
+  NOT_READY = 600,
+  LAUNCH_FAILED = 719,
+  CAPTURE_UNSUPPORTED = 900,
+  CAPTURE_INVALIDATED = 901,
+  CAPTURE_UNMATCHED = 903,
+  CAPTURE_UNJOINED = 904,
+  CAPTURE_ISOLATION = 905,
+  GRAPH_UPDATE_FAILED = 910,
+};
+
+typedef uintptr_t handle;
+typedef unsigned long long device_ptr;
+
+// ---- objects
+
+struct Function {
+  Module* module;
+  const emulated_kernel* kernel;
+  int dynamic_limit = 48 << 10;
+};
+
+struct Stream;
+struct Exec;
+struct Capture;
+
+// Work is an entry of a stream's queue, or a node of a graph.
+struct Work {
+  enum Kind { KERNEL, UPLOAD, DOWNLOAD, COPY, FILL, RELEASE, RECORD, WAIT, GRAPH } kind;
+  Function* function = nullptr;
+  unsigned grid[3], block[3];
+  size_t shared = 0;
+  std::vector<unsigned char> args;  // of a kernel, or staged host memory
+  unsigned char* to = nullptr;
+  const unsigned char* from = nullptr;
+  size_t bytes = 0;
+  unsigned char value = 0;
+  struct Event* event = nullptr;
+  Stream* stream = nullptr;  // to wait for, up to position
+  unsigned long long position = 0;
+  std::shared_ptr<const struct Nodes> nodes;
+};
+
+struct Node {
+  Work work;
+  std::vector<int> after;
+};
+struct Nodes {
+  std::vector<Node> list;
+};
+
+struct Graph { std::shared_ptr<Nodes> nodes; };
+struct Exec { std::shared_ptr<const Nodes> nodes; };
+
+struct Capture {
+  std::shared_ptr<Nodes> nodes = std::make_shared<Nodes>();
+  Stream* origin;
+  bool invalid = false;
+};
+
+struct Stream {
+  std::deque<Work> queue;
+  unsigned long long submitted = 0, done = 0;
+  Capture* capture = nullptr;
+  std::vector<int> frontier;  // of the capture: what the next node comes after
+};
+
+struct Event {
+  Stream* stream = nullptr;
+  unsigned long long position = 0;
+  double time = 0;
+  Capture* capture = nullptr;
+  std::vector<int> frontier;
+};
+
+static std::recursive_mutex mutex;
+static std::set<Stream*> streams;
+static Stream* default_stream = new Stream;
+static std::map<uintptr_t, size_t> pinned;
+static Result failure;
+static int context_uses;
+static bool opt_lazy = true;
+static int opt_capability = 90, opt_driver = 13000;
+
+// Every call is locked, and fails once a kernel has failed.
+#define CALL                                           \
+  std::lock_guard<std::recursive_mutex> lock(mutex);   \
+  if (failure) return failure
+
+// ---- doing work
+
+static double now_ms() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static Result drain(Stream* s, unsigned long long upto);
+static Result perform(Work& w);
+
+static Result perform_graph(const Nodes& g) {
+  std::vector<int> waits(g.list.size()), ready;
+  for (size_t i = 0; i < g.list.size(); i++)
+    if (!(waits[i] = (int)g.list[i].after.size())) ready.push_back((int)i);
+  while (!ready.empty()) {
+    size_t pick = opt_seed ? random_below((unsigned)ready.size()) : ready.size() - 1;
+    int i = ready[pick];
+    ready.erase(ready.begin() + (long)pick);
+    Work w = g.list[(size_t)i].work;
+    if (Result r = perform(w)) return r;
+    for (size_t k = 0; k < g.list.size(); k++)
+      for (int a : g.list[k].after)
+        if (a == i && !--waits[k]) ready.push_back((int)k);
+  }
+  return SUCCESS;
+}
+
+static Result perform(Work& w) {
+  switch (w.kind) {
+    case Work::KERNEL:
+      if (run(w.function->module, w.function->kernel, w.grid, w.block, w.shared, w.args.data())) return SUCCESS;
+      report = std::string("kernel ") + w.function->kernel->name + ": " + report;
+      return LAUNCH_FAILED;
+    case Work::UPLOAD:
+      memcpy(w.to, w.from ? w.from : w.args.data(), w.bytes);
+      host_wrote(w.to, w.bytes);
+      return SUCCESS;
+    case Work::DOWNLOAD:
+      memcpy(w.to, w.from, w.bytes);
+      return SUCCESS;
+    case Work::COPY:
+      memcpy(w.to, w.from, w.bytes);
+      host_wrote(w.to, w.bytes);
+      return SUCCESS;
+    case Work::FILL:
+      memset(w.to, w.value, w.bytes);
+      host_wrote(w.to, w.bytes);
+      return SUCCESS;
+    case Work::RELEASE:
+      return release(w.to) ? SUCCESS : INVALID_VALUE;
+    case Work::RECORD:
+      w.event->time = now_ms();
+      return SUCCESS;
+    case Work::WAIT:
+      return drain(w.stream, w.position);
+    case Work::GRAPH:
+      return perform_graph(*w.nodes);
+  }
+  return INVALID_VALUE;
+}
+
+// drain does a stream's work up to a position.
+static Result drain(Stream* s, unsigned long long upto) {
+  while (s->done < upto && !s->queue.empty()) {
+    Work w = std::move(s->queue.front());
+    s->queue.pop_front();
+    s->done++;
+    if (Result r = perform(w)) return failure = r;
+  }
+  return failure;
+}
+static Result drain(Stream* s) { return drain(s, s->submitted); }
+
+static Result drain_all() {
+  for (Stream* s : streams)
+    if (Result r = drain(s)) return r;
+  return drain(default_stream);
+}
+
+static Stream* stream_of(handle h) { return h ? (Stream*)h : default_stream; }
+
+// submit queues work, or adds it to the graph that the stream captures.
+static Result submit(handle h, Work&& w) {
+  Stream* s = stream_of(h);
+  if (s->capture) {
+    auto& list = s->capture->nodes->list;
+    list.push_back(Node{std::move(w), s->frontier});
+    s->frontier = {(int)list.size() - 1};
+    return SUCCESS;
+  }
+  s->queue.push_back(std::move(w));
+  s->submitted++;
+  return opt_lazy ? SUCCESS : drain(s);
+}
+
+// refuse ends a capture that did something it must not.
+static Result refuse(Stream* s) {
+  s->capture->invalid = true;
+  return CAPTURE_UNSUPPORTED;
+}
+
+static bool is_pinned(const void* p, size_t n) {
+  auto it = pinned.upper_bound((uintptr_t)p);
+  return it != pinned.begin() && (--it, (uintptr_t)p - it->first + n <= it->second);
+}
+
+// ---- the API
+
+#define API extern "C" __attribute__((visibility("default"))) int
+
+// emulator_set sets an option:
+//
+//	checked     1: look at every memory access of kernels that are compiled so
+//	copies      when asynchronous copies land: 0 late, 1 early, 2 at random
+//	seed        not 0: threads, blocks and graph nodes run in a random order
+//	lazy        0: do work when it is submitted
+//	capability  the device's compute capability, as 90
+//	driver      the driver's version, as 13000
+//	memory      device memory in MiB
+//	reset       forget a failure and all queued work
+API emulator_set(const char* option, long value) {
+  std::lock_guard<std::recursive_mutex> lock(mutex);
+  std::string o = option;
+  if (o == "checked") opt_checked = value != 0;
+  else if (o == "copies") opt_copies = (int)value;
+  else if (o == "seed") opt_seed = random_state = (unsigned)value;
+  else if (o == "lazy") opt_lazy = value != 0;
+  else if (o == "capability") opt_capability = (int)value;
+  else if (o == "driver") opt_driver = (int)value;
+  else if (o == "memory") memory_total = (size_t)value << 20;
+  else if (o == "reset") {
+    failure = SUCCESS;
+    report.clear();
+    for (Stream* s : streams) s->queue.clear(), s->done = s->submitted, s->capture = nullptr;
+  } else return INVALID_VALUE;
+  return SUCCESS;
+}
+
+API cuInit(unsigned) { return SUCCESS; }
+API cuDriverGetVersion(int* version) { return *version = opt_driver, SUCCESS; }
+
+API cuGetErrorName(int code, const char** name) {
+  static const std::map<int, const char*> names = {
+      {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+      {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
+      {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+      {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
+      {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+      {NOT_READY, "CUDA_ERROR_NOT_READY"},
+      {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+      {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+      {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"},
+      {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED"},
+      {CAPTURE_UNJOINED, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"},
+      {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION"},
+      {GRAPH_UPDATE_FAILED, "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE"},
+  };
+  auto it = names.find(code);
+  return it == names.end() ? INVALID_VALUE : (*name = it->second, SUCCESS);
+}
+
+API cuGetErrorString(int code, const char** text) {
+  static const std::map<int, const char*> texts = {
+      {INVALID_VALUE, "invalid argument"},
+      {OUT_OF_MEMORY, "out of memory"},
+      {INVALID_DEVICE, "invalid device ordinal"},
+      {INVALID_IMAGE, "the image was not compiled for the emulator, or not in the mode it is in"},
+      {INVALID_HANDLE, "invalid resource handle"},
+      {NOT_FOUND, "named symbol not found"},
+      {NOT_READY, "device not ready"},
+      {CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"},
+      {CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"},
+      {CAPTURE_UNMATCHED, "stream capture was not ended in the stream that it began in"},
+      {CAPTURE_UNJOINED, "capturing stream has unjoined work"},
+      {CAPTURE_ISOLATION, "dependency created on uncaptured work in another stream"},
+      {GRAPH_UPDATE_FAILED, "the graph update was not performed because of changes that it cannot make"},
+  };
+  if (code == LAUNCH_FAILED) return *text = report.c_str(), SUCCESS;
+  auto it = texts.find(code);
+  return it == texts.end() ? INVALID_VALUE : (*text = it->second, SUCCESS);
+}
+
+API cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
+API cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? SUCCESS : INVALID_DEVICE; }
+API cuDeviceGetName(char* name, int size, int) { return snprintf(name, (size_t)size, "emulated GPU"), SUCCESS; }
+API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = memory_total, SUCCESS; }
+API cuDeviceGetAttribute(int* value, int attribute, int) {
+  switch (attribute) {
+    case 16: *value = 8; break;  // multiprocessors: few, so that grids are small
+    case 75: *value = opt_capability / 10; break;
+    case 76: *value = opt_capability % 10; break;
+    case 97: *value = (int)SHARED_CAPACITY; break;
+    default: return INVALID_VALUE;
+  }
+  return SUCCESS;
+}
+
+API cuDevicePrimaryCtxRetain(handle* context, int) {
+  CALL;
+  context_uses++;
+  return *context = 1, SUCCESS;
+}
+API cuDevicePrimaryCtxRelease_v2(int) {
+  std::lock_guard<std::recursive_mutex> lock(mutex);
+  return context_uses ? (context_uses--, SUCCESS) : INVALID_VALUE;
+}
+API cuCtxSetCurrent(handle context) { return context == 1 && context_uses ? SUCCESS : INVALID_VALUE; }
+
+API cuMemGetInfo_v2(size_t* unused, size_t* total) {
+  CALL;
+  return *unused = memory_total - memory_used, *total = memory_total, SUCCESS;
+}
+API cuMemAlloc_v2(device_ptr* p, size_t bytes) {
+  CALL;
+  if (!bytes) return INVALID_VALUE;
+  *p = (device_ptr)allocate(bytes, opt_checked);
+  return *p ? SUCCESS : OUT_OF_MEMORY;
+}
+API cuMemFree_v2(device_ptr p) {
+  CALL;
+  if (Result r = drain_all()) return r;
+  return release((void*)p) ? SUCCESS : INVALID_VALUE;
+}
+API cuMemAllocAsync(device_ptr* p, size_t bytes, handle) { return cuMemAlloc_v2(p, bytes); }
+API cuMemFreeAsync(device_ptr p, handle stream) {
+  CALL;
+  Work w{Work::RELEASE};
+  w.to = (unsigned char*)p;
+  return submit(stream, std::move(w));
+}
+API cuMemHostAlloc(void** p, size_t bytes, unsigned) {
+  CALL;
+  if (!bytes || !(*p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096))) return bytes ? OUT_OF_MEMORY : INVALID_VALUE;
+  pinned[(uintptr_t)*p] = bytes;
+  return SUCCESS;
+}
+API cuMemFreeHost(void* p) {
+  CALL;
+  if (Result r = drain_all()) return r;
+  if (!pinned.erase((uintptr_t)p)) return INVALID_VALUE;
+  free(p);
+  return SUCCESS;
+}
+
+API cuMemcpyHtoDAsync_v2(device_ptr to, const void* from, size_t bytes, handle stream) {
+  CALL;
+  if (!in_bounds((void*)to, bytes)) return INVALID_VALUE;
+  Stream* s = stream_of(stream);
+  Work w{Work::UPLOAD};
+  w.to = (unsigned char*)to, w.bytes = bytes;
+  if (is_pinned(from, bytes)) w.from = (const unsigned char*)from;
+  else if (s->capture) return refuse(s);
+  else w.args.assign((const unsigned char*)from, (const unsigned char*)from + bytes);
+  return submit(stream, std::move(w));
+}
+API cuMemcpyDtoHAsync_v2(void* to, device_ptr from, size_t bytes, handle stream) {
+  CALL;
+  if (!in_bounds((void*)from, bytes)) return INVALID_VALUE;
+  Stream* s = stream_of(stream);
+  Work w{Work::DOWNLOAD};
+  w.to = (unsigned char*)to, w.from = (const unsigned char*)from, w.bytes = bytes;
+  bool staged = !is_pinned(to, bytes);
+  if (staged && s->capture) return refuse(s);
+  if (Result r = submit(stream, std::move(w))) return r;
+  return staged ? drain(s) : SUCCESS;
+}
+API cuMemcpyDtoDAsync_v2(device_ptr to, device_ptr from, size_t bytes, handle stream) {
+  CALL;
+  if (!in_bounds((void*)to, bytes) || !in_bounds((void*)from, bytes) || (to < from + bytes && from < to + bytes)) return INVALID_VALUE;
+  Work w{Work::COPY};
+  w.to = (unsigned char*)to, w.from = (const unsigned char*)from, w.bytes = bytes;
+  return submit(stream, std::move(w));
+}
+API cuMemsetD8Async(device_ptr to, unsigned char value, size_t bytes, handle stream) {
+  CALL;
+  if (!in_bounds((void*)to, bytes)) return INVALID_VALUE;
+  Work w{Work::FILL};
+  w.to = (unsigned char*)to, w.value = value, w.bytes = bytes;
+  return submit(stream, std::move(w));
+}
+
+// An image is a shared object; its length is in the ELF header.
+API cuModuleLoadDataEx(handle* out, const void* image, unsigned, int*, void**) {
+  CALL;
+  if (memcmp(image, "\177ELF\2", 5)) return INVALID_IMAGE;
+  const ElfW(Ehdr)* header = (const ElfW(Ehdr)*)image;
+  size_t left = header->e_shoff + (size_t)header->e_shentsize * header->e_shnum;
+  Module* m = new Module{};
+  m->fd = memfd_create("emulated-module", MFD_CLOEXEC);
+  for (const char* p = (const char*)image; left;) {
+    ssize_t n = write(m->fd, p, left);
+    if (n <= 0) return close(m->fd), delete m, OUT_OF_MEMORY;
+    p += n, left -= (size_t)n;
+  }
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", m->fd);
+  m->dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  auto attach = m->dl ? (void (*)(const emulator_calls*, char**, char**))dlsym(m->dl, "emulator_attach") : nullptr;
+  if (m->dl) m->checked = dlsym(m->dl, "emulator_checked") != nullptr;
+  if (!attach || (opt_checked && !m->checked)) {
+    if (m->dl) dlclose(m->dl);
+    return close(m->fd), delete m, INVALID_IMAGE;
+  }
+  attach(&calls, &m->shared_from, &m->shared_to);
+  image_of((void*)attach, &m->from, &m->to);
+  return *out = (handle)m, SUCCESS;
+}
+API cuModuleUnload(handle h) {
+  CALL;
+  if (Result r = drain_all()) return r;
+  Module* m = (Module*)h;
+  for (auto& f : m->functions) delete f.second;
+  dlclose(m->dl);
+  close(m->fd);
+  delete m;
+  return SUCCESS;
+}
+API cuModuleGetFunction(handle* out, handle h, const char* name) {
+  CALL;
+  Module* m = (Module*)h;
+  Function*& f = m->functions[name];
+  if (!f) {
+    auto k = (const emulated_kernel*)dlsym(m->dl, (std::string("emulated_") + name).c_str());
+    if (!k) return NOT_FOUND;
+    f = new Function{m, k};
+  }
+  return *out = (handle)f, SUCCESS;
+}
+API cuFuncGetAttribute(int* value, int attribute, handle h) {
+  CALL;
+  Function* f = (Function*)h;
+  switch (attribute) {
+    case 0: *value = MAX_THREADS; break;
+    case 1: *value = (int)(f->module->shared_to - f->module->shared_from); break;  // of the whole module
+    case 3: *value = 0; break;
+    case 4: *value = 0; break;  // registers: there are none
+    case 8: *value = f->dynamic_limit; break;
+    default: return INVALID_VALUE;
+  }
+  return SUCCESS;
+}
+API cuFuncSetAttribute(handle h, int attribute, int value) {
+  CALL;
+  if (attribute != 8 || value < 0 || value > (int)SHARED_CAPACITY) return INVALID_VALUE;
+  ((Function*)h)->dynamic_limit = value;
+  return SUCCESS;
+}
+
+// pack copies a kernel's arguments, each to a multiple of 16 bytes.
+static std::vector<unsigned char> pack(const emulated_kernel* k, void** args) {
+  std::vector<unsigned char> all;
+  for (int i = 0; i < k->params; i++) {
+    all.resize((all.size() + 15) / 16 * 16);
+    all.insert(all.end(), (unsigned char*)args[i], (unsigned char*)args[i] + k->sizes[i]);
+  }
+  return all;
+}
+
+API cuLaunchKernel(handle h, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, handle stream,
+                   void** args, void**) {
+  CALL;
+  if (!h) return INVALID_HANDLE;
+  Function* f = (Function*)h;
+  unsigned long long threads = (unsigned long long)bx * by * bz;
+  if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535 || !threads || threads > MAX_THREADS || bz > 64) return INVALID_VALUE;
+  if ((int)shared > f->dynamic_limit || f->kernel->params > 256) return INVALID_VALUE;
+  Work w{Work::KERNEL};
+  w.function = f, w.shared = shared, w.args = pack(f->kernel, args);
+  if (w.args.size() > sizeof params_copy) return INVALID_VALUE;
+  unsigned g[] = {gx, gy, gz}, b[] = {bx, by, bz};
+  std::copy(g, g + 3, w.grid);
+  std::copy(b, b + 3, w.block);
+  return submit(stream, std::move(w));
+}
+
+API cuStreamCreate(handle* stream, unsigned) {
+  CALL;
+  Stream* s = new Stream;
+  streams.insert(s);
+  return *stream = (handle)s, SUCCESS;
+}
+// A stream's memory stays: events may still point to it.
+API cuStreamDestroy_v2(handle stream) {
+  CALL;
+  if (!streams.count((Stream*)stream)) return INVALID_HANDLE;
+  Result r = drain((Stream*)stream);
+  streams.erase((Stream*)stream);
+  return r;
+}
+API cuStreamSynchronize(handle stream) {
+  CALL;
+  Stream* s = stream_of(stream);
+  return s->capture ? refuse(s) : drain(s);
+}
+
+API cuStreamBeginCapture_v2(handle stream, int) {
+  CALL;
+  Stream* s = stream_of(stream);
+  if (s == default_stream || s->capture) return CAPTURE_UNSUPPORTED;
+  s->capture = new Capture;
+  s->capture->origin = s;
+  s->frontier.clear();
+  return SUCCESS;
+}
+
+// joined says whether all nodes precede the frontier.
+static bool joined(const Nodes& g, std::vector<int> frontier) {
+  std::set<int> seen;
+  while (!frontier.empty()) {
+    int i = frontier.back();
+    frontier.pop_back();
+    if (seen.insert(i).second) frontier.insert(frontier.end(), g.list[(size_t)i].after.begin(), g.list[(size_t)i].after.end());
+  }
+  return seen.size() == g.list.size();
+}
+
+API cuStreamEndCapture(handle stream, handle* out) {
+  CALL;
+  Stream* s = stream_of(stream);
+  Capture* c = s->capture;
+  if (!c || c->origin != s) return CAPTURE_UNMATCHED;
+  bool whole = joined(*c->nodes, s->frontier);
+  for (Stream* t : streams)
+    if (t->capture == c) t->capture = nullptr, t->frontier.clear();
+  if (c->invalid) return CAPTURE_INVALIDATED;
+  if (!whole) return CAPTURE_UNJOINED;
+  return *out = (handle) new Graph{c->nodes}, SUCCESS;  // the capture itself stays: events may still point to it
+}
+
+API cuGraphInstantiateWithFlags(handle* out, handle graph, unsigned long long) {
+  CALL;
+  return *out = (handle) new Exec{std::make_shared<const Nodes>(*((Graph*)graph)->nodes)}, SUCCESS;
+}
+API cuGraphExecUpdate_v2(handle exec, handle graph, void*) {
+  CALL;
+  const auto &a = ((Exec*)exec)->nodes->list, &b = ((Graph*)graph)->nodes->list;
+  bool same = a.size() == b.size();
+  for (size_t i = 0; same && i < a.size(); i++)
+    same = a[i].work.kind == b[i].work.kind && a[i].work.function == b[i].work.function && a[i].after == b[i].after;
+  if (!same) return GRAPH_UPDATE_FAILED;
+  ((Exec*)exec)->nodes = std::make_shared<const Nodes>(*((Graph*)graph)->nodes);
+  return SUCCESS;
+}
+API cuGraphLaunch(handle exec, handle stream) {
+  CALL;
+  if (stream_of(stream)->capture) return refuse(stream_of(stream));
+  Work w{Work::GRAPH};
+  w.nodes = ((Exec*)exec)->nodes;
+  return submit(stream, std::move(w));
+}
+API cuGraphDestroy(handle graph) {
+  CALL;
+  delete (Graph*)graph;
+  return SUCCESS;
+}
+API cuGraphExecDestroy(handle exec) {
+  CALL;
+  delete (Exec*)exec;
+  return SUCCESS;
+}
+
+API cuEventCreate(handle* event, unsigned) {
+  CALL;
+  return *event = (handle) new Event, SUCCESS;
+}
+API cuEventRecord(handle h, handle stream) {
+  CALL;
+  Event* e = (Event*)h;
+  Stream* s = stream_of(stream);
+  e->stream = nullptr;
+  if ((e->capture = s->capture)) return e->frontier = s->frontier, SUCCESS;
+  Work w{Work::RECORD};
+  w.event = e;
+  e->stream = s, e->position = s->submitted + 1;
+  return submit(stream, std::move(w));
+}
+API cuStreamWaitEvent(handle stream, handle h, unsigned) {
+  CALL;
+  Event* e = (Event*)h;
+  Stream* s = stream_of(stream);
+  if (e->capture) {  // joins the capture, or one branch of it to another
+    if (s->capture && s->capture != e->capture) return CAPTURE_ISOLATION;
+    s->capture = e->capture;
+    s->frontier.insert(s->frontier.end(), e->frontier.begin(), e->frontier.end());
+    std::sort(s->frontier.begin(), s->frontier.end());
+    s->frontier.erase(std::unique(s->frontier.begin(), s->frontier.end()), s->frontier.end());
+    return SUCCESS;
+  }
+  if (s->capture) return CAPTURE_ISOLATION;
+  if (!e->stream) return SUCCESS;  // never recorded
+  Work w{Work::WAIT};
+  w.stream = e->stream, w.position = e->position;
+  return submit(stream, std::move(w));
+}
+API cuEventSynchronize(handle h) {
+  CALL;
+  Event* e = (Event*)h;
+  if (e->capture) return CAPTURE_UNSUPPORTED;
+  return e->stream ? drain(e->stream, e->position) : SUCCESS;
+}
+API cuEventElapsedTime(float* ms, handle from, handle to) {
+  CALL;
+  for (handle h : {from, to}) {
+    Event* e = (Event*)h;
+    if (!e->stream) return INVALID_HANDLE;
+    if (e->stream->done < e->position) return NOT_READY;
+  }
+  return *ms = (float)(((Event*)to)->time - ((Event*)from)->time), SUCCESS;
+}
+// An event's record may still be queued: it stays until all work is done.
+API cuEventDestroy_v2(handle h) {
+  CALL;
+  if (Result r = drain_all()) return r;
+  delete (Event*)h;
+  return SUCCESS;
+}

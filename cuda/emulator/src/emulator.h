@@ -1,0 +1,128 @@
+// What device.h needs of CUDA and of PTX, for host C++: types, built-in
+// variables, intrinsics, and calls into the emulator. The file is part of every
+// emulated module, which is one translation unit and needs nothing of the
+// emulator's library but the table that it is given when it is loaded.
+#pragma once
+#include <math.h>
+#include <string.h>
+
+#include "abi.h"
+
+struct uint2 { unsigned x, y; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(16) float4 { float x, y, z, w; };
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static const
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+#define __restrict__ __restrict
+#define DEVICE static inline
+#define UNROLL
+#define LOCATION const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+// The module's own: the table, and the bounds of its static shared memory.
+static const emulator_calls* emulator;
+extern "C" {
+extern char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+#if defined(TEMPER_CHECKED)
+__attribute__((visibility("default"))) int emulator_checked = 1;
+#endif
+__attribute__((visibility("default"), no_sanitize("thread"))) void emulator_attach(const emulator_calls* calls, char** shared_from, char** shared_to) {
+  emulator = calls;
+  *shared_from = __start_emulated_shared;
+  *shared_to = __stop_emulated_shared;
+}
+}
+#define __shared__ static __attribute__((section("emulated_shared")))
+#define DYNAMIC_SHARED(T, name) T* const name = (T*)emulator->block->dynamic_shared
+
+#define threadIdx ((*emulator->thread)->index)
+#define blockIdx (emulator->block->index)
+#define blockDim (emulator->block->threads)
+#define gridDim (emulator->block->grid)
+
+// EXPORT describes a kernel: the sizes of its parameters, and how to call it.
+template <int... I> struct emulator_indices {};
+template <int N, int... I> struct emulator_upto : emulator_upto<N - 1, N - 1, I...> {};
+template <int... I> struct emulator_upto<0, I...> { typedef emulator_indices<I...> type; };
+template <auto F> struct emulator_export;
+template <class... A, void (*F)(A...)> struct emulator_export<F> {
+  static constexpr unsigned short sizes[sizeof...(A) + 1] = {sizeof(A)...};
+  template <int... I> static void spread(void** params, emulator_indices<I...>) { F(*(A*)params[I]...); }
+  static void call(void** params) { spread(params, typename emulator_upto<sizeof...(A)>::type{}); }
+};
+#define EXPORT(name)                                                                          \
+  extern "C" __attribute__((visibility("default"))) const emulated_kernel emulated_##name = { \
+      #name, sizeof(emulator_export<name>::sizes) / sizeof(short) - 1, emulator_export<name>::sizes, emulator_export<name>::call};
+
+// Intrinsics. The compiler is told not to fuse products with sums.
+static inline unsigned __float_as_uint(float a) { unsigned r; memcpy(&r, &a, 4); return r; }
+static inline float __uint_as_float(unsigned a) { float r; memcpy(&r, &a, 4); return r; }
+static inline double __longlong_as_double(long long a) { double r; memcpy(&r, &a, 8); return r; }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline float __fsqrt_rn(float a) { return sqrtf(a); }
+static inline double __dadd_rn(double a, double b) { return a + b; }
+static inline double __dmul_rn(double a, double b) { return a * b; }
+static inline double __ddiv_rn(double a, double b) { return a / b; }
+static inline double __dsqrt_rn(double a) { return sqrt(a); }
+static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((unsigned long long)a * b >> 32); }
+
+static inline void __syncthreads(LOCATION) { emulator->barrier(file, line); }
+static inline void __syncwarp(unsigned mask = ~0u, LOCATION) { emulator->sync_warp(mask, file, line); }
+template <class T> static inline T emulator_shuffle(unsigned mask, int kind, T v, int arg, const char* file, int line) {
+  unsigned long long bits = 0;
+  memcpy(&bits, &v, sizeof v);
+  emulator->shuffle(mask, kind, &bits, arg, file, line);
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+template <class T> static inline T __shfl_sync(unsigned m, T v, int lane, LOCATION) { return emulator_shuffle(m, SHUFFLE_INDEX, v, lane, file, line); }
+template <class T> static inline T __shfl_xor_sync(unsigned m, T v, int lanes, LOCATION) { return emulator_shuffle(m, SHUFFLE_XOR, v, lanes, file, line); }
+template <class T> static inline T __shfl_down_sync(unsigned m, T v, int by, LOCATION) { return emulator_shuffle(m, SHUFFLE_DOWN, v, by, file, line); }
+template <class T> static inline T __shfl_up_sync(unsigned m, T v, int by, LOCATION) { return emulator_shuffle(m, SHUFFLE_UP, v, by, file, line); }
+static inline unsigned __ballot_sync(unsigned m, int p, LOCATION) { return emulator->vote(m, p, file, line); }
+static inline int __any_sync(unsigned m, int p, LOCATION) { return emulator->vote(m, p, file, line) != 0; }
+static inline int __all_sync(unsigned m, int p, LOCATION) { return emulator->vote(m, p, file, line) == m; }
+
+// The wrappers of device.h.
+static inline bf16 f32_to_bf16(f32 a) {
+  unsigned u = __float_as_uint(a);
+  if (a != a) return bf16{0x7fff};
+  return bf16{(u16)((u + 0x7fff + (u >> 16 & 1)) >> 16)};
+}
+static inline void copy_async16(void* to, const void* from, bool wanted, LOCATION) { emulator->copy_async(to, from, wanted, file, line); }
+static inline void copy_async_commit() { emulator->copy_commit(); }
+template <int N> static inline void copy_async_wait() { emulator->copy_wait(N); }
+static inline void load_matrices(u32 (&r)[4], const void* row, LOCATION) { emulator->load_matrices(r, row, 0, file, line); }
+static inline void load_matrices_transposed(u32 (&r)[4], const void* row, LOCATION) { emulator->load_matrices(r, row, 1, file, line); }
+static inline void mma_bf16(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], LOCATION) { emulator->mma(MMA_BF16, d, a, b, file, line); }
+static inline void mma_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], LOCATION) { emulator->mma(MMA_TF32, d, a, b, file, line); }
+
+// In a checked module the compiler (-fsanitize=thread) calls a hook before each
+// access to memory that another thread might see. No sanitizer is linked: the
+// hooks are these.
+#if defined(TEMPER_CHECKED)
+#define HOOK extern "C" __attribute__((visibility("hidden"), no_sanitize("thread"), used)) void
+#define ACCESS(n, is_write) emulator->access(p, n, is_write, __builtin_return_address(0))
+#define HOOKS(n)                                                    \
+  HOOK __tsan_read##n(void* p) { ACCESS(n, 0); }                    \
+  HOOK __tsan_write##n(void* p) { ACCESS(n, 1); }                   \
+  HOOK __tsan_unaligned_read##n(void* p) { ACCESS(n, 0); }          \
+  HOOK __tsan_unaligned_write##n(void* p) { ACCESS(n, 1); }         \
+  HOOK __tsan_volatile_read##n(void* p) { ACCESS(n, 0); }           \
+  HOOK __tsan_volatile_write##n(void* p) { ACCESS(n, 1); }
+HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
+HOOK __tsan_read_range(void* p, unsigned long n) { emulator->access_range(p, n, 0, __builtin_return_address(0)); }
+HOOK __tsan_write_range(void* p, unsigned long n) { emulator->access_range(p, n, 1, __builtin_return_address(0)); }
+HOOK __tsan_init() {}
+HOOK __tsan_func_entry(void*) {}
+HOOK __tsan_func_exit(void*) {}
+#endif

@@ -1,0 +1,107 @@
+//go:build cgo && !windows
+
+package cuda
+
+/*
+#include <stdlib.h>
+#include "nvrtc.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"temper/kernels"
+)
+
+// Compiler is NVRTC.
+type Compiler struct {
+	Path         string
+	Major, Minor int // of its CUDA version
+	c            *C.nvrtc
+}
+
+// OpenCompiler finds NVRTC; it returns a *NoCompilerError if there is none.
+func OpenCompiler() (*Compiler, error) {
+	missing := &NoCompilerError{}
+	for _, p := range compilerLibraries() {
+		name := C.CString(p)
+		var why *C.char
+		c := C.nvrtc_open(name, &why)
+		C.free(unsafe.Pointer(name))
+		if c == nil {
+			missing.Why = C.GoString(why)
+			continue
+		}
+		var major, minor C.int
+		n := &Compiler{Path: p, c: c}
+		if err := n.check("nvrtcVersion", C.call_nvrtcVersion(c, &major, &minor)); err != nil {
+			return nil, err
+		}
+		n.Major, n.Minor = int(major), int(minor)
+		return n, nil
+	}
+	return nil, missing
+}
+
+func (c *Compiler) check(call string, code C.int) error {
+	if code == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", call, C.GoString(C.call_nvrtcGetErrorString(c.c, code)))
+}
+
+// Compile compiles a translation unit, which may include the device header, for
+// an architecture such as "sm_90". The resources are those of each kernel.
+func (c *Compiler) Compile(name, source, arch string) (cubin []byte, resources map[string]Resources, err error) {
+	var mem []unsafe.Pointer
+	defer func() {
+		for _, p := range mem {
+			C.free(p)
+		}
+	}()
+	str := func(s string) *C.char {
+		p := C.CString(s)
+		mem = append(mem, unsafe.Pointer(p))
+		return p
+	}
+	list := func(s ...string) (**C.char, C.int) {
+		p := C.calloc(C.size_t(len(s)), C.size_t(unsafe.Sizeof(uintptr(0))))
+		mem = append(mem, p)
+		for i := range s {
+			unsafe.Slice((**C.char)(p), len(s))[i] = str(s[i])
+		}
+		return (**C.char)(p), C.int(len(s))
+	}
+	headers, n := list(kernels.Source(kernels.Header))
+	names, _ := list(kernels.Header)
+	var p C.nvrtc_program
+	if err := c.check("nvrtcCreateProgram", C.call_nvrtcCreateProgram(c.c, &p, str(source), str(name), n, headers, names)); err != nil {
+		return nil, nil, err
+	}
+	defer C.call_nvrtcDestroyProgram(c.c, &p)
+	options, n := list("--gpu-architecture="+arch, "--std=c++17", "--ptxas-options=-v")
+	failed := c.check("nvrtcCompileProgram", C.call_nvrtcCompileProgram(c.c, p, n, options))
+	var size C.size_t
+	if err := c.check("nvrtcGetProgramLogSize", C.call_nvrtcGetProgramLogSize(c.c, p, &size)); err != nil {
+		return nil, nil, err
+	}
+	log := make([]byte, max(size, 1))
+	if err := c.check("nvrtcGetProgramLog", C.call_nvrtcGetProgramLog(c.c, p, (*C.char)(unsafe.Pointer(&log[0])))); err != nil {
+		return nil, nil, err
+	}
+	text := strings.TrimRight(string(log), "\x00\n")
+	if failed != nil {
+		return nil, nil, fmt.Errorf("%s for %s: %w\n%s", name, arch, failed, text)
+	}
+	if err := c.check("nvrtcGetCUBINSize", C.call_nvrtcGetCUBINSize(c.c, p, &size)); err != nil {
+		return nil, nil, err
+	}
+	cubin = make([]byte, max(size, 1))
+	if err := c.check("nvrtcGetCUBIN", C.call_nvrtcGetCUBIN(c.c, p, (*C.char)(unsafe.Pointer(&cubin[0])))); err != nil {
+		return nil, nil, err
+	}
+	return cubin, parseResources(text), nil
+}

@@ -1,0 +1,128 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"temper/kernels"
+)
+
+func nvrtc(t *testing.T) *Compiler {
+	t.Helper()
+	c, err := OpenCompiler()
+	var missing *NoCompilerError
+	if errors.As(err, &missing) && !required("nvrtc") {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s, CUDA %d.%d", c.Path, c.Major, c.Minor)
+	return c
+}
+
+// Every source compiles for every generation that temper supports, and no
+// kernel spills registers.
+func TestCompile(t *testing.T) {
+	c := nvrtc(t)
+	units := map[string]string{"random.cu": kernels.Source("random.cu")}
+	for name, file := range map[string]string{"pgd.cu": "testdata/pgd.cu", "streams.cu": "testdata/streams.cu", "sound.cu": "emulator/testdata/sound.cu"} {
+		units[name] = string(must(os.ReadFile(file))(t))
+	}
+	units["pgd.cu"] = Unit(units["pgd.cu"])
+	for name, source := range units {
+		for _, arch := range []string{"sm_80", "sm_90"} {
+			cubin, resources, err := c.Compile(name, source, arch)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if !bytes.HasPrefix(cubin, []byte("\x7fELF")) {
+				t.Errorf("%s, %s: %q is no cubin", name, arch, cubin[:min(8, len(cubin))])
+			}
+			if want := strings.Count(source, "\nEXPORT("); len(resources) != want {
+				t.Errorf("%s, %s: resources of %d kernels, want %d", name, arch, len(resources), want)
+			}
+			for kernel, r := range resources {
+				if r.Registers == 0 || r.Spills != 0 {
+					t.Errorf("%s, %s, %s: %d registers, %d bytes of spills", name, arch, kernel, r.Registers, r.Spills)
+				}
+			}
+		}
+	}
+}
+
+func TestCompileMistake(t *testing.T) {
+	c := nvrtc(t)
+	_, _, err := c.Compile("bad.cu", "#include \"device.h\"\nextern \"C\" __global__ void k() { nonsense; }\n", "sm_90")
+	if err == nil || !strings.Contains(err.Error(), "bad.cu for sm_90: ") || !strings.Contains(err.Error(), "bad.cu(2): error: identifier \"nonsense\" is undefined") {
+		t.Error(err)
+	}
+}
+
+// What a compiler has put into the cache is found without one.
+func TestCubins(t *testing.T) {
+	nvrtc(t)
+	t.Setenv("TEMPER_CACHE", t.TempDir())
+	const source = "#include \"device.h\"\nextern \"C\" __global__ void k() {}\n"
+	with := must(NewCubins("sm_90"))(t)
+	cubin := must(with.Get("k.cu", source))(t)
+	if again := must(with.Get("k.cu", source))(t); !bytes.Equal(again, cubin) {
+		t.Error("the second cubin differs from the first")
+	}
+	t.Setenv("TEMPER_NVRTC", filepath.Join(t.TempDir(), "libnvrtc.so.12"))
+	without := must(NewCubins("sm_90"))(t)
+	if got := must(without.Get("k.cu", source))(t); !bytes.Equal(got, cubin) {
+		t.Error("the cubin without a compiler differs from the one with it")
+	}
+	_, err := without.Get("other.cu", source+"\n")
+	if err == nil || !strings.Contains(err.Error(), "other.cu is not compiled for sm_90, and there is no NVRTC") {
+		t.Error(err)
+	}
+}
+
+func TestParseResources(t *testing.T) {
+	got := parseResources(`ptxas info    : 24 bytes gmem
+ptxas info    : Compiling entry function 'a' for 'sm_90'
+ptxas info    : Function properties for a
+ptxas         .     0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads
+ptxas info    : Used 27 registers, used 1 barriers, 32 bytes smem
+ptxas info    : Compiling entry function 'b' for 'sm_90'
+ptxas info    : Used 10 registers, used 0 barriers
+`)
+	if len(got) != 2 || got["a"] != (Resources{27, 12, 32}) || got["b"] != (Resources{10, 0, 0}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The search finds libraries where toolkits and pip put them, newest first.
+func TestCompilerLibraries(t *testing.T) {
+	dir := t.TempDir()
+	for _, f := range []string{"toolkit/lib64/libnvrtc.so.12", "toolkit/lib64/libnvrtc.so.13", "toolkit/lib64/libnvrtc.alt.so.13",
+		"venv/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13"} {
+		p := filepath.Join(dir, f)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("TEMPER_NVRTC", "")
+	t.Setenv("CUDA_PATH", "")
+	t.Setenv("CUDA_HOME", filepath.Join(dir, "toolkit"))
+	t.Setenv("VIRTUAL_ENV", filepath.Join(dir, "venv"))
+	var got []string
+	for _, p := range compilerLibraries() {
+		if rel, ok := strings.CutPrefix(p, dir+"/"); ok {
+			got = append(got, rel)
+		}
+	}
+	want := "toolkit/lib64/libnvrtc.so.13 toolkit/lib64/libnvrtc.so.12 venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13 venv/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
+	if strings.Join(got, " ") != want {
+		t.Errorf("%v\nwant %s", got, want)
+	}
+}
