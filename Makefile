@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures clean
+.PHONY: help test race vet check generate fixtures evidence-features clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -8,12 +8,15 @@ test: ## all tests; real data where TEMPER_DATA points to it
 	go test ./...
 
 race: ## the packages with goroutines, under the race detector
-	go test -race ./engine ./engine/cpu/kernel ./datasets ./adversarial/run
+	go test -race ./engine ./engine/cpu/kernel ./engine/gorgonia ./datasets ./adversarial/run
 
 vet: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+
+evidence-features: ## run S with five seeds and in float64: docs/paper.md's numbers, minutes
+	TEMPER_EVIDENCE=1 go test -count=1 -timeout 60m -v -run 'RunS|Float64|Plateau|Reversed|Epsilon' ./adversarial/features
 
 check: vet test race ## what CI runs
 

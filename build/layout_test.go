@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"cmd/temper":            {"adversarial/*", "cuda", "datasets", "engine/*", "nn"},
 	"adversarial":           {"engine/graph", "engine/autodiff", "nn"},
 	"adversarial/job":       {"adversarial/*", "datasets", "engine", "engine/graph", "engine/passes", "engine/plan", "nn"},
+	"adversarial/features":  {"adversarial", "adversarial/job", "adversarial/run", "datasets", "engine", "engine/graph", "engine/plan", "nn"},
 	"adversarial/run":       {},
 	"nn":                    {"engine/graph", "engine/autodiff"},
 	"datasets":              {"engine/rng"},

@@ -50,12 +50,13 @@ func (t *trainer) diverged(b *datasets.Batch, r result) error {
 // replay trains from the restored checkpoint to a step, runs that step with
 // checks, and returns the first value that is not finite.
 func (t *trainer) replay(failed int) (first string, err error) {
-	t.stream.Close()
-	if err := t.open(); err != nil {
+	stream, err := t.open()
+	if err != nil {
 		return "", err
 	}
+	defer stream.Close()
 	for ; ; t.step++ {
-		b, ok := t.stream.Next()
+		b, ok := stream.Next()
 		if !ok {
 			panic("BUG: job: the stream ended before the step that failed")
 		}

@@ -12,7 +12,7 @@ import (
 // EvalSettings decide an evaluation of a trained network. They start from those
 // of the run.
 type EvalSettings struct {
-	Checkpoint string                  `toml:"checkpoint"` // last, best, or a name
+	Checkpoint string                  `toml:"checkpoint"` // last, best, or a name; by default the one that counts
 	Split      string                  `toml:"split"`      // test, train, or held-out
 	Limit      int                     `toml:"limit"`      // only the first n examples; 0: all
 	BatchSize  int                     `toml:"batch_size"`
@@ -33,7 +33,7 @@ const (
 // then the user's assignments.
 func evalSettings(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
-		Checkpoint: lastCheckpoint, Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
+		Checkpoint: s.counts(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
 		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	for _, a := range user {

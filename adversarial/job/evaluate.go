@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"temper/adversarial"
-	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine"
 	"temper/engine/graph"
@@ -152,6 +151,3 @@ func fetch[T int32 | float32](e *engine.Executable, name string) ([]T, error) {
 	}
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4), nil
 }
-
-// watched is what an evaluation shows while it runs.
-func watched(p *run.Progress) func(int) { return func(n int) { p.Update(n) } }

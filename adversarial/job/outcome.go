@@ -46,6 +46,10 @@ func accuracy(k, n int) Accuracy {
 	return a
 }
 
+// clean and robust are the accuracies.
+func (o *Outcome) clean() float64  { return float64(o.Clean) / float64(o.N) }
+func (o *Outcome) robust() float64 { return float64(o.Robust) / float64(o.N) }
+
 func (o *Outcome) add(label int32, clean, robust bool, norm float64) {
 	c := &o.Classes[label]
 	o.N++

@@ -120,8 +120,8 @@ type Watch struct {
 	Attack    adversarial.Attack `toml:"attack"`
 }
 
-// Checkpoint says what is kept. The newest checkpoint is the one that counts
-// unless Best is set.
+// Checkpoint says what is kept. The last checkpoint is the one that counts, or,
+// if it is kept, the best one.
 type Checkpoint struct {
 	Every int  `toml:"every"` // epochs
 	Keep  int  `toml:"keep"`  // newest ones; 0: all
@@ -143,6 +143,14 @@ func Defaults() Settings {
 		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
 		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep},
 	}
+}
+
+// counts names the checkpoint that the run's results are those of.
+func (s *Settings) counts() string {
+	if s.Checkpoint.Best {
+		return run.BestCheckpoint
+	}
+	return lastCheckpoint
 }
 
 // hash names everything that decides a run's bits: all settings but where it

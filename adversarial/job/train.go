@@ -25,19 +25,17 @@ type trainer struct {
 	source   datasets.Source // trained on
 	watch    datasets.Source // evaluated on the way: held-out examples, else the test set
 	watching string          // "held-out" or "test"
-	stream   *datasets.Stream
 	eval     *evaluator
 	metrics  *run.Metrics
 	progress *run.Progress
 
 	perEpoch int
-	step     int   // steps done
-	epoch    tally // of the epoch that step is in
-	best     float64
+	step     int       // steps done
+	epoch    tally     // of the epoch that step is in
+	best     float64   // robust accuracy of the best evaluation, -1 before the first
 	began    time.Time // of the stretch that the next epoch line reports
 	since    int       // examples trained on in it
 	last     *Outcome  // of the latest evaluation
-	fresh    *Outcome  // of this epoch's, nil if it had none
 }
 
 // tally adds up what the steps of an epoch return. It is part of a checkpoint.
@@ -96,8 +94,17 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 	if s.Batches.DropLast {
 		t.perEpoch = source.Len() / size
 	}
-	_, err = t.program.For(size) // compile now: an error here leaves no run folder behind
+	// Compile now: an error here leaves no run folder behind.
+	if _, err = t.program.For(size); err == nil {
+		_, err = t.eval.program.For(min(s.Eval.BatchSize, watch.Len()))
+	}
 	return t, err
+}
+
+func (t *trainer) close() {
+	t.program.Close()
+	t.eval.close()
+	t.session.close()
 }
 
 // scalars is the part of the step block that does not move.
@@ -109,23 +116,23 @@ func (t *trainer) scalars() map[string]float64 {
 	}
 }
 
-// open starts the stream at the step that the trainer stands at.
-func (t *trainer) open() (err error) {
+// open starts a stream at the step that the trainer stands at.
+func (t *trainer) open() (*datasets.Stream, error) {
 	b := t.settings.Batches
-	t.stream, err = datasets.NewStream(t.source, datasets.StreamOptions{
+	return datasets.NewStream(t.source, datasets.StreamOptions{
 		BatchSize: min(b.Size, t.source.Len()), Shuffle: b.Shuffle, Seed: t.settings.Seed, DropLast: b.DropLast, Epochs: b.Epochs,
 		Start: datasets.Position{Epoch: t.step / t.perEpoch, Index: t.step % t.perEpoch},
 	})
-	return err
 }
 
 // loop trains to the end, or until ctx is done: then it writes a checkpoint and
 // returns an *InterruptedError.
 func (t *trainer) loop(ctx context.Context) error {
-	if err := t.open(); err != nil {
+	stream, err := t.open()
+	if err != nil {
 		return err
 	}
-	defer t.stream.Close()
+	defer stream.Close()
 	t.progress = run.NewProgress(t.console.Err, t.total(), t.settings.Batches.Size)
 	defer t.progress.Close()
 	t.began = time.Now()
@@ -141,15 +148,15 @@ func (t *trainer) loop(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return t.interrupted(err)
 		}
-		if err := t.next(); err != nil {
+		if err := t.next(stream); err != nil {
 			return err
 		}
 	}
 }
 
 // next trains on the next batch.
-func (t *trainer) next() error {
-	b, ok := t.stream.Next()
+func (t *trainer) next(stream *datasets.Stream) error {
+	b, ok := stream.Next()
 	if !ok {
 		panic("BUG: job: the stream ended before the run")
 	}
@@ -212,34 +219,31 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 	s := t.settings
 	epoch := t.step / t.perEpoch
 	final := t.step == t.total()
-	trained := time.Since(t.began)
-	record := run.Record{Step: int64(t.step), Epoch: epoch, Fields: []run.Field{
+	fields := []run.Field{
 		{Name: "epoch/loss", Value: t.epoch.loss / float64(t.epoch.seen)},
 		{Name: "epoch/accuracy", Value: float64(t.epoch.correct) / float64(t.epoch.seen)},
-	}}
-	t.fresh = nil
-	if final || epoch%s.Eval.Every == 0 {
+	}
+	evaluate := final || epoch%s.Eval.Every == 0
+	if evaluate {
+		speed := float64(t.since) / time.Since(t.began).Seconds()
 		out, err := t.eval.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
 		if err != nil {
 			return err
 		}
-		t.last, t.fresh = out, out
-		clean, robust := float64(out.Clean)/float64(out.N), float64(out.Robust)/float64(out.N)
-		speed := float64(t.since) / trained.Seconds()
-		t.progress.EpochLine(fmt.Sprintf("epoch %*d/%d  lr %-7.2g  loss %-7.4f  train %5.1f %%  %s: clean %5.1f %%  robust %5.1f %%  %.0f images/s  %s",
-			len(strconv.Itoa(s.Batches.Epochs)), epoch, s.Batches.Epochs, t.rate(t.step-1), record.Fields[0].Value, 100*record.Fields[1].Value,
-			t.watching, 100*clean, 100*robust, speed, run.FormatDuration(time.Since(t.began))))
-		record.Fields = append(record.Fields,
-			run.Field{Name: t.watching + "/clean", Value: clean}, run.Field{Name: t.watching + "/robust", Value: robust},
-			run.Field{Name: "time/images_per_second", Value: speed})
+		t.last = out
+		fields = append(fields, run.Field{Name: t.watching + "/clean", Value: out.clean()},
+			run.Field{Name: t.watching + "/robust", Value: out.robust()}, run.Field{Name: "time/images_per_second", Value: speed})
+		t.progress.EpochLine(t.epochLine(epoch, fields, speed))
 		t.began, t.since = time.Now(), 0
 	}
-	if err := t.metrics.Write(record); err != nil {
+	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
 		return err
 	}
 	t.epoch = tally{}
-	if err := t.keepBest(); err != nil {
-		return err
+	if evaluate {
+		if err := t.keepBest(); err != nil {
+			return err
+		}
 	}
 	if final || epoch%s.Checkpoint.Every == 0 {
 		return t.save()
@@ -247,16 +251,19 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 	return nil
 }
 
-// keepBest writes a checkpoint where this epoch's evaluation is the best so far.
+func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string {
+	epochs := t.settings.Batches.Epochs
+	return fmt.Sprintf("epoch %*d/%d  lr %-7.2g  loss %-7.4f  train %5.1f %%  %s: clean %5.1f %%  robust %5.1f %%  %.0f images/s  %s",
+		len(strconv.Itoa(epochs)), epoch, epochs, t.rate(t.step-1), fields[0].Value, 100*fields[1].Value,
+		t.watching, 100*fields[2].Value, 100*fields[3].Value, speed, run.FormatDuration(time.Since(t.began)))
+}
+
+// keepBest writes a checkpoint if the latest evaluation is the best so far.
 func (t *trainer) keepBest() error {
-	if !t.settings.Checkpoint.Best || t.fresh == nil {
+	if !t.settings.Checkpoint.Best || t.last.robust() <= t.best {
 		return nil
 	}
-	robust := float64(t.fresh.Robust) / float64(t.fresh.N)
-	if robust <= t.best {
-		return nil
-	}
-	t.best = robust
+	t.best = t.last.robust()
 	ck, err := t.checkpoint()
 	if err != nil {
 		return err
@@ -276,13 +283,15 @@ func (t *trainer) save() error {
 	return run.SaveCheckpoint(t.run.Dir, ck, t.settings.Checkpoint.Keep)
 }
 
-// The keys of a checkpoint's metadata.
+// The keys of a checkpoint's metadata: Settings.hash, the tally of an unfinished
+// epoch, and trainer.best. The generators' position and the stream's follow from
+// the step.
 const (
-	metaSettings = "settings"      // Settings.hash
-	metaSeen     = "epoch.seen"    // the tally of an unfinished epoch
-	metaCorrect  = "epoch.correct" //
-	metaLoss     = "epoch.loss"    //
-	metaBest     = "best"          // best robust accuracy so far
+	metaSettings = "settings"
+	metaSeen     = "epoch.seen"
+	metaCorrect  = "epoch.correct"
+	metaLoss     = "epoch.loss"
+	metaBest     = "best"
 )
 
 func (t *trainer) checkpoint() (*run.Checkpoint, error) {
@@ -301,7 +310,7 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 // restore takes a checkpoint over.
 func (t *trainer) restore(ck *run.Checkpoint) error {
 	if ck.Meta[metaSettings] != t.settings.hash() {
-		return fmt.Errorf("%s was changed since the checkpoint was written: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
+		return fmt.Errorf("%s was changed since the checkpoint was written, or another version of temper wrote it: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
 	}
 	var errs [4]error
 	t.epoch.seen, errs[0] = strconv.Atoi(ck.Meta[metaSeen])

@@ -12,9 +12,9 @@ import (
 // saved adversarial examples.
 func TestTrainStructured(t *testing.T) {
 	dir := t.TempDir()
-	golden(t, "train", dir, must(t, dir, nil, "train"))
-	golden(t, "eval", dir, must(t, dir, nil, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
-	golden(t, "attack", dir, must(t, dir, nil, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
+	golden(t, "train", dir, must(t, dir, portable, "train"))
+	golden(t, "eval", dir, must(t, dir, portable, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
+	golden(t, "attack", dir, must(t, dir, portable, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
 	golden(t, "graph-init", dir, must(t, dir, nil, "graph", "latest", "--program", "init", "--pass", "input"))
 
 	files, err := filepath.Glob(filepath.Join(dir, "runs", "latest", "evaluations", "*.json"))
@@ -38,7 +38,7 @@ func TestTrainStructured(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	dir := t.TempDir()
-	o := must(t, dir, nil, "train", "--json", "--epochs", "2")
+	o := must(t, dir, portable, "train", "--json", "--epochs", "2")
 	golden(t, "train-json", dir, o)
 	for line := range strings.Lines(o.stdout) {
 		if !json.Valid([]byte(line)) {
@@ -62,7 +62,7 @@ func TestManuals(t *testing.T) {
 		golden(t, strings.Trim("help-"+name, "-"), "none", must(t, t.TempDir(), nil, args...))
 	}
 	golden(t, "recipes", "none", must(t, t.TempDir(), nil, "recipes"))
-	golden(t, "devices", "none", must(t, t.TempDir(), nil, "devices"))
+	golden(t, "devices", "none", must(t, t.TempDir(), portable, "devices"))
 	golden(t, "version", "none", must(t, t.TempDir(), nil, "version"))
 	golden(t, "data-list", "none", must(t, t.TempDir(), nil, "data", "list"))
 }
@@ -84,6 +84,7 @@ func TestMistakes(t *testing.T) {
 		{args: "train --set optimiser.lr=1", code: 1, want: `--set unknown key "optimiser.lr" (did you mean "optimizer.lr"?)`},
 		{args: "train --eps 8/0", code: 1, want: `--eps 8/0: "8/0" divides by zero: write a number or a quotient, such as 0.3 or 8/255`},
 		{args: "train", env: "TEMPER_EPS=x", code: 1, want: `TEMPER_EPS x: "x" is no number: write a number or a quotient, such as 0.3 or 8/255`},
+		{args: "devices", env: "TEMPER_JSON=maybe", code: 2, want: `TEMPER_JSON: invalid argument "maybe" for "--json" flag`},
 		{args: "train --lr fast", code: 1, want: "--lr fast: must be a number"},
 		{args: "train --lr 0", code: 1, want: "schedule constant: learning rate 0: want a positive number"},
 		{args: "train --seed -1", code: 1, want: "--seed -1: must be an integer of 32 bits, not negative"},

@@ -28,8 +28,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command prepares temper with a clean environment. The portable kernels give
-// the same bits on every machine.
+// portable asks for the kernels that give the same bits on every machine.
+var portable = []string{"TEMPER_CPU=portable"}
+
+// command prepares temper with a clean environment.
 func command(dir string, env []string, args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
@@ -42,7 +44,7 @@ func command(dir string, env []string, args ...string) *exec.Cmd {
 			c.Env = append(c.Env, v)
 		}
 	}
-	c.Env = append(c.Env, asTemper+"=1", "TEMPER_CPU=portable", "HOME=/home/none", "XDG_CACHE_HOME=/home/none/.cache")
+	c.Env = append(c.Env, asTemper+"=1", "HOME=/home/none", "XDG_CACHE_HOME=/home/none/.cache")
 	c.Env = append(c.Env, env...)
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,7 @@ kept a checkpoint and says how to go on).`,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &job.UsageError{Err: err} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
-	cmd.AddCommand(train(c), eval(c), attack(c), data(c), graph(c), devices(c), recipes(c), version(c))
+	cmd.AddCommand(train(c), eval(c), attack(c), data(c), featuresCommand(c), graph(c), devices(c), recipes(c), version(c))
 	return cmd
 }
 
@@ -57,10 +58,12 @@ func environment(flags *pflag.FlagSet) (err error) {
 		if err != nil || f.Changed || v == "" || f.Name == "help" {
 			return
 		}
-		if e := flags.Set(f.Name, v); e != nil {
-			err = &job.UsageError{Err: e}
+		if err = flags.Set(f.Name, v); err == nil {
+			err = flags.SetAnnotation(f.Name, fromEnvironment, nil)
 		}
-		err = flags.SetAnnotation(f.Name, fromEnvironment, nil)
+		if err != nil {
+			err = &job.UsageError{Err: fmt.Errorf("%s: %w", job.Env(f.Name), err)}
+		}
 	})
 	return err
 }

@@ -92,3 +92,30 @@ func optional() []string {
 	}
 	return out
 }
+
+// FuzzPrograms looks for a program on which the CPU and the interpreter differ.
+func FuzzPrograms(f *testing.F) {
+	f.Add(uint32(20)) // a reduction beside an update in place
+	dev, err := engine.Open("cpu", engine.DeviceOptions{Threads: 2})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { dev.Close() })
+	cpu := optest.On(dev, engine.Options{})
+	f.Fuzz(func(t *testing.T, seed uint32) {
+		g := optest.Random(seed)
+		feed := optest.RandomFeed(g, seed)
+		want, err := interp.Run(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := cpu(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tol := optest.Tolerance{Rel: 2000, Abs: 2000}
+		if err := tol.CompareResults(want, got); err != nil {
+			t.Errorf("%v\n%s", err, g)
+		}
+	})
+}

@@ -104,13 +104,11 @@ func (p *program) accumulate(s *scratch, r *reduction, acc []float64, at, n int)
 		rest /= p.dims[i]
 		off += s.idx[i] * r.strides[i]
 	}
-	src := s.addr[r.src]
 	size := p.slots[r.src].size
-	for n > 0 {
-		run := min(n, p.dims[last]-s.idx[last])
-		r.run(acc[off:], src, run, r.strides[last])
-		src = unsafe.Add(src, run*size)
-		n -= run
+	for done := 0; done < n; {
+		run := min(n-done, p.dims[last]-s.idx[last])
+		r.run(acc[off:], unsafe.Add(s.addr[r.src], done*size), run, r.strides[last])
+		done += run // no pointer behind the last element: it may lie in another object
 		off += run * r.strides[last]
 		s.idx[last] += run
 		for i := last; i > 0 && s.idx[i] == p.dims[i]; i-- {

@@ -123,6 +123,7 @@ var audit = []audited{
 	{name: "softmax", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.SoftMax(x[0]) }},
 	{name: "softmax of columns", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.SoftMax(x[0], 0) }},
 	{name: "softmax of a vector", shapes: []tensor.Shape{{5}}, build: func(x []*G.Node) (*G.Node, error) { return G.SoftMax(x[0]) }},
+	{name: "softmax of a column", wrong: "its derivative goes along the last axis, its value along the first", shapes: []tensor.Shape{{5, 1}}, build: func(x []*G.Node) (*G.Node, error) { return G.SoftMax(x[0]) }},
 	{name: "log-softmax", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.LogSoftMax(x[0]) }},
 	{name: "log of softmax", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return logOf(G.SoftMax(x[0])) }},
 
@@ -138,6 +139,12 @@ var audit = []audited{
 	}},
 	{name: "slice", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.Slice(x[0], nil, G.S(1, 3)) }},
 	{name: "slice of one", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.Slice(x[0], G.S(2)) }},
+	{name: "slice by steps", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.Slice(x[0], G.S(0, 4, 2)) }},
+	{name: "slice of two axes", shapes: []tensor.Shape{image}, build: func(x []*G.Node) (*G.Node, error) { return G.Slice(x[0], G.S(1), nil, G.S(2, 5)) }},
+	{name: "repeat of each row", wrong: "its derivative adds up all repeats of all rows and fails", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) {
+		y, _, err := G.Broadcast(x[0], x[0], G.NewBroadcastPattern([]byte{0}, nil))
+		return y, err
+	}},
 	{name: "concat", shapes: []tensor.Shape{matrix, {3, 5}}, build: func(x []*G.Node) (*G.Node, error) { return G.Concat(0, x[0], x[1]) }},
 	{name: "concat of columns", shapes: []tensor.Shape{matrix, {4, 2}}, build: func(x []*G.Node) (*G.Node, error) { return G.Concat(1, x[0], x[1]) }},
 
@@ -154,7 +161,7 @@ var audit = []audited{
 		return G.MaxPool2D(x[0], tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2})
 	}},
 	{name: "max-pool, overlapping", shapes: []tensor.Shape{image}, build: func(x []*G.Node) (*G.Node, error) {
-		return G.MaxPool2D(x[0], tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2})
+		return G.MaxPool2D(x[0], tensor.Shape{3, 2}, []int{1, 0}, []int{2, 1})
 	}},
 	{name: "max-pool, one-sided padding", shapes: []tensor.Shape{image}, refused: "different padding on opposite sides", build: func(x []*G.Node) (*G.Node, error) {
 		return G.MaxPool2D(x[0], tensor.Shape{2, 2}, []int{0, 1, 0, 1}, []int{2, 2})

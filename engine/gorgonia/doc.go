@@ -13,6 +13,10 @@
 //   - of two equals, the larger and the smaller of two share it likewise; theirs
 //     gives it to the first.
 //
+// Import finds a graph as gorgonia left it. A node that it merged with another or
+// rewrote while the graph was being built stays so: Log of a SoftMax, for one,
+// turns that SoftMax into a log-softmax for all who read it.
+//
 // Some of what an operation needs is in unexported fields. All reads of these
 // go through one table (reflect.go), and a test fails if a field disappears.
 //

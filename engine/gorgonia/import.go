@@ -2,6 +2,7 @@ package gorgonia
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	G "gorgonia.org/gorgonia"
@@ -39,6 +40,9 @@ func Import(loss *G.Node, inputs ...*G.Node) (*Imported, error) {
 		if n == nil || n.Graph() == nil {
 			return nil, fmt.Errorf("import of a gorgonia node that belongs to no graph")
 		}
+	}
+	if _, err := field(loss, "children"); err != nil {
+		return nil, err
 	}
 	for _, n := range inputs {
 		i.input(n)
@@ -165,7 +169,7 @@ func (i *importer) operation(n *G.Node) *graph.Node {
 		}
 	}
 	var in []*graph.Node
-	for _, c := range i.children(n) {
+	for _, c := range children(n) {
 		in = append(in, i.node(c))
 	}
 	if i.g.Err() != nil {
@@ -181,48 +185,36 @@ func (i *importer) unknown(n *G.Node) *graph.Node {
 	return i.failf("gorgonia node %q: operation %v (%T) cannot be imported", n.Name(), n.Op(), n.Op())
 }
 
-func (i *importer) children(n *G.Node) []*G.Node {
-	c, err := children(n)
+// read reads a field of a node's operation; number, flag and numbers are that
+// for their types.
+func read[T any](i *importer, n *G.Node, name string, as func(reflect.Value) T) (v T) {
+	f, err := field(n.Op(), name)
 	if err != nil {
 		i.failf("%w", err)
+		return v
 	}
-	return c
+	return as(f)
 }
 
-// number, flag and numbers read a field of a node's operation.
-
-func (i *importer) number(n *G.Node, name string) int {
-	f, err := field(n.Op(), name)
-	switch {
-	case err != nil:
-		i.failf("%w", err)
-		return 0
-	case f.CanUint():
-		return int(f.Uint())
-	}
-	return int(f.Int())
-}
+func (i *importer) number(n *G.Node, name string) int { return read(i, n, name, toInt) }
 
 func (i *importer) pair(n *G.Node, h, w string) [2]int { return [2]int{i.number(n, h), i.number(n, w)} }
 
-func (i *importer) flag(n *G.Node, name string) bool {
-	f, err := field(n.Op(), name)
-	if err != nil {
-		i.failf("%w", err)
-		return false
-	}
-	return f.Bool()
-}
+func (i *importer) flag(n *G.Node, name string) bool { return read(i, n, name, reflect.Value.Bool) }
 
 func (i *importer) numbers(n *G.Node, name string) []int {
-	f, err := field(n.Op(), name)
-	if err != nil {
-		i.failf("%w", err)
-		return nil
+	return read(i, n, name, func(f reflect.Value) []int {
+		out := make([]int, f.Len())
+		for k := range out {
+			out[k] = toInt(f.Index(k))
+		}
+		return out
+	})
+}
+
+func toInt(f reflect.Value) int {
+	if f.CanUint() {
+		return int(f.Uint())
 	}
-	out := make([]int, f.Len())
-	for k := range out {
-		out[k] = int(f.Index(k).Int())
-	}
-	return out
+	return int(f.Int())
 }

@@ -175,6 +175,13 @@ func TestImportCopiesValues(t *testing.T) {
 	if got := im.States["w"].Data(); !slices.Equal(got.([]float32), []float32{0, 2, 4, 1, 3, 5}) {
 		t.Errorf("state %v", got)
 	}
+	plain := tensor.New(tensor.WithShape(2, 3), tensor.WithBacking([]float32{0, 1, 2, 3, 4, 5}))
+	must(t, G.Let(w, plain))
+	im, err = Import(loss)
+	must(t, err)
+	if plain.Data().([]float32)[0] = 9; im.States["w"].Data().([]float32)[0] != 0 {
+		t.Error("the state shares gorgonia's memory")
+	}
 }
 
 // A convolution is one node again, and so is a rectifier.
@@ -187,6 +194,9 @@ func TestImportLifts(t *testing.T) {
 	count := map[graph.Op]int{}
 	for _, n := range im.Graph.Root().Nodes() {
 		count[n.Op()]++
+		if n.Op() == graph.OpConv2D && n.In(1).Op() != graph.OpState {
+			t.Errorf("a filter is %v, not the state that it was", n.In(1).Op())
+		}
 	}
 	for op, want := range map[graph.Op]int{graph.OpConv2D: 2, graph.OpReLU: 2, graph.OpPoolArgMax: 2, graph.OpMatMul: 1, graph.OpTranspose: 0, graph.OpGe: 0} {
 		if count[op] != want {
@@ -195,38 +205,58 @@ func TestImportLifts(t *testing.T) {
 	}
 }
 
-// What looks like a convolution and is none is imported as what it is.
+// What looks like a convolution or a rectifier and is none is imported as what
+// it is.
 func TestImportLiftsNothingElse(t *testing.T) {
-	a := audited{name: "im2col, product, other order", shapes: []tensor.Shape{{2, 1, 4, 4}, {9, 4}},
-		build: func(x []*G.Node) (*G.Node, error) {
-			cols, err := G.Im2Col(x[0], tensor.Shape{3, 3}, tensor.Shape{1, 1}, tensor.Shape{1, 1}, tensor.Shape{1, 1})
-			if err != nil {
-				return nil, err
+	images, filters := tensor.Shape{2, 1, 4, 6}, tensor.Shape{5, 1, 3, 3}
+	for _, a := range []audited{
+		{name: "product with a filter that is not transposed", shapes: []tensor.Shape{images, {9, 5}}, build: func(x []*G.Node) (*G.Node, error) {
+			c := &chain{g: x[0].Graph(), t: tensor.Float64}
+			cols := c.node(G.Im2Col(x[0], tensor.Shape{3, 3}, tensor.Shape{1, 1}, tensor.Shape{1, 1}, tensor.Shape{1, 1}))
+			y := c.node(G.Mul(c.node(G.Reshape(cols, tensor.Shape{48, 9})), x[1]))
+			return c.node(G.Transpose(c.node(G.Reshape(y, tensor.Shape{2, 4, 6, 5})), 0, 3, 1, 2)), c.err
+		}},
+		{name: "rows and columns of the result exchanged", shapes: []tensor.Shape{images, filters}, build: func(x []*G.Node) (*G.Node, error) {
+			c := &chain{g: x[0].Graph(), t: tensor.Float64}
+			y := innerProduct(c.node(conv(1, 1, 1)(x)))
+			return c.node(G.Transpose(c.node(G.Reshape(y, tensor.Shape{2, 6, 4, 5})), 0, 3, 1, 2)), c.err
+		}},
+		{name: "axes in another order", shapes: []tensor.Shape{images, filters}, build: func(x []*G.Node) (*G.Node, error) {
+			c := &chain{g: x[0].Graph(), t: tensor.Float64}
+			y := innerProduct(c.node(conv(1, 1, 1)(x)))
+			return c.node(G.Transpose(c.node(G.Reshape(y, tensor.Shape{2, 4, 6, 5})), 0, 3, 2, 1)), c.err
+		}},
+		{name: "mask of another tensor", shapes: []tensor.Shape{matrix, matrix}, build: func(x []*G.Node) (*G.Node, error) {
+			c := &chain{g: x[0].Graph(), t: tensor.Float64}
+			return c.node(G.HadamardProd(x[0], c.node(G.Gte(x[1], G.NewConstant(0.0), true)))), c.err
+		}},
+		{name: "mask at another threshold", shapes: []tensor.Shape{matrix}, build: func(x []*G.Node) (*G.Node, error) {
+			c := &chain{g: x[0].Graph(), t: tensor.Float64}
+			return c.node(G.HadamardProd(c.node(G.Gte(x[0], G.NewConstant(0.5), true)), x[0])), c.err
+		}},
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			values := a.values()
+			loss, operands, err := a.theirs(values)
+			must(t, err)
+			im, err := Import(loss, operands...)
+			must(t, err)
+			feeds := map[*G.Node]*tensor.Dense{}
+			for k, n := range operands {
+				feeds[n] = values[k]
 			}
-			rows, err := G.Reshape(cols, tensor.Shape{32, 9})
-			if err != nil {
-				return nil, err
+			ours, _ := runOurs(t, im, feeds)
+			want, err := a.value(values)
+			must(t, err)
+			if math.Abs(ours-want) > 1e-10 {
+				t.Errorf("value %v, gorgonia has %v", ours, want)
 			}
-			y, err := G.Mul(rows, x[1]) // the filter is not transposed
-			if err != nil {
-				return nil, err
-			}
-			if y, err = G.Reshape(y, tensor.Shape{2, 4, 4, 4}); err != nil {
-				return nil, err
-			}
-			return G.Transpose(y, 0, 3, 1, 2)
-		}}
-	loss, operands, err := a.theirs(a.values())
-	must(t, err)
-	im, err := Import(loss, operands...)
-	must(t, err)
-	ours, _ := runOurs(t, im, map[*G.Node]*tensor.Dense{operands[0]: a.values()[0], operands[1]: a.values()[1]})
-	want, err := a.value(a.values())
-	must(t, err)
-	if math.Abs(ours-want) > 1e-10 {
-		t.Errorf("value %v, gorgonia has %v", ours, want)
+		})
 	}
 }
+
+// innerProduct is the matrix product inside a Conv2d.
+func innerProduct(conv *G.Node) *G.Node { return children(children(conv)[0])[0] }
 
 // ExprGraph.From gives wrong operands after RemoveNode; Import does not use it.
 func TestImportAfterRemoveNode(t *testing.T) {
@@ -253,17 +283,76 @@ func TestImportAfterRemoveNode(t *testing.T) {
 	}
 }
 
-// The derivatives that follow PyTorch and not gorgonia, at the points where
-// they differ.
+// Vectors of gorgonia's may have a shape of two axes, one of them 1, and go with
+// plain ones.
+func TestImportVectors(t *testing.T) {
+	g := G.NewGraph()
+	column := G.NewVector(g, tensor.Float64, G.WithShape(2, 1), G.WithName("column"))
+	must(t, G.UnsafeLet(column, tensor.New(tensor.WithShape(2, 1), tensor.WithBacking([]float64{1, 2}))))
+	plain := G.NewVector(g, tensor.Float64, G.WithShape(2), G.WithName("plain"), G.WithValue(tensor.New(tensor.WithBacking([]float64{3, 4}))))
+	m := G.NewMatrix(g, tensor.Float64, G.WithShape(3, 2), G.WithName("m"), G.WithInit(G.Ones()))
+	for name, c := range map[string]struct {
+		build func(a, b *G.Node) (*G.Node, error)
+		a, b  *G.Node
+		want  float64
+	}{
+		"add":              {G.Add, column, plain, 10},
+		"add, other way":   {G.Add, plain, column, 10},
+		"dot":              {G.Mul, column, plain, 11},
+		"outer":            {G.OuterProd, column, plain, 21},
+		"matrix by vector": {G.Mul, m, column, 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y, err := c.build(c.a, c.b)
+			must(t, err)
+			loss, err := G.Sum(y)
+			must(t, err)
+			im, err := Import(loss)
+			must(t, err)
+			if got, _ := runOurs(t, im, nil); got != c.want {
+				t.Errorf("sum %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// Gorgonia's Log of a SoftMax turns that node into a log-softmax, for whoever
+// else reads it. Import finds the graph as it was left.
+func TestImportAfterRewrite(t *testing.T) {
+	for rewritten, want := range map[bool]float64{false: 1, true: 3 * math.Log(1.0/3)} {
+		g := G.NewGraph()
+		x := G.NewMatrix(g, tensor.Float64, G.WithShape(1, 3), G.WithName("x"), G.WithInit(G.Zeroes()))
+		p, err := G.SoftMax(x)
+		must(t, err)
+		loss, err := G.Sum(p)
+		must(t, err)
+		if rewritten {
+			_, err := G.Log(p)
+			must(t, err)
+		}
+		im, err := Import(loss)
+		must(t, err)
+		ours, _ := runOurs(t, im, nil)
+		must(t, runTheirs(g))
+		if theirs := loss.Value().Data().(float64); math.Abs(ours-want) > 1e-12 || math.Abs(theirs-want) > 1e-12 {
+			t.Errorf("rewritten %v: sum %v, theirs %v, want %v", rewritten, ours, theirs, want)
+		}
+	}
+}
+
+// The derivatives at kinks: where they follow PyTorch and not gorgonia, and
+// where both agree.
 func TestConventions(t *testing.T) {
 	v := tensor.New(tensor.WithShape(3), tensor.WithBacking([]float64{0, 2, 2}))
 	w := tensor.New(tensor.WithShape(3), tensor.WithBacking([]float64{1, 2, 3}))
+	sigmoid2 := 1 / (1 + math.Exp(-2))
 	for _, c := range []struct {
 		name         string
 		build        func(x, w *G.Node) (*G.Node, error)
 		ours, theirs []float64
 	}{
 		{"rectify at 0", func(x, _ *G.Node) (*G.Node, error) { return G.Rectify(x) }, []float64{0, 1, 1}, []float64{1, 1, 1}},
+		{"softplus at 0", func(x, _ *G.Node) (*G.Node, error) { return G.Softplus(x) }, []float64{0.5, sigmoid2, sigmoid2}, []float64{0.5, sigmoid2, sigmoid2}},
 		{"equal maxima", func(x, _ *G.Node) (*G.Node, error) { return G.Max(x, 0) }, []float64{0, 0.5, 0.5}, []float64{0, 1, 1}},
 		{"the larger of two equals", func(x, w *G.Node) (*G.Node, error) { return G.MaxBetween(x, w) }, []float64{0, 0.5, 0}, []float64{0, 1, 0}},
 	} {
@@ -280,10 +369,10 @@ func TestConventions(t *testing.T) {
 			theirs, err := G.Grad(loss, x)
 			must(t, err)
 			must(t, runTheirs(g))
-			if got := elements(t, ours[0]); !slices.Equal(got, c.ours) {
+			if got := elements(t, ours[0]); distance(got, c.ours) > 1e-12 {
 				t.Errorf("ours %v, want %v", got, c.ours)
 			}
-			if got := elements(t, theirs[0].Value()); !slices.Equal(got, c.theirs) {
+			if got := elements(t, theirs[0].Value()); distance(got, c.theirs) > 1e-12 {
 				t.Errorf("theirs %v, want %v", got, c.theirs)
 			}
 		})

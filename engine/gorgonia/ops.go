@@ -68,11 +68,7 @@ func constant(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
 
 // sizeOf is the extent of an axis as a number of the operand's type.
 func sizeOf(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
-	size := i.number(n, "val")
-	if size == 0 {
-		return i.failf("gorgonia node %q: the size is known only when the graph runs", n.Name())
-	}
-	return i.g.Const(dtypes[n.Dtype()], []float64{float64(size)})
+	return in[0].C(float64(in[0].Dim(i.number(n, "axis"))))
 }
 
 var unaries = map[string]func(x *graph.Node) *graph.Node{
@@ -125,14 +121,11 @@ func two(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
 	return out
 }
 
-// fit gives an operand the result's shape, or that of a scalar: gorgonia takes
-// (n), (n,1) and (1,n) for the same, and (1,1) for a scalar.
+// fit gives an operand the result's shape where it has as many elements: for
+// gorgonia (n), (n,1) and (1,n) are the same.
 func fit(x *graph.Node, s tensor.Shape) *graph.Node {
-	switch x.Size() {
-	case graph.Shape(s).Size():
+	if x.Size() == graph.Shape(s).Size() {
 		return x.Reshape(s...)
-	case 1:
-		return x.Reshape()
 	}
 	return x
 }
@@ -142,13 +135,13 @@ func (i *importer) rectifier(n *G.Node) *graph.Node {
 	if symbol(n) != "⊙" {
 		return nil
 	}
-	kids := i.children(n)
+	kids := children(n)
 	for k, mask := range kids {
 		x := kids[1-k]
-		if symbol(mask) != ">=" || !i.flag(mask, "retSame") {
+		if symbol(mask) != ">=" {
 			continue
 		}
-		if of := i.children(mask); of[0] == x && isZero(of[1]) {
+		if of := children(mask); of[0] == x && isZero(of[1]) {
 			return i.node(x).ReLU()
 		}
 	}
@@ -277,7 +270,7 @@ func (i *importer) convolution(n *G.Node) *graph.Node {
 		return nil
 	}
 	x, k := i.node(image), i.pair(cols, "h", "w")
-	w := reshape(i.node(i.children(mul)[1]), tensor.Shape{s[3], x.Dim(1), k[0], k[1]})
+	w := reshape(i.node(children(mul)[1]), tensor.Shape{s[3], x.Dim(1), k[0], k[1]})
 	return x.Conv2D(w, i.window(cols))
 }
 
@@ -286,7 +279,7 @@ func (i *importer) below(n *G.Node, op string) *G.Node {
 	if n == nil || n.Op() == nil || typeName(n.Op()) != op {
 		return nil
 	}
-	return i.children(n)[0]
+	return children(n)[0]
 }
 
 // im2col on its own is a convolution of each channel with the filters that

@@ -13,7 +13,7 @@ var fields = map[string]map[string]reflect.Kind{
 	"Node":        {"children": reflect.Slice}, // ExprGraph.From uses an index that RemoveNode leaves stale
 	"elemBinOp":   {"retSame": reflect.Bool},
 	"linAlgBinOp": {"āBinaryOperator": reflect.Uint8, "transA": reflect.Bool, "transB": reflect.Bool},
-	"sizeOp":      {"val": reflect.Int},
+	"sizeOp":      {"axis": reflect.Int},
 	"sumOp":       {"along": reflect.Slice},
 	"maxOp":       {"along": reflect.Slice},
 	"transposeOp": {"pattern": reflect.Slice},
@@ -51,15 +51,12 @@ func field(v any, name string) (reflect.Value, error) {
 	return f, nil
 }
 
-// children are a node's operands.
-func children(n *G.Node) ([]*G.Node, error) {
-	f, err := field(n, "children")
-	if err != nil {
-		return nil, err
-	}
+// children are a node's operands. Import has found that the field is there.
+func children(n *G.Node) []*G.Node {
+	f, _ := field(n, "children")
 	out := make([]*G.Node, f.Len())
 	for i := range out {
 		out[i] = (*G.Node)(f.Index(i).UnsafePointer())
 	}
-	return out, nil
+	return out
 }

@@ -43,14 +43,27 @@ func TestFieldsExist(t *testing.T) {
 
 // What a renamed field does: the table is made to list one that is not there.
 func TestMissingField(t *testing.T) {
-	sum := fields["sumOp"]
-	defer func() { fields["sumOp"] = sum }()
-	fields["sumOp"] = map[string]reflect.Kind{"along": reflect.Int}
 	g := G.NewGraph()
 	x := G.NewMatrix(g, G.Float32, G.WithShape(2, 3), G.WithName("x"))
 	loss, err := G.Sum(x)
 	must(t, err)
-	if _, err = Import(loss, x); err == nil || !strings.Contains(err.Error(), "gorgonia's sumOp has no field along of kind int: this is not gorgonia v0.9.18") {
-		t.Errorf("error %v", err)
+	for name, field := range map[string]string{"sumOp": "along", "Node": "children"} {
+		list := fields[name]
+		fields[name] = map[string]reflect.Kind{field: reflect.Int}
+		_, err = Import(loss, x)
+		fields[name] = list
+		if want := "gorgonia's " + name + " has no field " + field + " of kind int: this is not gorgonia v0.9.18"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// A type of another package must not pass for gorgonia's of the same name.
+func TestTypeName(t *testing.T) {
+	type sumOp struct{}
+	for want, v := range map[string]any{"Node": &G.Node{}, "temper/engine/gorgonia.sumOp": sumOp{}, ".int": 1} {
+		if got := typeName(v); got != want {
+			t.Errorf("%T is called %q, want %q", v, got, want)
+		}
 	}
 }

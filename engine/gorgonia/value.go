@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"unsafe"
 
 	G "gorgonia.org/gorgonia"
@@ -31,10 +32,11 @@ func theirType(t graph.DType) (tensor.Dtype, bool) {
 }
 
 // contents are a value's elements, row-major, after checking their type and
-// number. They are its own memory where they lie so, else a copy.
+// shape, in which axes of extent 1 do not count. They are its own memory where
+// they lie so, else a copy.
 func contents(v G.Value, t graph.DType, s graph.Shape) ([]byte, error) {
 	shape := graph.Shape(v.Shape())
-	if dtypes[v.Dtype()] != t || shape.Size() != s.Size() {
+	if dtypes[v.Dtype()] != t || !squeezed(shape).Equal(squeezed(s)) {
 		return nil, fmt.Errorf("got a value of %v%v, want %v%v", v.Dtype(), shape, t, s)
 	}
 	d, ok := v.(*tensor.Dense)
@@ -46,6 +48,11 @@ func contents(v G.Value, t graph.DType, s graph.Shape) ([]byte, error) {
 		return gathered(d, t.Size()), nil
 	}
 	return b, err
+}
+
+// squeezed leaves out the axes of extent 1.
+func squeezed(s graph.Shape) graph.Shape {
+	return slices.DeleteFunc(slices.Clone(s), func(d int) bool { return d == 1 })
 }
 
 // gathered copies the elements of a transposed or sliced tensor in row-major

@@ -1,12 +1,17 @@
 package graph
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Copier carries a rewrite from one graph to a new one.
 type Copier struct {
 	Dst  *Graph // the new graph; its current block is the copy of the old node's
 	img  map[*Node]*Node
 	drop map[*Node][]bool // loop results to leave out
+	from DType            // with to: an element type to be replaced; InvalidType: none
+	to   DType
 }
 
 // Image is the copy of a node already passed, nil if there is none.
@@ -14,7 +19,15 @@ func (c *Copier) Image(old *Node) *Node { return c.img[old] }
 
 // Keep copies one node as it is, with new operands.
 func (c *Copier) Keep(n *Node, ins []*Node) *Node {
-	return c.Dst.MakeTyped(n.op, n.attrs, n.dtype, n.shape, ins...)
+	return c.Dst.MakeTyped(n.op, n.attrs, c.dtype(n.dtype), n.shape, ins...)
+}
+
+// dtype is the element type that stands for t.
+func (c *Copier) dtype(t DType) DType {
+	if t == c.from {
+		return c.to
+	}
+	return t
 }
 
 // At runs f with an enclosing block current, so that what it makes stands
@@ -112,7 +125,7 @@ func (c *Copier) loop(n *Node, ins []*Node, live map[*Node]bool, fn func(*Copier
 	}
 	dtypes, shapes := make([]DType, len(params)), make([]Shape, len(params))
 	for i, p := range params {
-		dtypes[i], shapes[i] = p.dtype, p.shape
+		dtypes[i], shapes[i] = c.dtype(p.dtype), p.shape
 	}
 	body := c.Dst.OpenBody(dtypes, shapes)
 	for i, p := range append([]*Node{n.body.params[0]}, params...) {
@@ -186,6 +199,38 @@ func DropResults(g *Graph, drop map[*Node][]bool) (*Graph, error) {
 		}
 		return c.Dst.Make(OpGet, Attrs{Index: index}, ins...)
 	})
+}
+
+// Retype copies g with one floating-point type in place of another, states
+// included: a float64 run of a float32 program. What comes from outside keeps
+// its type, and is converted where it enters: inputs, scalars, random numbers.
+func Retype(g *Graph, from, to DType) (*Graph, error) {
+	if err := g.Err(); err != nil {
+		return nil, err
+	}
+	if !from.Float() || !to.Float() {
+		return nil, fmt.Errorf("retype %v to %v: both must be floating-point types", from, to)
+	}
+	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}, from: from, to: to}
+	h, err := c.run(g, func(c *Copier, n *Node, ins []*Node) *Node {
+		if n.dtype != from {
+			return nil
+		}
+		switch n.op {
+		case OpInput, OpScalar, OpNormal:
+			return c.Dst.MakeTyped(n.op, n.attrs, n.dtype, n.shape, ins...).Convert(to)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range g.root.nodes { // what nothing needs may still be fed and set
+		if c.img[n] == nil && (n.op == OpInput || n.op == OpScalar) {
+			h.MakeTyped(n.op, n.attrs, n.dtype, n.shape)
+		}
+	}
+	return h, h.Err()
 }
 
 // nodeLoop is the loop that a get reads, else nil.

@@ -10,20 +10,21 @@ import (
 	"time"
 
 	"temper/adversarial/run"
+	"temper/datasets"
 	"temper/nn"
 )
 
 // Trained is the result of a training run.
 type Trained struct {
-	Run      string   `json:"run"` // its folder
-	Method   string   `json:"method"`
-	Attack   string   `json:"attack"` // of the evaluation, in the field's notation
-	On       string   `json:"on"`     // test or held-out
-	N        int      `json:"n"`
-	Clean    Accuracy `json:"clean"`
-	Robust   Accuracy `json:"robust"`
-	Seconds  float64  `json:"seconds"`
-	Settings string   `json:"settings"` // their hash
+	Run        string   `json:"run"`        // its folder
+	Checkpoint string   `json:"checkpoint"` // last or best
+	Method     string   `json:"method"`
+	Attack     string   `json:"attack"` // of the evaluation, in the field's notation
+	N          int      `json:"n"`      // test examples
+	Clean      Accuracy `json:"clean"`
+	Robust     Accuracy `json:"robust"`
+	Seconds    float64  `json:"seconds"`
+	Settings   string   `json:"settings"` // their hash
 }
 
 // trainAll trains once for each of the settings, in new folders under root.
@@ -64,9 +65,6 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 		return nil, err
 	}
 	if t.metrics, err = run.OpenMetrics(dir); err != nil {
-		return nil, err
-	}
-	if err := t.save(); err != nil { // a run killed before its first epoch ends can be resumed too
 		return nil, err
 	}
 	return t.finish(ctx)
@@ -110,8 +108,8 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	return report(c, []Trained{*one})
 }
 
-// move applies the few settings that may change after a run has begun, because
-// no result depends on them. Others are refused, unless they only stand in the
+// move applies the settings that may change after a run has begun: where it runs
+// and where its data lie. Others are refused, unless they only stand in the
 // environment.
 func (s *Settings) move(user []Assignment) error {
 	for _, a := range user {
@@ -152,23 +150,55 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
+	if t.step == 0 { // a run stopped before its first epoch ends can go on too
+		if err := t.save(); err != nil {
+			return nil, err
+		}
+	}
 	t.announce()
 	began := time.Now()
 	if err := t.loop(ctx); err != nil {
 		return nil, err
 	}
-	if t.last == nil { // resumed at its end
-		var err error
-		if t.last, err = t.eval.run(ctx, t.watch, t.settings.Eval.Limit, func(int) {}, nil); err != nil {
-			return nil, err
-		}
+	out, err := t.final(ctx)
+	if errors.Is(err, context.Canceled) {
+		return nil, &InterruptedError{Dir: t.run.Dir, Step: t.step}
 	}
-	s, out := t.settings, t.last
+	if err != nil {
+		return nil, err
+	}
+	s := t.settings
 	return &Trained{
-		Run: t.run.Dir, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), On: t.watching, N: out.N,
+		Run: t.run.Dir, Checkpoint: s.counts(), Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
 		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
 		Seconds: time.Since(began).Seconds(), Settings: s.hash(),
 	}, nil
+}
+
+// final measures the checkpoint that counts on test examples. Where these were
+// watched all the time, the last epoch's evaluation has done it.
+func (t *trainer) final(ctx context.Context) (*Outcome, error) {
+	s, test := t.settings, t.watch
+	switch {
+	case t.watching == heldOut:
+		set, err := s.open(datasets.Test)
+		if err != nil {
+			return nil, err
+		}
+		test = set
+		if s.Checkpoint.Best {
+			ck, err := run.LoadCheckpoint(t.run.Dir, run.BestCheckpoint)
+			if err != nil {
+				return nil, err
+			}
+			if err := loadState(t.state, ck.Tensors); err != nil {
+				return nil, err
+			}
+		}
+	case t.last != nil:
+		return t.last, nil
+	}
+	return t.eval.run(ctx, test, s.Eval.Limit, func(int) {}, nil)
 }
 
 // announce prints every choice that decides the result.
@@ -194,11 +224,7 @@ func (t *trainer) announce() {
 		limit = fmt.Sprintf("the first %d", s.Eval.Limit)
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
-	choice := "the last"
-	if s.Checkpoint.Best {
-		choice = "the last, and the best on held-out examples"
-	}
-	row("checkpoint", "every %d epochs, %s", s.Checkpoint.Every, choice)
+	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.counts())
 	row("device", "%s", t.describe())
 	w.Flush()
 }
@@ -230,7 +256,7 @@ func report(c Console, done []Trained) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", d.Method, d.Clean, d.Robust, d.Run)
 	}
 	w.Flush()
-	fmt.Fprintf(c.Out, "\n%d %s examples; robust: %s. [95 %% intervals, Clopper–Pearson]\n", last.N, last.On, last.Attack)
+	fmt.Fprintf(c.Out, "\n%s checkpoint, %d test examples, 95 %% intervals (Clopper–Pearson). Robust: %s.\n", last.Checkpoint, last.N, last.Attack)
 	fmt.Fprintf(c.Out, "A stronger attack:  temper eval %s --attack pgd --steps 50 --restarts 10\n", last.Run)
 	return nil
 }

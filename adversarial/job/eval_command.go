@@ -86,6 +86,11 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	return e, loadState(e.state, ck.Tensors)
 }
 
+func (e *evaluation) close() {
+	e.prepared.close()
+	e.session.close()
+}
+
 // count is the number of examples to evaluate.
 func (e *evaluation) count() int {
 	if n := e.eval.Limit; n > 0 {
@@ -96,7 +101,7 @@ func (e *evaluation) count() int {
 
 // measure runs the evaluation with a progress line.
 func (e *evaluation) measure(ctx context.Context, c Console, visit func(*attacked) error) (*Evaluation, error) {
-	c.say("%s on %d %s examples of %s; seed %d", e.eval.Attack.Describe(e.eval.Threat), e.count(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
+	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.Attack.Describe(e.eval.Threat), e.count(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
 	c.say("%s", e.describe())
 	began := time.Now()
 	p := run.NewProgress(c.Err, e.count(), 1)

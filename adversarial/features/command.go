@@ -1,0 +1,328 @@
+package features
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"temper/adversarial/job"
+	"temper/adversarial/run"
+	"temper/engine"
+)
+
+// Options is a command line of temper features.
+type Options struct {
+	Root    string // folder of run folders
+	Sweep   string // a grid for ParseGrid; "" for one experiment
+	Resume  string // folder of a sweep to go on with
+	Threads int    // trials at a time; 0: one a core
+	Dataset string // structured, or real images
+	DataDir string // of real images
+	Device  string // for real images; structured data run on the CPU
+	Quick   bool   // real images: a check that all works, no evidence
+	User    []job.Assignment
+}
+
+// The files of a run folder besides those of package run.
+const (
+	resultFile = "features.json"
+	trialsFile = "trials.jsonl" // of a sweep, as they come in
+	reportFile = "report.html"
+	figuresDir = "figures"
+)
+
+// kept is config.toml of a run folder of structured data.
+type kept struct {
+	Grid     *Grid    `toml:"sweep"`
+	Settings Settings `toml:"settings"`
+}
+
+// Command is temper features.
+func Command(ctx context.Context, c job.Console, o Options) error {
+	switch {
+	case o.Dataset != "" && o.Dataset != "structured":
+		return imagesCommand(ctx, c, o)
+	case o.Quick:
+		return usage("--quick is for real images: structured data are quick; see --set steps")
+	case o.Resume != "":
+		return resume(ctx, c, o)
+	}
+	k := kept{Settings: Defaults()}
+	for _, a := range o.User {
+		if err := run.ApplySet(&k.Settings, a.Key+"="+a.Value); err != nil {
+			return usage("%s: %w", a.Source, err)
+		}
+	}
+	if _, err := k.Settings.Resolve(); err != nil {
+		return &job.UsageError{Err: err}
+	}
+	if o.Sweep == "" {
+		k.Settings, _ = k.Settings.Resolve()
+	} else {
+		g, err := ParseGrid(o.Sweep)
+		if err != nil {
+			return &job.UsageError{Err: err}
+		}
+		k.Grid = &g
+	}
+	name := "features"
+	if k.Grid != nil {
+		name += "-sweep"
+	}
+	f, err := newFolder(o.Root, name, k)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.work(ctx, c, o, k)
+}
+
+func usage(format string, args ...any) error {
+	return &job.UsageError{Err: fmt.Errorf(format, args...)}
+}
+
+// resume goes on with a sweep.
+func resume(ctx context.Context, c job.Console, o Options) error {
+	if len(o.User) > 0 || o.Sweep != "" {
+		return usage("--resume goes on with the settings of the run: leave out the others")
+	}
+	dir := o.Resume
+	if _, err := os.Stat(dir); err != nil && filepath.Base(dir) == dir {
+		dir = filepath.Join(o.Root, dir)
+	}
+	r, err := run.Resume(dir)
+	if err != nil {
+		return err
+	}
+	f := folder{r}
+	defer f.Close()
+	k := kept{Settings: Defaults()}
+	if err := run.ReadConfig(f.Dir, &k); err != nil {
+		return err
+	}
+	if k.Grid == nil {
+		return fmt.Errorf("%s is no sweep: only a sweep goes on where it stopped; start the experiment again", f.Dir)
+	}
+	return f.work(ctx, c, o, k)
+}
+
+// folder is a run folder of an experiment.
+type folder struct{ *run.Run }
+
+func newFolder(root, name string, settings any) (folder, error) {
+	dir, err := run.NewDir(root, name, time.Now())
+	if err != nil {
+		return folder{}, err
+	}
+	r, err := run.Create(dir)
+	if err != nil {
+		return folder{}, err
+	}
+	if err := run.WriteConfig(dir, settings); err != nil {
+		r.Close()
+		return folder{}, err
+	}
+	return folder{r}, nil
+}
+
+// work runs the experiment or the sweep, prints its result and keeps it.
+func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) error {
+	if err := f.note("cpu", fmt.Sprintf("%d workers, each ", workers(o.Threads)), engine.DeviceOptions{Threads: 1}); err != nil {
+		return err
+	}
+	p := newProgress(c)
+	defer p.close()
+	if k.Grid != nil {
+		phase, err := f.sweep(ctx, c, o, k, p)
+		if err != nil {
+			return f.interrupted(err)
+		}
+		p.close()
+		return f.finish(c, phase, phase.WriteText, []Figure{phase.Figure()})
+	}
+	fmt.Fprintf(c.Err, "run %s\n", f.Dir)
+	r, err := Run(ctx, k.Settings, o.Threads, p.update)
+	if err != nil {
+		return err
+	}
+	p.close()
+	return f.finish(c, r, r.WriteText, r.Figures())
+}
+
+// note keeps what this start runs on.
+func (f folder) note(device, prefix string, o engine.DeviceOptions) error {
+	dev, err := engine.Open(device, o)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	info := dev.Info()
+	return run.AddEnvironment(f.Dir, run.CurrentEnvironment(fmt.Sprintf("%s%s: %s (%s)", prefix, info.Spec, info.Name, info.Detail)))
+}
+
+// sweep runs what the folder does not have yet.
+func (f folder) sweep(ctx context.Context, c job.Console, o Options, k kept, p *progress) (*Phase, error) {
+	known, log, err := f.trials()
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	fmt.Fprintf(c.Err, "run %s: %d cells, %d trials, of which %d are done\n", f.Dir, len(k.Grid.Ratio)*len(k.Grid.Eps),
+		len(k.Grid.Ratio)*len(k.Grid.Eps)*len(Trainings())*k.Settings.Seeds, len(known))
+	return Sweep(ctx, k.Settings, *k.Grid, o.Threads, known, func(t swept) error {
+		b, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		_, err = log.Write(append(b, '\n'))
+		return err
+	}, p.update)
+}
+
+// trials reads the trials that the folder has, and opens the file to append
+// more. A last line that a killed process left half written is cut off.
+func (f folder) trials() (known []swept, log *os.File, err error) {
+	path := filepath.Join(f.Dir, trialsFile)
+	log, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			log.Close()
+		}
+	}()
+	end := int64(0)
+	for r := bufio.NewReader(log); ; {
+		line, e := r.ReadBytes('\n')
+		if e == io.EOF {
+			break
+		}
+		if e != nil {
+			return nil, nil, e
+		}
+		var t swept
+		if e := json.Unmarshal(line, &t); e != nil {
+			return nil, nil, fmt.Errorf("%s: line %d: %w; remove the line to have its trial run again", path, len(known)+1, e)
+		}
+		known, end = append(known, t), end+int64(len(line))
+	}
+	if err = log.Truncate(end); err != nil {
+		return nil, nil, err
+	}
+	_, err = log.Seek(end, io.SeekStart)
+	return known, log, err
+}
+
+// InterruptedError says how to go on with a sweep.
+type InterruptedError struct{ Dir string }
+
+func (e *InterruptedError) Error() string {
+	return "interrupted; go on with: temper features --resume " + e.Dir
+}
+
+// Unwrap returns context.Canceled: the exit code is that of an interrupt.
+func (e *InterruptedError) Unwrap() error { return context.Canceled }
+
+func (f folder) interrupted(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return &InterruptedError{f.Dir}
+	}
+	return err
+}
+
+// finish keeps a result as JSON, figures and a page, and prints it.
+func (f folder) finish(c job.Console, result any, text func(io.Writer), figures []Figure) error {
+	b, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	if err := run.WriteFileAtomic(filepath.Join(f.Dir, resultFile), func(w io.Writer) error { _, err := w.Write(b); return err }); err != nil {
+		return err
+	}
+	dir := filepath.Join(f.Dir, figuresDir)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	var words bytes.Buffer
+	text(&words)
+	page := pageData{Text: words.String()}
+	for _, fig := range figures {
+		var svg bytes.Buffer
+		if err := fig.WriteSVG(&svg); err != nil {
+			return err
+		}
+		if err := run.WriteFileAtomic(filepath.Join(dir, fig.Name+".svg"), func(w io.Writer) error { _, err := w.Write(svg.Bytes()); return err }); err != nil {
+			return err
+		}
+		_, inline, _ := bytes.Cut(svg.Bytes(), []byte("<svg ")) // without the XML header
+		page.Figures = append(page.Figures, template.HTML("<svg "+string(inline)))
+	}
+	if err := run.WriteFileAtomic(filepath.Join(f.Dir, reportFile), func(w io.Writer) error { return pageTemplate.Execute(w, page) }); err != nil {
+		return err
+	}
+	if c.JSON {
+		_, err := c.Out.Write(b)
+		return err
+	}
+	if _, err := c.Out.Write(words.Bytes()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.Out, "\nfigures and report: %s\n", f.Dir)
+	return err
+}
+
+type pageData struct {
+	Text    string
+	Figures []template.HTML // SVG that this package wrote
+}
+
+var pageTemplate = template.Must(template.New("report").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>temper features</title>
+<style>
+body { font-family: sans-serif; max-width: 60rem; margin: 2rem auto; color: #222; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
+svg { max-width: 100%; height: auto; }
+</style>
+</head>
+<body>
+<h1>temper features</h1>
+{{range .Figures}}<p>{{.}}</p>
+{{end}}<pre>{{.Text}}</pre>
+</body>
+</html>
+`))
+
+// progress shows training steps done of all; its line has no total before the
+// first update.
+type progress struct {
+	console job.Console
+	line    *run.Progress
+}
+
+func newProgress(c job.Console) *progress { return &progress{console: c} }
+
+func (p *progress) update(done, total int) {
+	if p.line == nil {
+		p.line = run.NewProgress(p.console.Err, total, 1)
+	}
+	p.line.Update(done)
+}
+
+func (p *progress) close() {
+	if p.line != nil {
+		p.line.Close()
+	}
+}

@@ -1,0 +1,193 @@
+package features
+
+import (
+	"fmt"
+	"image/color"
+	"math"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+)
+
+// Figures draws the result: the two features over training, how they end, and
+// the accuracy under each attack.
+func (r *Result) Figures() []Figure {
+	return []Figure{r.curves(), r.bars(), r.robustness()}
+}
+
+// The labels of the vertical axes.
+const (
+	alignment = "alignment, max over filters of ⟨w, feature⟩"
+	accuracy  = "accuracy"
+)
+
+// curves shows u and v over the steps: a thin line for each class (mean over
+// seeds), a thick one for their mean, with its t-interval over seeds.
+func (r *Result) curves() Figure {
+	var plots []*plot.Plot
+	top := 0.0
+	for _, training := range Trainings() {
+		p := newPlot(training+" training", "training step", alignment)
+		grid(p)
+		top = max(top, r.addCurve(p, training, "v", "non-robust v", vermilion), r.addCurve(p, training, "u", "robust u", blue))
+		if training == Adversarial && r.Settings.plateauApplies() && r.Settings.Eps.Float64() >= r.Settings.Beta {
+			w := r.Settings.plateau()
+			line := must(plotter.NewLine(plotter.XYs{{X: 0, Y: w}, {X: float64(r.Settings.Steps), Y: w}}))
+			line.Color, line.Dashes, line.Width = ink, []vg.Length{4, 3}, 1
+			p.Add(line)
+			p.Legend.Add("w_v*, predicted plateau of v", line)
+			top = max(top, w)
+		}
+		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -4
+		plots = append(plots, p)
+	}
+	for _, p := range plots { // one scale, and room for the legend
+		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3*top, 0, float64(r.Settings.Steps)
+	}
+	title := fmt.Sprintf("Alignment of the filters with the robust feature u and the non-robust feature v over training, %s. Standard training ends at u = %v and v = %v, adversarial training at u = %v and v = %v.",
+		seeds(len(r.pairs())), r.Final(Standard, "u"), r.Final(Standard, "v"), r.Final(Adversarial, "u"), r.Final(Adversarial, "v"))
+	return beside("features-curves", title, 760, 330, plots...)
+}
+
+// addCurve adds one feature's lines and band, and returns the largest value.
+func (r *Result) addCurve(p *plot.Plot, training, feature, label string, c color.NRGBA) (top float64) {
+	steps := r.pairs()[0].of(training).Readings
+	var line, upper, lower plotter.XYs
+	for i, reading := range steps {
+		e := r.over(func(q pair) float64 { return q.of(training).Readings[i].Value(feature) })
+		x := float64(reading.Step)
+		line = append(line, plotter.XY{X: x, Y: e.Mean})
+		upper = append(upper, plotter.XY{X: x, Y: e.High})
+		lower = append(lower, plotter.XY{X: x, Y: math.Max(e.Low, 0)})
+		top = max(top, e.High)
+	}
+	addBand(p, upper, lower, c)
+	for class := range r.Settings.K {
+		var one plotter.XYs
+		for i, reading := range steps {
+			e := r.over(func(q pair) float64 { return q.of(training).Readings[i].Classes[feature+"_max"][class] })
+			one = append(one, plotter.XY{X: float64(reading.Step), Y: e.Mean})
+			top = max(top, e.Mean)
+		}
+		thin := must(plotter.NewLine(one))
+		thin.Color, thin.Width = faded(c, 0.45), 0.6
+		p.Add(thin)
+	}
+	thick := must(plotter.NewLine(line))
+	thick.Color, thick.Width = c, 2
+	p.Add(thick)
+	p.Legend.Add(label, thick)
+	return top
+}
+
+// addBand fills what is between two lines.
+func addBand(p *plot.Plot, upper, lower plotter.XYs, c color.NRGBA) {
+	outline := slices.Clone(upper)
+	for _, xy := range slices.Backward(lower) {
+		outline = append(outline, xy)
+	}
+	area := must(plotter.NewPolygon(outline))
+	area.Color, area.LineStyle.Width = faded(c, 0.22), 0
+	p.Add(area)
+}
+
+// bars shows how aligned the filters are at the end, class by class.
+func (r *Result) bars() Figure {
+	var plots []*plot.Plot
+	top := 0.0
+	for _, training := range Trainings() {
+		p := newPlot(training+" training", "class", alignment)
+		grid(p)
+		names := make([]string, r.Settings.K)
+		for i := range names {
+			names[i] = fmt.Sprint(i)
+		}
+		top = max(top,
+			r.addBars(p, -0.2, "non-robust v", vermilion, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["v_max"][i] }),
+			r.addBars(p, 0.2, "robust u", blue, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["u_max"][i] }))
+		p.NominalX(names...)
+		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -4
+		plots = append(plots, p)
+	}
+	for _, p := range plots {
+		p.Y.Min, p.Y.Max = 0, 1.25*top
+		p.X.Min, p.X.Max = -0.6, float64(r.Settings.K)-0.4
+	}
+	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, mean and t-interval over %s.", seeds(len(r.pairs())))
+	return beside("features-bars", title, 760, 300, plots...)
+}
+
+// addBars adds bars with error bars at i+offset, 0.36 wide, and returns the
+// largest value.
+func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRGBA, n int, of func(q pair, i int) float64) (top float64) {
+	const half = 0.18
+	for i := range n {
+		e := r.over(func(q pair) float64 { return of(q, i) })
+		if p.Y.Label.Text == accuracy {
+			e.High = math.Min(e.High, 1)
+		}
+		x, y := float64(i)+offset, e.Mean
+		bar := must(plotter.NewPolygon(plotter.XYs{{X: x - half, Y: 0}, {X: x - half, Y: y}, {X: x + half, Y: y}, {X: x + half, Y: 0}}))
+		bar.Color, bar.LineStyle.Width = c, 0
+		p.Add(bar)
+		if e.High > e.Low {
+			whisker := must(plotter.NewLine(plotter.XYs{{X: x, Y: math.Max(e.Low, 0)}, {X: x, Y: e.High}}))
+			whisker.Color, whisker.Width = ink, 1
+			p.Add(whisker)
+		}
+		if n <= mostNumbers {
+			p.Add(above(x, math.Max(e.High, y), number(y)))
+		}
+		if i == 0 {
+			p.Legend.Add(label, bar)
+		}
+		top = max(top, e.High)
+	}
+	return top
+}
+
+// mostNumbers is how many groups of bars leave room for numbers above them.
+const mostNumbers = 10
+
+// above is a small number over a bar.
+func above(x, y float64, words string) *plotter.Labels {
+	l := must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}}))
+	l.TextStyle[0].Font.Size, l.TextStyle[0].Color, l.TextStyle[0].XAlign = 8, ink, text.XCenter
+	l.Offset.Y = 2
+	return l
+}
+
+// robustness shows the accuracy without and under each attack.
+func (r *Result) robustness() Figure {
+	names := []string{"acc", "robust_random", "robust_trained", "robust_minus_v", "robust_swap_v", "robust_minus_vu", "robust_search", "robust_inject_u"}
+	words := []string{"clean", "random", "training\nattack", "−ε·v_y", "v_y to v_y'", "−ε·v_y\n−ε·u_y", "PGD-20", "+ε·u_y'"}
+	p := newPlot("accuracy under each attack", "", accuracy)
+	grid(p)
+	of := func(training string) func(q pair, i int) float64 {
+		return func(q pair, i int) float64 { return q.of(training).Last().Value(names[i]) }
+	}
+	r.addBars(p, -0.2, "standard training", vermilion, len(names), of(Standard))
+	r.addBars(p, 0.2, "adversarial training", blue, len(names), of(Adversarial))
+	p.NominalX(words...)
+	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3, -0.6, float64(len(names))-0.4
+	p.Y.Tick.Marker = shares
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
+	var parts []string
+	for i, n := range names {
+		parts = append(parts, fmt.Sprintf("%s %s and %s", strings.ReplaceAll(words[i], "\n", " "), number(r.Final(Standard, n).Mean), number(r.Final(Adversarial, n).Mean)))
+	}
+	title := "Accuracy after standard and after adversarial training, clean and under each attack: " + strings.Join(parts, "; ") + "."
+	return beside("features-robustness", title, 760, 300, p)
+}
+
+// must unwraps what fails only for coordinates that are not numbers.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic("BUG: features: figure: " + err.Error())
+	}
+	return v
+}

@@ -1,0 +1,101 @@
+package features
+
+import (
+	"fmt"
+	"math"
+
+	"temper/adversarial"
+	"temper/datasets"
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// ImageSettings decide the experiment on real images; see [Images].
+type ImageSettings struct {
+	Dataset string `toml:"dataset"` // mnist, cifar10 or svhn
+	Seeds   int    `toml:"seeds"`   // how many
+	Seed    uint32 `toml:"seed"`    // the first one
+	Limit   int    `toml:"limit"`   // the first n training images; 0: all. One half makes generators, one is trained and scored on
+	TestN   int    `toml:"test_n"`  // the first n test images; 0: all
+
+	Model     string  `toml:"model"`
+	Patch     int     `toml:"patch"` // side of a patch, of patchcnn alone; 0: 4
+	Epochs    int     `toml:"epochs"`
+	BatchSize int     `toml:"batch_size"`
+	LR        float64 `toml:"lr"` // Adam's
+
+	Eps         adversarial.Epsilon `toml:"eps"`          // ℓ∞; it rises from 0 over the first epoch
+	AttackSteps int                 `toml:"attack_steps"` // of PGD, in training
+	TestSteps   int                 `toml:"test_steps"`   // of PGD, in the evaluation
+
+	MatchN     int     `toml:"match_n"`     // images of a constructed set
+	MatchSteps int     `toml:"match_steps"` // descent steps
+	MatchRate  float64 `toml:"match_rate"`  // ℓ₂ length of a step
+	Start      string  `toml:"start"`       // noise, or image: another one of the set
+}
+
+// ImageDefaults are the settings for a data set: sized for two cores.
+func ImageDefaults(dataset string) (ImageSettings, error) {
+	s := ImageSettings{
+		Dataset: dataset, Seeds: 3, Epochs: 5, BatchSize: 128, LR: 0.001, TestN: 2000,
+		Model: "cifar-small", Eps: adversarial.MustEpsilon("8/255"), AttackSteps: 7, TestSteps: 20,
+		MatchN: 10000, MatchSteps: 150, MatchRate: 0.1, Start: "noise",
+	}
+	switch dataset {
+	case "mnist":
+		s.Model, s.Eps = "mnist-wong", adversarial.MustEpsilon("0.3")
+	case "cifar10", "svhn":
+	default:
+		return s, fmt.Errorf("unknown dataset %q: features are asked for on structured, mnist, cifar10 and svhn", dataset)
+	}
+	return s, nil
+}
+
+// Quick is s on few images and steps: a check that all works, no evidence.
+func (s ImageSettings) Quick() ImageSettings {
+	s.Seeds, s.Limit, s.TestN, s.Epochs, s.AttackSteps, s.TestSteps = 1, 800, 200, 2, 3, 5
+	s.MatchN, s.MatchSteps = 200, 20
+	return s
+}
+
+func (s ImageSettings) validate() error {
+	switch {
+	case s.Seeds < 1:
+		return fmt.Errorf("seeds = %d: want at least 1", s.Seeds)
+	case s.Limit < 0 || s.TestN < 0:
+		return fmt.Errorf("limit = %d, test_n = %d: want a number of images, or 0 for all", s.Limit, s.TestN)
+	case s.Epochs < 1 || s.BatchSize < 1 || s.AttackSteps < 1 || s.TestSteps < 1:
+		return fmt.Errorf("epochs = %d, batch_size = %d, attack_steps = %d, test_steps = %d: want at least 1 of each", s.Epochs, s.BatchSize, s.AttackSteps, s.TestSteps)
+	case s.MatchN < 1 || s.MatchSteps < 1:
+		return fmt.Errorf("match_n = %d, match_steps = %d: want at least 1 of each", s.MatchN, s.MatchSteps)
+	case !(s.LR > 0) || !(s.MatchRate > 0) || math.IsInf(s.LR+s.MatchRate, 1):
+		return fmt.Errorf("lr = %v, match_rate = %v: want positive numbers", s.LR, s.MatchRate)
+	case s.Eps.Float64() <= 0:
+		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
+	case s.Start != "noise" && s.Start != "image":
+		return fmt.Errorf("start = %q: want noise or image", s.Start)
+	case s.Patch != 0 && s.Model != "patchcnn":
+		return fmt.Errorf("patch = %d: only the model patchcnn has patches", s.Patch)
+	}
+	return s.threat().Validate()
+}
+
+func (s ImageSettings) threat() adversarial.ThreatModel {
+	return adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: s.Eps, Domain: adversarial.Unit}
+}
+
+// attack is PGD of so many steps from a random start.
+func (s ImageSettings) attack(steps int) adversarial.Attack {
+	return adversarial.Attack{Name: "pgd", Steps: steps, RandomStart: true}
+}
+
+func (s ImageSettings) model(in datasets.Info) (*nn.Model, error) {
+	c := nn.Config{Input: graph.Shape{in.Channels, in.Height, in.Width}, Classes: len(in.Classes)}
+	if s.Model == "patchcnn" {
+		c.Patch = s.Patch
+		if c.Patch == 0 {
+			c.Patch = 4
+		}
+	}
+	return nn.Lookup(s.Model, c)
+}

@@ -1,0 +1,212 @@
+package features
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"temper/adversarial/job"
+	"temper/adversarial/run"
+	"temper/datasets"
+)
+
+// dataDir is the folder of real data sets. Without it the test is skipped, or
+// fails where TEMPER_REQUIRE lists "data".
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("TEMPER_DATA")
+	if dir == "" {
+		if slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "data") {
+			t.Fatal("TEMPER_REQUIRE lists data, but TEMPER_DATA is not set")
+		}
+		t.Skip("TEMPER_DATA is not set")
+	}
+	return dir
+}
+
+// TestImagesQuick runs the whole protocol on few images of each data set: the
+// folder is complete, the nets learn, and the bits do not depend on threads.
+func TestImagesQuick(t *testing.T) {
+	dir := dataDir(t)
+	for _, c := range []struct{ dataset, model string }{{"mnist", "mnist-wong"}, {"mnist", "patchcnn"}, {"svhn", "cifar-small"}, {"cifar10", "patchcnn"}} {
+		t.Run(c.dataset+" "+c.model, func(t *testing.T) {
+			var first []byte
+			workers := []int{2}
+			if c.model == "mnist-wong" {
+				workers = []int{2, 1}
+			}
+			for _, threads := range workers {
+				root := t.TempDir()
+				o := Options{Root: root, Dataset: c.dataset, DataDir: dir, Device: "cpu", Threads: threads, Quick: true}
+				for key, v := range map[string]string{"model": c.model, "match_n": "60", "test_n": "60", "limit": "300", "match_steps": "10", "attack_steps": "2", "test_steps": "3", "epochs": "1", "start": map[string]string{"mnist-wong": "noise"}[c.model]} {
+					if v == "" {
+						v = "image"
+					}
+					o.User = append(o.User, job.Assignment{Key: key, Value: v, Source: "--set"})
+				}
+				var out, errs bytes.Buffer
+				if err := Command(t.Context(), job.Console{Out: &out, Err: &errs, JSON: true}, o); err != nil {
+					t.Fatal(err)
+				}
+				if first == nil {
+					first = out.Bytes()
+					checkImages(t, root, out.Bytes())
+				}
+				if !bytes.Equal(out.Bytes(), first) {
+					t.Error("other bits with another number of threads")
+				}
+			}
+		})
+	}
+}
+
+func checkImages(t *testing.T, root string, out []byte) {
+	var r ImageResult
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Trials) != 2 || len(r.Trials[0].Epochs) != 2 || len(r.Claims) != len(imageClaims) {
+		t.Fatalf("trials %+v", r.Trials)
+	}
+	for _, trial := range r.Trials {
+		for _, e := range trial.Epochs {
+			for _, a := range accuracies {
+				if v, ok := e.Values[a.name]; !ok || v < 0 || v > 1 {
+					t.Errorf("%s, epoch %d: %s = %v", trial.Training, e.Epoch, a.name, v)
+				}
+			}
+			if c, ok := e.Values["to_means"]; !ok || c < -1 || c > 1 {
+				t.Errorf("%s: a cosine of %v", trial.Training, c)
+			}
+			if e.Values["robust"] > e.Values["clean"] {
+				t.Errorf("%s: more right under attack than without: %v", trial.Training, e.Values)
+			}
+		}
+	}
+	for set, left := range r.Matched {
+		if !(left[0] < 1) {
+			t.Errorf("%s: the descent leaves %v of the distance", set, left)
+		}
+	}
+	dirs, _ := filepath.Glob(filepath.Join(root, "*-features-*"))
+	svgs, _ := filepath.Glob(filepath.Join(dirs[0], figuresDir, "*.svg"))
+	if len(svgs) != 2 {
+		t.Errorf("figures: %v", svgs)
+	}
+	for _, svg := range svgs {
+		b, err := os.ReadFile(svg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wellFormed(t, svg, b)
+		if bytes.Contains(b, []byte("image/jpg")) {
+			t.Errorf("%s: PNG is called JPEG", svg)
+		}
+	}
+	for _, set := range ConstructedSets() {
+		file, err := run.ReadSafetensorsFile(filepath.Join(dirs[0], setsDir, "seed0-"+set+".safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(file.List, func(x run.Tensor) bool { return x.Name == "x" && x.Shape[0] == 60 })
+		if len(file.List) != 2 || i < 0 {
+			t.Errorf("%s: %d tensors, no x of 60 images", set, len(file.List))
+		}
+	}
+}
+
+// TestImageHalves: no image is on both sides, and no two nets share a seed.
+func TestImageHalves(t *testing.T) {
+	seen := map[uint32]bool{}
+	for seed := range uint32(5) {
+		for i := range len(ConstructedSets()) + len(Trainings()) {
+			if s := netSeed(seed, i); seen[s] {
+				t.Errorf("seed %d, net %d: its seed is taken", seed, i)
+			} else {
+				seen[s] = true
+			}
+		}
+	}
+	train, _, err := datasets.DefaultStructured().Generate(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, err := datasets.HoldOut(train, train.Len()/2, 1, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[uint32]bool{}
+	for i := range a.Len() {
+		ids[a.ID(i)] = true
+	}
+	for i := range b.Len() {
+		if ids[b.ID(i)] {
+			t.Errorf("image %d is in both halves", b.ID(i))
+		}
+	}
+}
+
+func TestBadImageInput(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Dataset: "imagenet"}, `unknown dataset "imagenet"`},
+		{Options{Dataset: "mnist", Sweep: "ratio"}, "--sweep and --resume"},
+		{Options{Quick: true}, "--quick is for real images"},
+		{Options{Dataset: "mnist", DataDir: "nowhere"}, "temper data fetch mnist"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "seeds", Value: "0", Source: "--seeds"}}}, "seeds = 0: want at least 1"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "eps", Value: "0", Source: "--set"}}}, "want eps > 0"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "k", Value: "3", Source: "--set"}}}, "k"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "start", Value: "zero", Source: "--set"}}}, "want noise or image"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "patch", Value: "4", Source: "--set"}}}, "only the model patchcnn"},
+	} {
+		c.o.Root = t.TempDir()
+		c.o.Device = "cpu"
+		err := Command(t.Context(), job.Console{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}, c.o)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%+v: %v; want one line with %q", c.o, err, c.want)
+		}
+		if left, _ := os.ReadDir(c.o.Root); len(left) > 0 {
+			t.Errorf("%+v: left %v", c.o, left)
+		}
+	}
+}
+
+func TestToMeans(t *testing.T) {
+	n := &net{studio: &studio{means: [][]float64{{0, 0}, {1, 0}, {0, 1}}}}
+	x := []byte{51, 51} // 0.2
+	for _, c := range []struct {
+		moved []float64
+		y     int
+		want  float64
+	}{
+		{[]float64{0.5, 0.2}, 0, 1},              // straight to class 1
+		{[]float64{0.2, 0.9}, 0, 1},              // to class 2
+		{[]float64{0.1, 0.2}, 0, 0},              // away from 1, across to 2
+		{[]float64{0.1, 0.2}, 1, 1},              // from 1 to 0
+		{[]float64{0.2, 0.2}, 1, 0},              // not moved
+		{[]float64{0.3, 0.3}, 0, math.Sqrt(0.5)}, // between the two
+	} {
+		if got := n.toMeans(c.moved, x, c.y); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%v from class %d: %v, want %v", c.moved, c.y, got, c.want)
+		}
+	}
+}
+
+// TestClassMeans against a mean by hand, on two grey images and an empty class.
+func TestClassMeans(t *testing.T) {
+	set, err := datasets.NewSet(datasets.Info{Name: "two", Channels: 1, Height: 1, Width: 2, Classes: []string{"a", "b"}},
+		datasets.Values{U8: []byte{0, 255, 255, 255}}, []int32{0, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := classMeans(set); !slices.Equal(m[0], []float64{0.5, 1}) || !slices.Equal(m[1], []float64{0, 0}) {
+		t.Errorf("%v", m)
+	}
+}

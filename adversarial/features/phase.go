@@ -1,0 +1,80 @@
+package features
+
+import (
+	"fmt"
+	"image/color"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+)
+
+var outcomes = []struct {
+	name  string
+	words string
+	color color.NRGBA
+	text  color.NRGBA
+}{
+	{AsStated, "standard training learns v and is broken; adversarial training learns u and is robust", blue, white},
+	{InPart, "standard training learns v and is broken; adversarial training learns u or is robust, not both", sky, ink},
+	{NoGain, "standard training learns v and is broken; adversarial training reaches neither threshold", vermilion, white},
+	{Unbroken, "standard training learns v; the attack does not break it", amber, ink},
+	{NoContest, "standard training learns u, or both: no premise", faint, ink},
+}
+
+var white = color.NRGBA{0xFF, 0xFF, 0xFF, 0xFF}
+
+// Figure draws the phase diagram. The axes are ordinal: a cell for each value.
+func (p *Phase) Figure() Figure {
+	d := newPlot("where the paper's statement holds", "ε/β", "race ratio Nβ^q / Rα^q")
+	cols := len(p.Grid.Eps)
+	for _, o := range outcomes {
+		var key plot.Thumbnailer
+		for n, c := range p.Cells {
+			if c.Outcome != o.name {
+				continue
+			}
+			key = addCell(d, float64(n%cols), float64(n/cols), c, o.color, o.text)
+		}
+		if key != nil {
+			d.Legend.Add(o.words, key)
+		}
+	}
+	d.X.Tick.Marker, d.Y.Tick.Marker = ordinal(p.Grid.Eps), ordinal(p.Grid.Ratio)
+	rows := float64(len(p.Grid.Ratio))
+	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, 1.28*rows-0.5 // room for the legend
+	d.Legend.Top, d.Legend.Left = true, true
+	counts := ""
+	for _, o := range outcomes {
+		n := 0
+		for _, c := range p.Cells {
+			if c.Outcome == o.name {
+				n++
+			}
+		}
+		counts += fmt.Sprintf(" %s: %d of %d cells.", o.words, n, len(p.Cells))
+	}
+	title := fmt.Sprintf("Phase diagram over the race ratio and ε/β, %s a cell. The numbers are the accuracy under the training attack after standard and after adversarial training.%s", seeds(p.Settings.Seeds), counts)
+	return beside("features-phase", title, 640, 460, d)
+}
+
+// addCell fills a cell and writes its two accuracies.
+func addCell(d *plot.Plot, x, y float64, c Cell, fill, ink color.NRGBA) plot.Thumbnailer {
+	const half = 0.48
+	box := must(plotter.NewPolygon(plotter.XYs{{X: x - half, Y: y - half}, {X: x - half, Y: y + half}, {X: x + half, Y: y + half}, {X: x + half, Y: y - half}}))
+	box.Color, box.LineStyle.Width = fill, 0
+	words := must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}},
+		Labels: []string{number(c.Standard.Mean) + " → " + number(c.Adv.Mean)}}))
+	words.TextStyle[0].Color, words.TextStyle[0].Font.Size = ink, 10
+	words.TextStyle[0].XAlign, words.TextStyle[0].YAlign = text.XCenter, text.YCenter
+	d.Add(box, words)
+	return box
+}
+
+func ordinal(values []float64) plot.ConstantTicks {
+	var t plot.ConstantTicks
+	for i, v := range values {
+		t = append(t, plot.Tick{Value: float64(i), Label: fmt.Sprint(v)})
+	}
+	return t
+}

@@ -1,0 +1,126 @@
+package features
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// figure is a row of the table.
+type figure struct{ name, label string }
+
+var figures = []figure{
+	{"u", "robust feature learned, u: mean_i max_r ⟨w_{i,r}, u_i⟩"},
+	{"v", "non-robust feature learned, v: the same with v_i"},
+	{"v_over_u", "v/u"},
+	{"acc", "clean accuracy"},
+	{"robust_trained", "robust: attack of the training"},
+	{"robust_search", "robust: PGD-20"},
+	{"robust_minus_v", "robust: −ε·v_y on J_N"},
+	{"robust_swap_v", "robust: −β·v_y + √(ε²−β²)·v_y' on J_N"},
+	{"robust_minus_vu", "robust: −ε·v_y on J_N, −ε·u_y on J_R"},
+	{"robust_inject_u", "robust: +ε·u_y' on J_N"},
+	{"robust_random", "robust: random, length ε on every patch"},
+	{"cos_minus_v", "cos(δ, −v_y on J_N)"},
+	{"cos_plus_v", "cos(δ, nearest +v_y' on J_N)"},
+	{"cos_minus_u", "cos(δ, −u_y on J_R)"},
+	{"cos_plus_u", "cos(δ, nearest +u_y' on J_N)"},
+	{"margin", "margin F_y − max F_j"},
+	{"acc_u", "accuracy on robust-only inputs"},
+	{"margin_u", "margin on robust-only inputs"},
+	{"acc_v", "accuracy on non-robust-only inputs"},
+	{"margin_v", "margin on non-robust-only inputs"},
+}
+
+// WriteText prints the table, then every claim and prediction.
+func (r *Result) WriteText(out io.Writer) {
+	fmt.Fprintf(out, "%s\n", r.Settings.describe())
+	fmt.Fprintf(out, "%s; training attack: %s\n\n", r.sample(), r.Settings.attack().Describe(r.Settings.threat()))
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	header := "\tstandard\tadversarial"
+	if r.Bands != nil {
+		header += "\tband of run S"
+	}
+	fmt.Fprintln(w, header)
+	for _, f := range figures {
+		fmt.Fprintf(w, "%s\t%v\t%v", f.label, r.Final(Standard, f.name), r.Final(Adversarial, f.name))
+		if r.Bands != nil {
+			fmt.Fprintf(w, "\t%s", r.bandsOf(f.name))
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+	fmt.Fprintln(out)
+	for _, training := range Trainings() {
+		l := r.Learned[training]
+		fmt.Fprintf(out, "%s training learns %s  (v/u = %v; a factor of %d decides)\n", training, learnWords[l.Feature], l.VOverU, learnFactor)
+	}
+	fmt.Fprintln(out, "\nclaims: the mean over seeds against the threshold")
+	for _, v := range r.Claims {
+		fmt.Fprintf(out, "  %s  [%s] %s\n      %s: %v, threshold %s %v%s\n", v.verdict(), v.Source, v.Claim, v.Statistic, v.Value, v.Relation, v.Threshold, v.caveat())
+	}
+	fmt.Fprintln(out, "\npredicted and measured")
+	for _, p := range r.Predict {
+		fmt.Fprintf(out, "  %s: %s predicted, %v measured\n      %s\n", p.Name, number(p.Predicted), p.Measured, p.Note)
+	}
+}
+
+// sample says what the intervals are.
+func (r *Result) sample() string {
+	n := len(r.pairs())
+	if n == 1 {
+		return fmt.Sprintf("one seed, %d: no intervals", r.Settings.Seed)
+	}
+	return fmt.Sprintf("seeds %d to %d; means with %.0f %% t-intervals over seeds", r.Settings.Seed, int(r.Settings.Seed)+n-1, 100*Confidence)
+}
+
+var learnWords = map[string]string{
+	"robust":     "the robust feature u",
+	"non-robust": "the non-robust feature v",
+	"both":       "both features",
+	"neither":    "neither feature",
+}
+
+func (v Verdict) verdict() string {
+	if v.Holds {
+		return "holds             "
+	}
+	return "does not hold here"
+}
+
+func (v Verdict) caveat() string {
+	switch {
+	case len(v.Value.Values) < 2:
+		return " (one seed)"
+	case !v.Settled:
+		return fmt.Sprintf(" (the interval crosses it: %d seeds do not settle this)", len(v.Value.Values))
+	}
+	return ""
+}
+
+// bandsOf says where a figure should be, and whether it is.
+func (r *Result) bandsOf(figure string) string {
+	var parts []string
+	for _, b := range r.Bands {
+		if b.Figure != figure {
+			continue
+		}
+		word := "in"
+		if !b.In {
+			word = "OUT"
+		}
+		parts = append(parts, fmt.Sprintf("%s %s: %s", b.Training, b.interval(), word))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (b Landing) interval() string {
+	switch {
+	case b.High == nil:
+		return "≥ " + number(*b.Low)
+	case b.Low == nil:
+		return "≤ " + number(*b.High)
+	}
+	return number(*b.Low) + "–" + number(*b.High)
+}

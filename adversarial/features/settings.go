@@ -1,0 +1,167 @@
+package features
+
+import (
+	"fmt"
+	"math"
+
+	"temper/adversarial"
+	"temper/datasets"
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// Settings decide an experiment on structured data. The defaults are the
+// reference run S of docs/paper.md.
+type Settings struct {
+	Seeds int    `toml:"seeds"` // how many
+	Seed  uint32 `toml:"seed"`  // the first one
+
+	// The data; see [datasets.Structured]. D and P of 0 follow: d is 16 or, if
+	// that is too small, 2k; p is r + n.
+	K        int     `toml:"k"`
+	D        int     `toml:"d"`
+	P        int     `toml:"p"`
+	R        int     `toml:"r"`
+	N        int     `toml:"n"`
+	Alpha    float64 `toml:"alpha"`
+	Beta     float64 `toml:"beta"`
+	Jitter   float64 `toml:"jitter"`
+	NoiseStd float64 `toml:"noise_std"`
+	TrainN   int     `toml:"train_n"`
+	TestN    int     `toml:"test_n"`
+
+	// The network; see [nn.SmoothedReLU].
+	Q     float64 `toml:"q"`
+	Rho   float64 `toml:"rho"`
+	M     int     `toml:"m"`     // filters per class
+	Sigma float64 `toml:"sigma"` // standard deviation of the initial filters
+
+	// The training.
+	LR    float64 `toml:"lr"`
+	Steps int     `toml:"steps"`
+	Batch int     `toml:"batch"` // 0: all training examples
+	Every int     `toml:"every"` // steps from measurement to measurement
+	// Precision is f32 or, to see what rounding does, f64: the same graphs with
+	// every float32 operation in float64, much slower.
+	Precision string `toml:"precision"`
+
+	// The adversary.
+	Norm        string              `toml:"norm"`
+	Eps         adversarial.Epsilon `toml:"eps"`
+	Attack      string              `toml:"attack"` // ascent, fgsm or pgd
+	AttackSteps int                 `toml:"attack_steps"`
+	StepSize    adversarial.Epsilon `toml:"step_size"`
+	AttackLoss  string              `toml:"attack_loss"` // lse-margin or ce
+}
+
+// Defaults are the settings of run S.
+func Defaults() Settings {
+	d := datasets.DefaultStructured()
+	return Settings{
+		Seeds: 5,
+		K:     d.K, R: d.R, N: d.N, Alpha: d.Alpha, Beta: d.Beta, Jitter: d.Jitter,
+		NoiseStd: d.NoiseStd, TrainN: d.TrainN, TestN: d.TestN,
+		Q: 3, Rho: 0.5, M: 16, Sigma: 0.05,
+		LR: 0.1, Steps: 300, Every: 25, Precision: "f32",
+		Norm: string(adversarial.PatchL2), Eps: adversarial.MustEpsilon("0.6"),
+		Attack: "ascent", AttackSteps: 1, StepSize: adversarial.MustEpsilon("2"), AttackLoss: "lse-margin",
+	}
+}
+
+// Resolve fills in d and p, and reports the first setting that makes no sense.
+func (s Settings) Resolve() (Settings, error) {
+	if s.D == 0 {
+		s.D = max(16, 2*s.K)
+	}
+	if s.P == 0 {
+		s.P = s.R + s.N
+	}
+	s.Batch = min(max(s.Batch, 0), s.TrainN)
+	if s.Batch == 0 {
+		s.Batch = s.TrainN
+	}
+	return s, s.validate()
+}
+
+func (s Settings) validate() error {
+	positive := func(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
+	switch {
+	case s.Seeds < 1:
+		return fmt.Errorf("seeds = %d: want at least 1", s.Seeds)
+	case s.D < 2*s.K:
+		return fmt.Errorf("d = %d < 2k = %d: the 2k features cannot be orthonormal; give a larger d, or none", s.D, 2*s.K)
+	case s.R+s.N != s.P:
+		return fmt.Errorf("r + n = %d + %d is not p = %d: every patch carries one feature; change one of them, or give no p", s.R, s.N, s.P)
+	case s.R < 1 || s.N < 1:
+		return fmt.Errorf("r = %d, n = %d: want at least one patch of each kind, or there is nothing to compare", s.R, s.N)
+	case !(s.Q >= 2) || math.IsInf(s.Q, 1):
+		return fmt.Errorf("q = %v: the smoothed ReLU wants q ≥ 2", s.Q)
+	case !positive(s.Rho):
+		return fmt.Errorf("rho = %v: want rho > 0", s.Rho)
+	case s.M < 1:
+		return fmt.Errorf("m = %d filters per class: want at least 1", s.M)
+	case !positive(s.Sigma):
+		return fmt.Errorf("sigma = %v: want sigma > 0", s.Sigma)
+	case !positive(s.LR):
+		return fmt.Errorf("lr = %v: want lr > 0", s.LR)
+	case s.Steps < 1 || s.Every < 1:
+		return fmt.Errorf("steps = %d, every = %d: want at least 1 of each", s.Steps, s.Every)
+	case s.Precision != "f32" && s.Precision != "f64":
+		return fmt.Errorf("precision = %q: want f32 or f64", s.Precision)
+	case s.Eps.Float64() <= 0:
+		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
+	}
+	if err := s.data().Validate(); err != nil {
+		return err
+	}
+	if err := s.threat().Validate(); err != nil {
+		return err
+	}
+	return s.attack().Validate()
+}
+
+func (s Settings) data() datasets.Structured {
+	return datasets.Structured{K: s.K, D: s.D, P: s.P, R: s.R, N: s.N, Alpha: s.Alpha, Beta: s.Beta,
+		Jitter: s.Jitter, NoiseStd: s.NoiseStd, TrainN: s.TrainN, TestN: s.TestN}
+}
+
+func (s Settings) threat() adversarial.ThreatModel {
+	return adversarial.ThreatModel{Norm: adversarial.Norm(s.Norm), Epsilon: s.Eps, Domain: adversarial.Unbounded}
+}
+
+func (s Settings) attack() adversarial.Attack {
+	a := adversarial.Attack{Name: s.Attack, Steps: s.AttackSteps, StepSize: s.StepSize, Loss: s.AttackLoss}
+	if a.Name == "fgsm" { // its step is ε
+		a.StepSize = adversarial.Epsilon{}
+	}
+	return a
+}
+
+func (s Settings) model() (*nn.Model, error) {
+	return nn.Lookup("patchcnn", nn.Config{Input: graph.Shape{s.D, 1, s.P}, Classes: s.K,
+		Filters: s.M, Q: s.Q, Rho: s.Rho, Sigma: s.Sigma})
+}
+
+// ratio is that of the race between the two kinds of features, Nβ^q/(Rα^q):
+// above 1 the non-robust ones grow faster.
+func (s Settings) ratio() float64 {
+	return float64(s.N) * math.Pow(s.Beta, s.Q) / (float64(s.R) * math.Pow(s.Alpha, s.Q))
+}
+
+// describe names the experiment in a line.
+func (s Settings) describe() string {
+	name := "structured data"
+	if s.isRunS() {
+		name += ", run S"
+	}
+	return fmt.Sprintf("%s: k %d, d %d, P %d (R %d, N %d), α %v, β %v, ε %v; race Nβ^q/Rα^q = %.3g, ε/β = %.3g",
+		name, s.K, s.D, s.P, s.R, s.N, s.Alpha, s.Beta, s.Eps, s.ratio(), s.Eps.Float64()/s.Beta)
+}
+
+// isRunS is whether everything but seeds and precision is as in run S: only
+// then do its bands apply.
+func (s Settings) isRunS() bool {
+	d, _ := Defaults().Resolve()
+	d.Seeds, d.Seed, d.Every, d.Precision = s.Seeds, s.Seed, s.Every, s.Precision
+	return s == d
+}

@@ -1,0 +1,128 @@
+package features
+
+import (
+	"bytes"
+	"fmt"
+	"html"
+	"image/color"
+	"io"
+	"math"
+	"strconv"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// All figures look alike: sans-serif text, light grid, and the colours of Okabe
+// and Ito (2008), which colour-blind readers can tell apart. Blue is always the
+// robust feature or adversarial training's side, vermilion the non-robust or
+// standard one.
+var (
+	blue      = color.NRGBA{0x00, 0x72, 0xB2, 0xFF}
+	vermilion = color.NRGBA{0xD5, 0x5E, 0x00, 0xFF}
+	sky       = color.NRGBA{0x56, 0xB4, 0xE9, 0xFF}
+	amber     = color.NRGBA{0xE6, 0x9F, 0x00, 0xFF}
+	ink       = color.NRGBA{0x22, 0x22, 0x22, 0xFF}
+	faint     = color.NRGBA{0xD4, 0xD4, 0xD4, 0xFF}
+)
+
+func init() {
+	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
+	plot.DefaultFont, plotter.DefaultFont = sans, sans
+}
+
+// faded is a colour at a part of its opacity.
+func faded(c color.NRGBA, part float64) color.NRGBA {
+	c.A = uint8(math.Round(255 * part))
+	return c
+}
+
+// newPlot is an empty plot with labelled axes.
+func newPlot(title, x, y string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	p.Title.TextStyle.Font.Size, p.Title.Padding = 12, 6
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.Label.TextStyle.Font.Size, a.Tick.Label.Font.Size = 11, 10
+		a.LineStyle.Color, a.Tick.LineStyle.Color = ink, ink
+		a.Label.Padding, a.Tick.Marker = 4, numbered
+	}
+	p.Legend.TextStyle.Font.Size = 10
+	p.Legend.ThumbnailWidth, p.Legend.Padding = 18, 3
+	return p
+}
+
+// numbered puts a tick at every multiple of 1, 2 or 5 times a power of ten, so
+// that there are four to nine of them.
+var numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
+	if !(hi > lo) {
+		return nil
+	}
+	step := math.Pow(10, math.Floor(math.Log10((hi-lo)/4)))
+	for _, factor := range []float64{5, 2} {
+		if (hi-lo)/(factor*step) >= 4 {
+			step *= factor
+			break
+		}
+	}
+	var ticks []plot.Tick
+	for i := math.Ceil(lo / step); i*step <= hi; i++ {
+		v, _ := strconv.ParseFloat(strconv.FormatFloat(i*step, 'g', 6, 64), 64)
+		ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
+	}
+	return ticks
+})
+
+// shares are the ticks of an axis that ends above 1 to make room.
+var shares = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: .25}, {Value: .5, Label: "0.5"}, {Value: .75}, {Value: 1, Label: "1"}}
+
+// grid puts horizontal lines behind the data.
+func grid(p *plot.Plot) {
+	g := plotter.NewGrid()
+	g.Vertical.Width = 0
+	g.Horizontal.Color = faint
+	p.Add(g)
+}
+
+// Figure is a finished picture.
+type Figure struct {
+	Name  string // of its file, without ".svg"
+	Title string // for those who cannot see it
+	draw  func(draw.Canvas)
+	w, h  vg.Length
+}
+
+// beside is a figure of plots in a row, with their axes in line.
+func beside(name, title string, w, h vg.Length, plots ...*plot.Plot) Figure {
+	return Figure{name, title, func(c draw.Canvas) {
+		tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: 14}
+		for i, canvas := range plot.Align([][]*plot.Plot{plots}, tiles, c)[0] {
+			plots[i].Draw(canvas)
+		}
+	}, w, h}
+}
+
+// WriteSVG writes the figure as one SVG element with a title in it.
+func (f Figure) WriteSVG(w io.Writer) error {
+	canvas := vgsvg.New(f.w, f.h)
+	dc := draw.New(canvas)
+	dc.SetColor(color.White)
+	dc.Fill(dc.Rectangle.Path())
+	f.draw(draw.Crop(dc, 8, -8, 6, -6))
+	var b bytes.Buffer
+	if _, err := canvas.WriteTo(&b); err != nil {
+		return err
+	}
+	svg := bytes.ReplaceAll(b.Bytes(), []byte("data:image/jpg;base64,iVBOR"), []byte("data:image/png;base64,iVBOR")) // the library mislabels PNG
+	head, body, ok := bytes.Cut(svg, []byte("<svg "))
+	if !ok {
+		panic("BUG: features: the plot library wrote no svg element")
+	}
+	open, rest, _ := bytes.Cut(body, []byte(">"))
+	_, err := fmt.Fprintf(w, "%s<svg role=\"img\" %s>\n<title>%s</title>%s", head, open, html.EscapeString(f.Title), rest)
+	return err
+}
