@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,6 +106,3 @@ func sumOf(parts []string) (sum int) {
 	}
 	return sum
 }
-
-// archOf names the architecture of a compute capability: 90 is "sm_90".
-func archOf(capability int) string { return fmt.Sprintf("sm_%d", capability) }

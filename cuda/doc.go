@@ -1,22 +1,23 @@
 // Package cuda is the home of the CUDA back end: whatever knows that there is a
 // GPU, but not what runs on it, which is package kernels.
 //
-// What is here now:
+//   - the driver (driver.go, memory.go, module.go, stream.go, driver.h): a thin
+//     layer over libcuda.so.1, which is opened at run time, so that building
+//     needs no CUDA header and one binary runs with and without a GPU;
+//   - the run-time compiler (compiler.go, nvrtc.go, nvrtc.h), NVRTC, opened at
+//     run time likewise, and what it made, on disk (cubins.go);
 //   - Emit (emit.go), which writes the CUDA C++ of a plan's fused groups;
+//   - emulator, a folder: a look-alike of libcuda that runs kernels, compiled as
+//     host C++, on a CPU;
+//   - cache, a folder: where both compilers' products are kept;
 //   - GorgoniaDevices (gorgoniacu.go), which lists the GPUs through
 //     gorgonia.org/cu, in builds with the tag gorgoniacu.
 //
-// What will live here, and does not exist yet:
-//   - the driver: a thin cgo layer that opens libcuda.so.1 at run time and needs
-//     no CUDA header or toolkit to build, so that one binary runs with and
-//     without a GPU;
-//   - the run-time compiler: NVRTC, found at run time likewise, with a cache of
-//     compiled kernels on disk;
-//   - the back end proper, registered with package engine as "cuda:0", …: it
-//     turns a plan into one CUDA graph;
-//   - a second driver under the tag gorgoniacu, over gorgonia.org/cu's functions
-//     and the primary context, so that a program that owns cu contexts, streams
-//     or device memory can run temper's programs on them without copies;
-//   - emulator, a folder: a look-alike of libcuda that runs the kernels, compiled
-//     as host C++, on a CPU.
+// What calls C is left out of builds without cgo, where Probe says why.
+//
+// What will live here, and does not exist yet: the back end proper, which turns
+// a plan into one CUDA graph and is registered with package engine as "cuda"
+// and "emulator"; kernels of contractions, movement and the other operations
+// that are not fused groups; a second driver under the tag gorgoniacu, over
+// gorgonia.org/cu's functions and the primary context.
 package cuda

@@ -322,4 +322,13 @@ DEVICE void mma_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+
+// The same for M by N fragments, as the tile of a warp has them: the emulator
+// lets the lanes meet once for all.
+template <int M, int N> DEVICE void mma_bf16(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2]) {
+  UNROLL for (int i = 0; i < M; i++) UNROLL for (int j = 0; j < N; j++) mma_bf16(d[i][j], a[i], b[j]);
+}
+template <int M, int N> DEVICE void mma_tf32(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2]) {
+  UNROLL for (int i = 0; i < M; i++) UNROLL for (int j = 0; j < N; j++) mma_tf32(d[i][j], a[i], b[j]);
+}
 #endif

@@ -36,7 +36,7 @@ func Library() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	flags := append([]string{"-O2"}, common...)
+	flags := append([]string{"-O3"}, common...)
 	text := []string{"library", cxx.version, fmt.Sprint(flags)}
 	files := map[string]string{}
 	for _, name := range []string{"driver.cc", "block.hpp", "check.hpp", "memory.hpp", "abi.h"} {

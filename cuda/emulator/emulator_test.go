@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -19,7 +22,7 @@ import (
 )
 
 // open gives a device of the emulator in the given mode.
-func open(t *testing.T, checked bool) *cuda.Device {
+func open(t testing.TB, checked bool) *cuda.Device {
 	t.Helper()
 	path, err := emulator.Library()
 	if errors.Is(err, emulator.ErrNoCompiler) && !slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "cxx") {
@@ -67,7 +70,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-func load(t *testing.T, dev *cuda.Device, file string, checked bool) (*cuda.Module, string) {
+func load(t testing.TB, dev *cuda.Device, file string, checked bool) (*cuda.Module, string) {
 	t.Helper()
 	text := string(must(os.ReadFile("testdata/" + file))(t))
 	image := must(emulator.Compile(file, text, checked))(t)
@@ -79,7 +82,7 @@ func bytesOf[T any](s []T) []byte {
 }
 
 // upload copies a slice to new device memory.
-func upload[T any](t *testing.T, dev *cuda.Device, s *cuda.Stream, v []T) cuda.Ptr {
+func upload[T any](t testing.TB, dev *cuda.Device, s *cuda.Stream, v []T) cuda.Ptr {
 	t.Helper()
 	b := bytesOf(v)
 	p := must(dev.Alloc(len(b)))(t)
@@ -98,7 +101,7 @@ func download[T any](t *testing.T, s *cuda.Stream, p cuda.Ptr, n int) []T {
 	return v
 }
 
-func launch(t *testing.T, m *cuda.Module, s *cuda.Stream, name string, grid, block [3]int, shared int, args ...any) error {
+func launch(t testing.TB, m *cuda.Module, s *cuda.Stream, name string, grid, block [3]int, shared int, args ...any) error {
 	t.Helper()
 	l := must(must(m.Function(name))(t).Prepare(grid, block, shared, args...))(t)
 	defer l.Close()
@@ -106,6 +109,74 @@ func launch(t *testing.T, m *cuda.Module, s *cuda.Stream, name string, grid, blo
 		return err
 	}
 	return s.Synchronize()
+}
+
+// TestMain is a child process of TestProcesses if that says so.
+func TestMain(m *testing.M) {
+	if os.Getenv("EMULATOR_CHILD") == "" {
+		os.Exit(m.Run())
+	}
+	file, err := emulator.Library()
+	if err == nil {
+		var image []byte
+		image, err = emulator.Compile("child.cu", "#include \"device.h\"\nextern \"C\" __global__ void k() {}\nEXPORT(k)\n", false)
+		fmt.Println(filepath.Base(file), len(image))
+	}
+	if err != nil {
+		fmt.Println(err)
+	}
+}
+
+func child(t *testing.T, env ...string) *exec.Cmd {
+	c := exec.Command(must(os.Executable())(t))
+	c.Env = append(os.Environ(), append(env, "EMULATOR_CHILD=1")...)
+	return c
+}
+
+// Processes that start at once on an empty cache all get the same, and leave
+// nothing else behind.
+func TestProcesses(t *testing.T) {
+	open(t, false)
+	cache := t.TempDir()
+	var outs [2][]byte
+	var wg sync.WaitGroup
+	for i := range outs {
+		c := child(t, "TEMPER_CACHE="+cache)
+		wg.Go(func() { outs[i], _ = c.CombinedOutput() })
+	}
+	wg.Wait()
+	for _, out := range outs {
+		if !strings.HasPrefix(string(out), "libcuda-emulator-") || string(out) != string(outs[0]) {
+			t.Errorf("%q, the first was %q", out, outs[0])
+		}
+	}
+	if left := must(os.ReadDir(cache))(t); len(left) != 2 {
+		t.Errorf("the cache has %v, want the library and a module", left)
+	}
+}
+
+func TestNoCompiler(t *testing.T) {
+	out, _ := child(t, "CXX=no-such-compiler").CombinedOutput()
+	if got := string(out); got != emulator.ErrNoCompiler.Error()+"\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestCompileMistake(t *testing.T) {
+	open(t, false)
+	_, err := emulator.Compile("bad.cu", "#include \"device.h\"\nextern \"C\" __global__ void k() { nonsense; }\n", false)
+	if err == nil || !strings.Contains(err.Error(), "bad.cu:2:") || !strings.Contains(err.Error(), "nonsense") {
+		t.Error(err)
+	}
+}
+
+// In checked mode an image without checks would go unnoticed: it is refused.
+func TestUncheckedImage(t *testing.T) {
+	dev := open(t, true)
+	image := must(emulator.Compile("sound.cu", string(must(os.ReadFile("testdata/sound.cu"))(t)), false))(t)
+	if _, err := dev.Load(image); err == nil || !strings.Contains(err.Error(), "not in the mode it is in") {
+		t.Error(err)
+	}
 }
 
 // Checked mode must find each planted bug and say in which line it is.
@@ -277,6 +348,24 @@ func TestGEMM(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkGEMM is 256³ in bf16, with and without checks.
+func BenchmarkGEMM(b *testing.B) {
+	for _, checked := range []bool{false, true} {
+		b.Run(fmt.Sprintf("checked=%v", checked), func(b *testing.B) {
+			dev := open(b, checked)
+			s := must(dev.NewStream())(b)
+			m, _ := load(b, dev, "sound.cu", checked)
+			const n = 256
+			x, y := upload(b, dev, s, make([]uint16, n*n)), must(dev.Alloc(4*n*n))(b)
+			for b.Loop() {
+				if err := launch(b, m, s, "gemm_bf16", [3]int{n / 64, n / 64, 1}, [3]int{128, 1, 1}, 3*128*40*2, x, x, y, uint32(n), uint32(n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 func TestFragments(t *testing.T) {

@@ -20,6 +20,7 @@ struct emulated_block {
 
 enum { SHUFFLE_INDEX, SHUFFLE_XOR, SHUFFLE_DOWN, SHUFFLE_UP };
 enum { MMA_BF16, MMA_TF32 };
+enum { MMA_COLUMNS = 32 };  // the most fragments
 
 struct emulator_calls {
   emulated_thread** thread;  // the one that runs
@@ -32,7 +33,8 @@ struct emulator_calls {
   void (*copy_commit)();
   void (*copy_wait)(int groups);
   void (*load_matrices)(unsigned* r, const void* row, int transposed, const char* file, int line);
-  void (*mma)(int kind, float* d, const unsigned* a, const unsigned* b, const char* file, int line);
+  // mma multiplies rows by columns fragments.
+  void (*mma)(int kind, int rows, int columns, float* d, const unsigned* a, const unsigned* b, const char* file, int line);
   // Checks of memory accesses, called from pc.
   void (*access)(const void* p, int bytes, int is_write, const void* pc);
   void (*access_range)(const void* p, unsigned long bytes, int is_write, const void* pc);

@@ -424,6 +424,7 @@ static void load_matrices(unsigned* r, const void* row, int transposed, const ch
 }
 
 struct Mma {
+  int rows, columns;  // fragments
   float* d;
   const unsigned *a, *b;
 };
@@ -434,30 +435,45 @@ static float from_bits(unsigned u) {
   return f;
 }
 
-// mma_all multiplies (16,K) by (K,8). The elements of a register are one f32
-// (tf32: its upper 19 bits) or two bf16, the lower half first.
-template <int KIND> static void mma_all(void** slots) {
-  constexpr int PER = KIND == MMA_BF16 ? 2 : 1, K = 8 * PER;
-  float a[16][K], b[K][8], d[16][8];
-  auto element = [](unsigned u, int e) { return from_bits(KIND == MMA_BF16 ? (e ? u & 0xffff0000u : u << 16) : u & 0xffffe000u); };
-  for (int l = 0; l < 32; l++) {
-    Mma* m = (Mma*)slots[l];
-    int g = l / 4, t = l % 4;
-    for (int e = 0; e < PER; e++) {
-      for (int q = 0; q < 4; q++) a[g + q % 2 * 8][(q / 2 * 4 + t) * PER + e] = element(m->a[q], e);
-      for (int q = 0; q < 2; q++) b[(q * 4 + t) * PER + e][g] = element(m->b[q], e);
-    }
-    for (int q = 0; q < 4; q++) d[g + q / 2 * 8][2 * t + q % 2] = m->d[q];
-  }
+#if defined(__x86_64__)
+__attribute__((target_clones("arch=x86-64-v3", "default")))  // the same bits: nothing is fused
+#endif
+static void multiply(int k, int n, const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ d) {
   for (int i = 0; i < 16; i++)
-    for (int k = 0; k < K; k++)
-      for (int j = 0; j < 8; j++) d[i][j] += a[i][k] * b[k][j];
-  for (int l = 0; l < 32; l++)
-    for (int q = 0; q < 4; q++) ((Mma*)slots[l])->d[q] = d[l / 4 + q / 2 * 8][l % 4 * 2 + q % 2];
+    for (int l = 0; l < k; l++)
+      for (int j = 0; j < n; j++) d[i * n + j] += a[i * k + l] * b[l * n + j];
 }
 
-static void mma(int kind, float* d, const unsigned* a, const unsigned* b, const char* file, int line) {
-  Mma m{d, a, b};
+// mma_all multiplies (16 rows,K) by (K,8 columns). The elements of a register
+// are one f32 (tf32: its upper 19 bits) or two bf16, the lower half first.
+template <int KIND> static void mma_all(void** slots) {
+  constexpr int PER = KIND == MMA_BF16 ? 2 : 1, K = 8 * PER;
+  const int rows = ((Mma*)slots[0])->rows, columns = ((Mma*)slots[0])->columns, n = 8 * columns;
+  float a[16 * K], b[K * 8 * MMA_COLUMNS], d[16 * 8 * MMA_COLUMNS];
+  auto element = [](unsigned u, int e) { return from_bits(KIND == MMA_BF16 ? (e ? u & 0xffff0000u : u << 16) : u & 0xffffe000u); };
+  for (int l = 0; l < 32; l++)
+    for (int c = 0; c < columns; c++)
+      for (int q = 0; q < 2; q++)
+        for (int e = 0; e < PER; e++) b[((q * 4 + l % 4) * PER + e) * n + c * 8 + l / 4] = element(((Mma*)slots[l])->b[c * 2 + q], e);
+  auto at = [&](int l, int c, int q) { return (l / 4 + q / 2 * 8) * n + c * 8 + l % 4 * 2 + q % 2; };
+  for (int r = 0; r < rows; r++) {
+    for (int l = 0; l < 32; l++) {
+      Mma* m = (Mma*)slots[l];
+      for (int q = 0; q < 4; q++)
+        for (int e = 0; e < PER; e++) a[(l / 4 + q % 2 * 8) * K + (q / 2 * 4 + l % 4) * PER + e] = element(m->a[r * 4 + q], e);
+      for (int c = 0; c < columns; c++)
+        for (int q = 0; q < 4; q++) d[at(l, c, q)] = m->d[(r * columns + c) * 4 + q];
+    }
+    multiply(K, n, a, b, d);
+    for (int l = 0; l < 32; l++)
+      for (int c = 0; c < columns; c++)
+        for (int q = 0; q < 4; q++) ((Mma*)slots[l])->d[(r * columns + c) * 4 + q] = d[at(l, c, q)];
+  }
+}
+
+static void mma(int kind, int rows, int columns, float* d, const unsigned* a, const unsigned* b, const char* file, int line) {
+  if (columns > MMA_COLUMNS) fail("mma: %d fragments side by side are more than %d, at %s:%d", columns, (int)MMA_COLUMNS, file, line);
+  Mma m{rows, columns, d, a, b};
   meet(~0u, "mma", true, &m, kind == MMA_BF16 ? mma_all<MMA_BF16> : mma_all<MMA_TF32>, file, line);
 }
 

@@ -103,8 +103,14 @@ static inline void copy_async_commit() { emulator->copy_commit(); }
 template <int N> static inline void copy_async_wait() { emulator->copy_wait(N); }
 static inline void load_matrices(u32 (&r)[4], const void* row, LOCATION) { emulator->load_matrices(r, row, 0, file, line); }
 static inline void load_matrices_transposed(u32 (&r)[4], const void* row, LOCATION) { emulator->load_matrices(r, row, 1, file, line); }
-static inline void mma_bf16(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], LOCATION) { emulator->mma(MMA_BF16, d, a, b, file, line); }
-static inline void mma_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], LOCATION) { emulator->mma(MMA_TF32, d, a, b, file, line); }
+static inline void mma_bf16(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], LOCATION) { emulator->mma(MMA_BF16, 1, 1, d, a, b, file, line); }
+static inline void mma_tf32(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], LOCATION) { emulator->mma(MMA_TF32, 1, 1, d, a, b, file, line); }
+template <int M, int N> static inline void mma_bf16(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2], LOCATION) {
+  emulator->mma(MMA_BF16, M, N, d[0][0], a[0], b[0], file, line);
+}
+template <int M, int N> static inline void mma_tf32(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2], LOCATION) {
+  emulator->mma(MMA_TF32, M, N, d[0][0], a[0], b[0], file, line);
+}
 
 // In a checked module the compiler (-fsanitize=thread) calls a hook before each
 // access to memory that another thread might see. No sanitizer is linked: the

@@ -80,8 +80,7 @@ extern "C" __global__ void gemm_bf16(const u16* a, const u16* b, f32* c, u32 n, 
         load_matrices(r, s + (64 + wn * 32 + i * 16 + lane % 8 + lane / 16 * 8) * ROW + kk + lane / 8 % 2 * 8);
         for (u32 j = 0; j < 4; j++) fb[i * 2 + j / 2][j % 2] = r[j];
       }
-      for (u32 i = 0; i < 2; i++)
-        for (u32 j = 0; j < 4; j++) mma_bf16(d[i][j], fa[i], fb[j]);
+      mma_bf16(d, fa, fb);
     }
   }
   for (u32 i = 0; i < 2; i++)
