@@ -106,9 +106,12 @@ func TestOpenAndResumeNeedARun(t *testing.T) {
 	}
 }
 
+// held keeps the child's run reachable: a collected one would close its lock.
+var held *Run
+
 // holdLock is the child that holds a run until it is killed.
-func holdLock(dir string) error {
-	if _, err := Create(dir); err != nil {
+func holdLock(dir string) (err error) {
+	if held, err = Create(dir); err != nil {
 		return err
 	}
 	fmt.Println("ready")
