@@ -135,6 +135,11 @@ template <> struct converter<bf16, f32> {
 };
 template <class T, class S> DEVICE T convert(S a) { return converter<T, S>::of(a); }
 
+// above orders elements, with NaN on top.
+template <class T> DEVICE bool above(T a, T b) { return a > b || (a != a && b == b); }
+DEVICE bool above(bf16 a, bf16 b) { return above(bf16_to_f32(a), bf16_to_f32(b)); }
+DEVICE i32 clamp_index(i32 i, i32 last) { return i < 0 ? 0 : i > last ? last : i; }
+
 // The functions below are the CPU's (engine/cpu/kernel), operation by
 // operation, and give its bits.
 
