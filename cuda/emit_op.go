@@ -15,7 +15,8 @@ import (
 //
 // A thread takes items i, i + grid, …. For most operations an item is an
 // element of the result; for those along an axis a line, but for sorting an
-// element, which counts how many stand before it.
+// element, which counts how many stand before it. Of a contraction a block
+// takes items, which are tiles of the result.
 func EmitOp(n *graph.Node, name string) string {
 	e := &opEmitter{n: n}
 	body, known := e.body()
@@ -28,9 +29,13 @@ func EmitOp(n *graph.Node, name string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "extern \"C\" __global__ void %s(%s, %v* __restrict__ out, u32 n) {\n", name, strings.Join(params, ", "), n.DType())
-	b.WriteString("  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {\n")
+	if n.Op().Class() == graph.ClassContraction {
+		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", n.DType())
+	} else {
+		b.WriteString("  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {\n")
+	}
 	rest := 1
-	space := items(n)
+	space := itemSpace(n)
 	for a := len(space) - 1; a >= 0; a-- {
 		fmt.Fprintf(&b, "    const i32 x%d = (i32)(i / %du %% %du);\n", a, rest, space[a])
 		rest *= space[a]
@@ -42,16 +47,27 @@ func EmitOp(n *graph.Node, name string) string {
 	return b.String()
 }
 
-// Items is the number of work items of EmitOp's kernel.
-func Items(n *graph.Node) int { return items(n).Size() }
+// Items is the number of work items of EmitOp's kernel, and the number of blocks
+// for which there is work.
+func Items(n *graph.Node) (items, blocks int) {
+	items = itemSpace(n).Size()
+	if n.Op().Class() == graph.ClassContraction {
+		return items, items
+	}
+	return items, (items + BlockThreads - 1) / BlockThreads
+}
 
-// items is the space of work items.
-func items(n *graph.Node) graph.Shape {
+// itemSpace is the space of work items.
+func itemSpace(n *graph.Node) graph.Shape {
 	switch n.Op() {
 	case graph.OpArgMax, graph.OpCumSum:
 		return n.In(0).Shape().With(n.Attrs().Axis, 1)
 	case graph.OpArgSort:
 		return n.In(0).Shape()
+	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
+		c := contractionOf(n)
+		const tile = 64 // TILE in contract.h
+		return graph.Shape{c.batch, (c.m + tile - 1) / tile, (c.n + tile - 1) / tile}
 	}
 	return n.Shape()
 }
@@ -113,6 +129,8 @@ func (e *opEmitter) body() (string, bool) {
 		return e.poolArgMax()
 	case graph.OpScatterAdd:
 		return e.scatterAdd()
+	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
+		return contractionOf(n).body(n.DType()), true
 	}
 	return "", false
 }

@@ -227,7 +227,8 @@ func (l *loaded) op(n *graph.Node) {
 	for _, in := range n.Ins() {
 		args = append(args, l.base[l.p.Buffer(in)])
 	}
-	l.launch(l.functions[name], min((Items(n)+BlockThreads-1)/BlockThreads, 4*l.dev.Info.SMs), append(args, l.base[l.p.Buffer(n)], uint32(Items(n)))...)
+	items, blocks := Items(n)
+	l.launch(l.functions[name], min(blocks, 4*l.dev.Info.SMs), append(args, l.base[l.p.Buffer(n)], uint32(items))...)
 }
 
 func (l *loaded) random(n *graph.Node) {
