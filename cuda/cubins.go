@@ -29,7 +29,7 @@ func NewCubins(arch string) (*Cubins, error) {
 
 // Get returns the cubin of a translation unit.
 func (k *Cubins) Get(name, source string) ([]byte, error) {
-	entry := "cubin-" + cache.Key(source, kernels.Source(kernels.Header)) + "-" + k.arch
+	entry := "cubin-" + cache.Key(source, kernels.HeaderText()) + "-" + k.arch
 	if k.compiler == nil {
 		if cubin := cache.Newest(entry + "-nvrtc*"); cubin != nil {
 			return cubin, nil

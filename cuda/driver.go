@@ -3,7 +3,7 @@
 package cuda
 
 /*
-#cgo CFLAGS: -std=c11 -Wall -Werror
+#cgo CFLAGS: -std=c11 -Wall
 #cgo linux LDFLAGS: -ldl
 #include <stdlib.h>
 #include "driver.h"

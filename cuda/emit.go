@@ -10,13 +10,12 @@ import (
 
 	"temper/engine/graph"
 	"temper/engine/plan"
-	"temper/kernels"
 )
 
 // Emit writes the CUDA C++ of one fused group: a kernel whose arguments are the
 // buffers that the group reads, then those that it writes, in the order of
-// Args, then the number of elements. Unit puts kernels behind the device header
-// of package kernels, which defines the types and the element functions.
+// Args, then the number of elements. Unit puts kernels behind the headers of
+// package kernels, which define the types and the element functions.
 //
 // Without reductions a thread takes elements i, i + grid, …; where few elements
 // are reduced, a thread takes a result; where many are, a block does, its
@@ -69,7 +68,7 @@ func Blocks(f *plan.Fused) int {
 
 // Unit is the translation unit of some kernels.
 func Unit(sources ...string) string {
-	return fmt.Sprintf("#include %q\n\n%s", kernels.Header, strings.Join(sources, "\n"))
+	return "#include \"device.h\"\n#include \"contract.h\"\n\n" + strings.Join(sources, "\n")
 }
 
 // Args lists the plan's buffers that a fused group's kernel takes: first those

@@ -54,6 +54,10 @@ func TestEmitPGDStep(t *testing.T) {
 				fmt.Fprintf(&b, "\n%s", Emit(p, s.Fused, fmt.Sprintf("group%d", count)))
 				count++
 			}
+			if s.Op != nil {
+				fmt.Fprintf(&b, "\n%s", EmitOp(s.Op, fmt.Sprintf("op%d", count)))
+				count++
+			}
 			if s.Loop != nil {
 				emit(s.Loop.Steps)
 			}

@@ -53,7 +53,7 @@ func (c *Compiler) check(call string, code C.int) error {
 	return fmt.Errorf("%s: %s", call, C.GoString(C.call_nvrtcGetErrorString(c.c, code)))
 }
 
-// Compile compiles a translation unit, which may include the device header, for
+// Compile compiles a translation unit, which may include the headers of kernels, for
 // an architecture such as "sm_90". The resources are those of each kernel.
 func (c *Compiler) Compile(name, source, arch string) (cubin []byte, resources map[string]Resources, err error) {
 	var mem []unsafe.Pointer
@@ -75,8 +75,12 @@ func (c *Compiler) Compile(name, source, arch string) (cubin []byte, resources m
 		}
 		return (**C.char)(p), C.int(len(s))
 	}
-	headers, n := list(kernels.Source(kernels.Header))
-	names, _ := list(kernels.Header)
+	var texts []string
+	for _, h := range kernels.Headers {
+		texts = append(texts, kernels.Source(h))
+	}
+	headers, n := list(texts...)
+	names, _ := list(kernels.Headers...)
 	var p C.nvrtc_program
 	if err := c.check("nvrtcCreateProgram", C.call_nvrtcCreateProgram(c.c, &p, str(source), str(name), n, headers, names)); err != nil {
 		return nil, nil, err

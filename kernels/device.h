@@ -61,6 +61,16 @@ DEVICE f64 sub_(f64 a, f64 b) { return __dadd_rn(a, -b); }
 DEVICE f64 mul_(f64 a, f64 b) { return __dmul_rn(a, b); }
 DEVICE f64 div_(f64 a, f64 b) { return __ddiv_rn(a, b); }
 
+// multiply_add is for sums that no other machine is to give the bits of: fused
+// on a GPU.
+#if defined(TEMPER_EMULATOR)
+DEVICE f32 multiply_add(f32 a, f32 b, f32 c) { return a * b + c; }
+DEVICE f64 multiply_add(f64 a, f64 b, f64 c) { return a * b + c; }
+#else
+DEVICE f32 multiply_add(f32 a, f32 b, f32 c) { return __fmaf_rn(a, b, c); }
+DEVICE f64 multiply_add(f64 a, f64 b, f64 c) { return __fma_rn(a, b, c); }
+#endif
+
 // Integers wrap: the low bits of the result are those of u32 arithmetic.
 template <class T> DEVICE T add_(T a, T b) { return (T)((u32)a + (u32)b); }
 template <class T> DEVICE T sub_(T a, T b) { return (T)((u32)a - (u32)b); }
@@ -134,6 +144,11 @@ template <> struct converter<bf16, f32> {
   DEVICE bf16 of(f32 a) { return f32_to_bf16(a); }
 };
 template <class T, class S> DEVICE T convert(S a) { return converter<T, S>::of(a); }
+
+// above orders elements, with NaN on top.
+template <class T> DEVICE bool above(T a, T b) { return a > b || (a != a && b == b); }
+DEVICE bool above(bf16 a, bf16 b) { return above(bf16_to_f32(a), bf16_to_f32(b)); }
+DEVICE i32 clamp_index(i32 i, i32 last) { return i < 0 ? 0 : i > last ? last : i; }
 
 // The functions below are the CPU's (engine/cpu/kernel), operation by
 // operation, and give its bits.

@@ -1,5 +1,6 @@
 // Package kernels holds the CUDA C++ of temper: the one device header, which is
-// the only place with inline PTX, and the kernels that are not generated. They
+// the only place with inline PTX, templates over it, and the kernels that are
+// not generated. They
 // are compiled at run time: by NVRTC for a GPU, by a C++ compiler for the
 // emulator. Nothing of a particular plan belongs here: package cuda generates
 // that, against the device header.
@@ -7,17 +8,28 @@ package kernels
 
 import "embed"
 
-//go:embed device.h *.cu
+//go:embed *.h *.cu
 var files embed.FS
 
-// Header is the name under which kernels include the device header.
-const Header = "device.h"
+// Headers are the names under which kernels include the headers: the device
+// header, and that of contractions, which includes it.
+var Headers = []string{"device.h", "contract.h"}
 
-// Source is the content of a file of this folder: Header, "random.cu".
+// Source is the content of a file of this folder: a header, "random.cu".
 func Source(name string) string {
 	b, err := files.ReadFile(name)
 	if err != nil {
 		panic("BUG: kernels: " + err.Error())
 	}
 	return string(b)
+}
+
+// HeaderText is the content of all headers, for those that name what was
+// compiled with them.
+func HeaderText() string {
+	var all string
+	for _, h := range Headers {
+		all += Source(h)
+	}
+	return all
 }

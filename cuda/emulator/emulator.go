@@ -66,12 +66,14 @@ func Compile(name, text string, checked bool) ([]byte, error) {
 		flags = append(flags, "-fno-tree-sra", "-g1", "-fsanitize=thread", "-DTEMPER_CHECKED")
 	}
 	files := map[string]string{
-		"kernels.cc":   fmt.Sprintf("#line 1 %q\n%s", name, text),
-		kernels.Header: kernels.Source(kernels.Header),
-		"emulator.h":   source("emulator.h"),
-		"abi.h":        source("abi.h"),
+		"kernels.cc": fmt.Sprintf("#line 1 %q\n%s", name, text),
+		"emulator.h": source("emulator.h"),
+		"abi.h":      source("abi.h"),
 	}
-	key := cache.Key("module", cxx.version, fmt.Sprint(flags), files["kernels.cc"], files[kernels.Header], files["emulator.h"], files["abi.h"])
+	for _, h := range kernels.Headers {
+		files[h] = kernels.Source(h)
+	}
+	key := cache.Key("module", cxx.version, fmt.Sprint(flags), files["kernels.cc"], kernels.HeaderText(), files["emulator.h"], files["abi.h"])
 	image, _, _, err := cache.Entry("emulator-"+key+".so", func() ([]byte, error) { return cxx.compile(files, "kernels.cc", flags) })
 	return image, err
 }

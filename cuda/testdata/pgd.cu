@@ -46,7 +46,21 @@ plan "pgd": arena 33152 bytes
       t10 = select t7, 0, t9 -> b7  # x_adv
 */
 
-extern "C" __global__ void group0(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+extern "C" __global__ void op0(const f32* __restrict__ in0, const i32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const i32 x1 = (i32)(i / 1u % 10u);
+    const i32 x0 = (i32)(i / 10u % 8u);
+    f32 s = sum_start<f32>();
+    for (i32 k = 0; k < 1; k++) {
+      const u32 p = 0u + (x0) * 1u;
+      if (clamp_index(in1[p], 9) == x1) s = add_(s, in0[p]);
+    }
+    out[i] = s;
+  }
+}
+EXPORT(op0)
+
+extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const f32 t0 = sub_(in0[i], in1[0]);
     out0[i] = t0;
@@ -54,9 +68,23 @@ extern "C" __global__ void group0(const f32* __restrict__ in0, const f32* __rest
     out1[i] = t1;
   }
 }
-EXPORT(group0)
+EXPORT(group1)
 
-extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
+extern "C" __global__ void op2(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  __shared__ contract_tiles<f32> tiles;
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+    const i32 x2 = (i32)(i / 1u % 8u);
+    const i32 x1 = (i32)(i / 8u % 1u);
+    const i32 x0 = (i32)(i / 8u % 1u);
+    contract<f32>(tiles, x1, x2, 4u, 512u, 27u,
+      [&](u32 i, u32 k) -> f32 { return in1[i * 27u + k]; },
+      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 c = k / 9u; const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; const i32 h = (i32)p * 1 - 1 + (i32)r * 1, w = (i32)q * 1 - 1 + (i32)s * 1; return h >= 0 && h < 8 && w >= 0 && w < 8 ? in0[((image * 3u + c) * 8u + (u32)h) * 8u + (u32)w] : 0; },
+      [&](u32 i, u32 j, f32 v) { const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; out[((image * 4u + i) * 8u + p) * 8u + q] = v; });
+  }
+}
+EXPORT(op2)
+
+extern "C" __global__ void group3(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
   __shared__ f32 tree2[BLOCK / 32];
   for (u32 o = blockIdx.x; o < n / 64u; o += gridDim.x) {
     const u32 x0 = o / 4u;
@@ -75,9 +103,9 @@ extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __rest
     if (threadIdx.x == 0) out0[o] = s2;
   }
 }
-EXPORT(group1)
+EXPORT(group3)
 
-extern "C" __global__ void group2(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group4(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 4u;
     const u32 x1 = i % 4u;
@@ -85,9 +113,23 @@ extern "C" __global__ void group2(const f32* __restrict__ in0, f32* __restrict__
     out0[i] = t0;
   }
 }
-EXPORT(group2)
+EXPORT(group4)
 
-extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void op5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  __shared__ contract_tiles<f32> tiles;
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+    const i32 x2 = (i32)(i / 1u % 1u);
+    const i32 x1 = (i32)(i / 1u % 1u);
+    const i32 x0 = (i32)(i / 1u % 1u);
+    contract<f32>(tiles, x1, x2, 8u, 10u, 4u,
+      [&](u32 i, u32 k) -> f32 { return in0[x0 * 32u + i * 4u + k]; },
+      [&](u32 k, u32 j) -> f32 { return in1[x0 * 40u + j * 4u + k]; },
+      [&](u32 i, u32 j, f32 v) { out[x0 * 80u + i * 10u + j] = v; });
+  }
+}
+EXPORT(op5)
+
+extern "C" __global__ void group6(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s0 = max_start<f32>();
@@ -98,9 +140,9 @@ extern "C" __global__ void group3(const f32* __restrict__ in0, f32* __restrict__
     out0[o] = s0;
   }
 }
-EXPORT(group3)
+EXPORT(group6)
 
-extern "C" __global__ void group4(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+extern "C" __global__ void group7(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
   for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s2 = sum_start<f32>();
@@ -114,17 +156,17 @@ extern "C" __global__ void group4(const f32* __restrict__ in0, const f32* __rest
     out1[o] = s2;
   }
 }
-EXPORT(group4)
+EXPORT(group7)
 
-extern "C" __global__ void group5(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group8(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const f32 t0 = div_(f32(0x1p+00), in0[i]);
     out0[i] = t0;
   }
 }
-EXPORT(group5)
+EXPORT(group8)
 
-extern "C" __global__ void group6(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 10u;
     const f32 t0 = mul_(in0[x0], in1[i]);
@@ -132,9 +174,23 @@ extern "C" __global__ void group6(const f32* __restrict__ in0, const f32* __rest
     out0[i] = t1;
   }
 }
-EXPORT(group6)
+EXPORT(group9)
 
-extern "C" __global__ void group7(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void op10(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  __shared__ contract_tiles<f32> tiles;
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+    const i32 x2 = (i32)(i / 1u % 1u);
+    const i32 x1 = (i32)(i / 1u % 1u);
+    const i32 x0 = (i32)(i / 1u % 1u);
+    contract<f32>(tiles, x1, x2, 8u, 4u, 10u,
+      [&](u32 i, u32 k) -> f32 { return in0[x0 * 80u + i * 10u + k]; },
+      [&](u32 k, u32 j) -> f32 { return in1[x0 * 40u + k * 4u + j]; },
+      [&](u32 i, u32 j, f32 v) { out[x0 * 32u + i * 4u + j] = v; });
+  }
+}
+EXPORT(op10)
+
+extern "C" __global__ void group11(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 4u;
     const u32 x1 = i % 4u;
@@ -142,9 +198,9 @@ extern "C" __global__ void group7(const f32* __restrict__ in0, f32* __restrict__
     out0[i] = t0;
   }
 }
-EXPORT(group7)
+EXPORT(group11)
 
-extern "C" __global__ void group8(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void group12(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const u32 x0 = i / 256u;
     const u32 x1 = i / 64u % 4u;
@@ -152,9 +208,23 @@ extern "C" __global__ void group8(const bool* __restrict__ in0, const f32* __res
     out0[i] = t0;
   }
 }
-EXPORT(group8)
+EXPORT(group12)
 
-extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
+extern "C" __global__ void op13(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  __shared__ contract_tiles<f32> tiles;
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+    const i32 x2 = (i32)(i / 1u % 8u);
+    const i32 x1 = (i32)(i / 8u % 1u);
+    const i32 x0 = (i32)(i / 8u % 1u);
+    contract<f32>(tiles, x1, x2, 3u, 512u, 36u,
+      [&](u32 i, u32 k) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; return in1[((o * 3u + i) * 3u + r) * 3u + s]; },
+      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; const i32 u = (i32)h + 1 - (i32)r * 1, v = (i32)w + 1 - (i32)s * 1; return u >= 0 && u % 1 == 0 && u < 8 && v >= 0 && v % 1 == 0 && v < 8 ? in0[((image * 4u + o) * 8u + (u32)u / 1u) * 8u + (u32)v / 1u] : 0; },
+      [&](u32 i, u32 j, f32 v) { const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; out[((image * 3u + i) * 8u + h) * 8u + w] = v; });
+  }
+}
+EXPORT(op13)
+
+extern "C" __global__ void group14(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
   for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
     const f32 t0 = sign_(in0[i]);
     const f32 t1 = mul_(t0, in1[0]);
@@ -170,4 +240,4 @@ extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __rest
     out0[i] = t10;
   }
 }
-EXPORT(group9)
+EXPORT(group14)

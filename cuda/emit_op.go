@@ -1,0 +1,259 @@
+package cuda
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"temper/engine/graph"
+)
+
+// EmitOp writes the CUDA C++ of an operation that moves elements, adds them up
+// where indices say, or works along an axis: a kernel whose arguments are the operands' buffers, in order, then
+// the result's, then the number of work items, Items. "" is for operations
+// that it does not know.
+//
+// A thread takes items i, i + grid, …. For most operations an item is an
+// element of the result; for those along an axis a line, but for sorting an
+// element, which counts how many stand before it. Of a contraction a block
+// takes items, which are tiles of the result.
+func EmitOp(n *graph.Node, name string) string {
+	e := &opEmitter{n: n}
+	body, known := e.body()
+	if !known {
+		return ""
+	}
+	var params []string
+	for i, in := range n.Ins() {
+		params = append(params, fmt.Sprintf("const %v* __restrict__ in%d", in.DType(), i))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "extern \"C\" __global__ void %s(%s, %v* __restrict__ out, u32 n) {\n", name, strings.Join(params, ", "), n.DType())
+	if n.Op().Class() == graph.ClassContraction {
+		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", n.DType())
+	} else {
+		b.WriteString("  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {\n")
+	}
+	rest := 1
+	space := itemSpace(n)
+	for a := len(space) - 1; a >= 0; a-- {
+		fmt.Fprintf(&b, "    const i32 x%d = (i32)(i / %du %% %du);\n", a, rest, space[a])
+		rest *= space[a]
+	}
+	for line := range strings.Lines(body) {
+		b.WriteString("    " + line)
+	}
+	fmt.Fprintf(&b, "  }\n}\nEXPORT(%s)\n", name)
+	return b.String()
+}
+
+// Items is the number of work items of EmitOp's kernel, and the number of blocks
+// for which there is work.
+func Items(n *graph.Node) (items, blocks int) {
+	items = itemSpace(n).Size()
+	if n.Op().Class() == graph.ClassContraction {
+		return items, items
+	}
+	return items, (items + BlockThreads - 1) / BlockThreads
+}
+
+// itemSpace is the space of work items.
+func itemSpace(n *graph.Node) graph.Shape {
+	switch n.Op() {
+	case graph.OpArgMax, graph.OpCumSum:
+		return n.In(0).Shape().With(n.Attrs().Axis, 1)
+	case graph.OpArgSort:
+		return n.In(0).Shape()
+	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
+		c := contractionOf(n)
+		const tile = 64 // TILE in contract.h
+		return graph.Shape{c.batch, (c.m + tile - 1) / tile, (c.n + tile - 1) / tile}
+	}
+	return n.Shape()
+}
+
+type opEmitter struct{ n *graph.Node }
+
+// at is the position in a tensor of some shape at the given coordinates.
+func at(s graph.Shape, coordinate func(axis int) string) string {
+	terms := []string{"0u"}
+	for a, stride := range s.Strides() {
+		if s[a] > 1 {
+			terms = append(terms, fmt.Sprintf("(%s) * %du", coordinate(a), stride))
+		}
+	}
+	return strings.Join(terms, " + ")
+}
+
+func x(axis int) string { return fmt.Sprintf("x%d", axis) }
+
+func (e *opEmitter) body() (string, bool) {
+	n, attrs, in := e.n, e.n.Attrs(), e.n.In(0).Shape()
+	take := func(coordinate func(axis int) string) (string, bool) {
+		return fmt.Sprintf("out[i] = in0[%s];\n", at(in, coordinate)), true
+	}
+	switch n.Op() {
+	case graph.OpTranspose:
+		return take(func(a int) string { return x(slices.Index(attrs.Axes, a)) })
+	case graph.OpSlice:
+		return take(func(a int) string { return fmt.Sprintf("%d + x%d * %d", attrs.Lo[a], a, attrs.Step[a]) })
+	case graph.OpReverse:
+		return take(func(a int) string {
+			if slices.Contains(attrs.Axes, a) {
+				return fmt.Sprintf("%d - x%d", in[a]-1, a)
+			}
+			return x(a)
+		})
+	case graph.OpGather:
+		return take(func(a int) string {
+			if a == attrs.Axis {
+				return fmt.Sprintf("clamp_index(in1[i], %d)", in[a]-1)
+			}
+			return x(a)
+		})
+	case graph.OpDynSlice:
+		return take(func(a int) string { return fmt.Sprintf("x%d + %s", a, e.start(a, in[a]-n.Dim(a))) })
+	case graph.OpDynPad:
+		return e.place(func(a int) (string, int) { return fmt.Sprintf("x%d - (%s)", a, e.start(a, n.Dim(a)-in[a])), 1 })
+	case graph.OpPad:
+		return e.place(func(a int) (string, int) { return fmt.Sprintf("x%d - (%d)", a, attrs.Lo[a]), attrs.Step[a] })
+	case graph.OpConcat:
+		return e.concat()
+	case graph.OpArgMax:
+		return e.argMax()
+	case graph.OpCumSum:
+		return e.cumSum()
+	case graph.OpArgSort:
+		return e.argSort()
+	case graph.OpPoolArgMax:
+		return e.poolArgMax()
+	case graph.OpScatterAdd:
+		return e.scatterAdd()
+	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
+		return contractionOf(n).body(n.DType()), true
+	}
+	return "", false
+}
+
+// start is where a row's window begins along an axis.
+func (e *opEmitter) start(axis, room int) string {
+	if axis == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("clamp_index(in1[x0 * %d + %d], %d)", e.n.In(1).Dim(1), axis-1, room)
+}
+
+// place takes an element of the operand where there is one, else zero. For each
+// axis from gives the distance from the operand's first element, and the step
+// between two.
+func (e *opEmitter) place(from func(axis int) (string, int)) (string, bool) {
+	in := e.n.In(0).Shape()
+	var b strings.Builder
+	inside := []string{"true"}
+	for a := range in {
+		distance, step := from(a)
+		fmt.Fprintf(&b, "const i32 d%d = %s;\n", a, distance)
+		inside = append(inside, fmt.Sprintf("d%d >= 0 && d%d < %d", a, a, (in[a]-1)*step+1))
+		if step > 1 {
+			inside = append(inside, fmt.Sprintf("d%d %% %d == 0", a, step))
+		}
+	}
+	position := at(in, func(a int) string {
+		_, step := from(a)
+		return fmt.Sprintf("d%d / %d", a, step)
+	})
+	fmt.Fprintf(&b, "out[i] = %s ? in0[%s] : %v{};\n", strings.Join(inside, " && "), position, e.n.DType())
+	return b.String(), true
+}
+
+func (e *opEmitter) concat() (string, bool) {
+	var b strings.Builder
+	axis, first := e.n.Attrs().Axis, 0
+	for k, in := range e.n.Ins() {
+		begin := first
+		first += in.Dim(axis)
+		position := at(in.Shape(), func(a int) string {
+			if a == axis {
+				return fmt.Sprintf("x%d - %d", a, begin)
+			}
+			return x(a)
+		})
+		if k > 0 {
+			b.WriteString("else ")
+		}
+		fmt.Fprintf(&b, "if (x%d < %d) out[i] = in%d[%s];\n", axis, first, k, position)
+	}
+	return b.String(), true
+}
+
+// line declares the pointer to the first element of the item's line, and gives
+// its extent and stride.
+func (e *opEmitter) line() (declaration string, extent, stride int) {
+	in, axis := e.n.In(0).Shape(), e.n.Attrs().Axis
+	start := at(in, func(a int) string {
+		if a == axis {
+			return "0"
+		}
+		return x(a)
+	})
+	return fmt.Sprintf("const u32 first = %s;\nconst %v* line = in0 + first;\n", start, e.n.In(0).DType()), in[axis], in.Strides()[axis]
+}
+
+func (e *opEmitter) argMax() (string, bool) {
+	line, extent, stride := e.line()
+	return line + fmt.Sprintf("u32 best = 0;\nfor (u32 k = 1; k < %du; k++)\n  if (above(line[k * %du], line[best * %du])) best = k;\nout[i] = (i32)best;\n",
+		extent, stride, stride), true
+}
+
+func (e *opEmitter) cumSum() (string, bool) {
+	line, extent, stride := e.line()
+	t := e.n.DType()
+	return line + fmt.Sprintf("%v s = sum_start<%v>();\nfor (u32 k = 0; k < %du; k++) {\n  s = add_(s, line[k * %du]);\n  out[first + k * %du] = s;\n}\n",
+		t, t, extent, stride, stride), true
+}
+
+func (e *opEmitter) argSort() (string, bool) {
+	line, extent, stride := e.line()
+	before, behind := "above(mine, other)", "above(other, mine)" // of the other element
+	if e.n.Attrs().Descending {
+		before, behind = behind, before
+	}
+	axis, t := e.n.Attrs().Axis, e.n.In(0).DType()
+	return line + fmt.Sprintf(`const %v mine = line[x%d * %du];
+u32 rank = 0;
+for (i32 k = 0; k < %d; k++) {
+  const %v other = line[k * %du];
+  rank += %s || (k < x%d && !%s);
+}
+out[first + rank * %du] = x%d;
+`, t, axis, stride, extent, t, stride, before, axis, behind, stride, axis), true
+}
+
+// scatterAdd looks, for an element of the result, through the line that may add
+// to it: always in the same order.
+func (e *opEmitter) scatterAdd() (string, bool) {
+	in, axis, t := e.n.In(0).Shape(), e.n.Attrs().Axis, e.n.DType()
+	position := at(in, func(a int) string {
+		if a == axis {
+			return "k"
+		}
+		return x(a)
+	})
+	return fmt.Sprintf("%v s = sum_start<%v>();\nfor (i32 k = 0; k < %d; k++) {\n  const u32 p = %s;\n  if (clamp_index(in1[p], %d) == x%d) s = add_(s, in0[p]);\n}\nout[i] = s;\n",
+		t, t, in[axis], position, e.n.Dim(axis)-1, axis), true
+}
+
+func (e *opEmitter) poolArgMax() (string, bool) {
+	a, in := e.n.Attrs(), e.n.In(0).Shape()
+	return fmt.Sprintf(`const %v* plane = in0 + (x0 * %du + x1) * %du;
+i32 best = -1;
+for (i32 h = x2 * %d - %d; h < x2 * %d - %d + %d; h++)
+  for (i32 w = x3 * %d - %d; w < x3 * %d - %d + %d; w++) {
+    if (h < 0 || h >= %d || w < 0 || w >= %d) continue;
+    const i32 k = h * %d + w;
+    if (best < 0 || above(plane[k], plane[best])) best = k;
+  }
+out[i] = best;
+`, e.n.In(0).DType(), in[1], in[2]*in[3], a.Stride[0], a.Pad[0], a.Stride[0], a.Pad[0], a.Kernel[0],
+		a.Stride[1], a.Pad[1], a.Stride[1], a.Pad[1], a.Kernel[1], in[2], in[3], in[3]), true
+}
