@@ -1,9 +1,8 @@
 // Package kernels holds the CUDA C++ of temper: the one device header, which is
 // the only place with inline PTX, templates over it, and the kernels that are
-// not generated. They
-// are compiled at run time: by NVRTC for a GPU, by a C++ compiler for the
-// emulator. Nothing of a particular plan belongs here: package cuda generates
-// that, against the device header.
+// not generated. They are compiled at run time: by NVRTC for a GPU, by a C++
+// compiler for the emulator. Nothing of a particular plan belongs here: package
+// cuda generates that, against the device header.
 package kernels
 
 import "embed"
