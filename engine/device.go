@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"temper/engine/passes"
 	"temper/engine/plan"
 )
 
@@ -35,6 +36,8 @@ type Backend interface {
 // at a time.
 type Driver interface {
 	Info() Info
+	// Target is what the compiler should do for this device.
+	Target() passes.Target
 	// Alloc returns zeroed device memory.
 	Alloc(bytes int) (Memory, error)
 	// Load makes a plan ready to run.

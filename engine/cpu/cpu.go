@@ -10,6 +10,7 @@ import (
 	"temper/engine"
 	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
+	"temper/engine/passes"
 	"temper/engine/plan"
 )
 
@@ -53,6 +54,8 @@ func (backend) Open(spec string, o engine.DeviceOptions) (engine.Driver, error) 
 type device struct{ pool *kernel.Pool }
 
 func (d *device) Info() engine.Info { return info(d.pool.Workers()) }
+
+func (d *device) Target() passes.Target { return passes.Target{} }
 
 func (d *device) Alloc(bytes int) (engine.Memory, error) { return &memory{alloc(bytes)}, nil }
 

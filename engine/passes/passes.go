@@ -15,23 +15,29 @@ type Pass struct {
 	// Required passes cannot be switched off: what follows relies on them.
 	Required bool
 	Run      func(*graph.Graph) (*graph.Graph, error)
+	// For says whether the pass serves a target; nil is every target.
+	For func(Target) bool
 }
+
+// Target is what a back end wants of the graphs that it runs. The zero value
+// asks for none of the passes that only some back ends want.
+type Target struct{}
 
 // table is the order of the passes. Sharing equal nodes and dropping dead ones
 // happens in every rewrite; the passes named after them do it where nothing
 // else changes, so that their effect can be seen alone.
 var table = []Pass{
-	{"dead-code", "drop what no output or assignment needs, dead loop results included", false, deadCode},
-	{"strip", "remove stop-gradient, which means nothing once derivatives are taken", true, strip},
-	{"widen", "write bf16 arithmetic as float32 arithmetic, rounded", true, widen},
-	{"stabilise", "write log of a sum of exponentials relative to the maximum", false, stabilise},
-	{"fold", "compute operations on constants", false, fold},
-	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify},
-	{"narrow", "compute before broadcasting, not after", false, narrow},
-	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, foldAffine},
-	{"hoist", "compute loop invariants once, before the loop", false, hoist},
-	{"clean", "fold and simplify again what the rewrites above left", false, clean},
-	{"dead-loop", "drop loop results that lost their last use", false, deadCode},
+	{"dead-code", "drop what no output or assignment needs, dead loop results included", false, deadCode, nil},
+	{"strip", "remove stop-gradient, which means nothing once derivatives are taken", true, strip, nil},
+	{"widen", "write bf16 arithmetic as float32 arithmetic, rounded", true, widen, nil},
+	{"stabilise", "write log of a sum of exponentials relative to the maximum", false, stabilise, nil},
+	{"fold", "compute operations on constants", false, fold, nil},
+	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify, nil},
+	{"narrow", "compute before broadcasting, not after", false, narrow, nil},
+	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, foldAffine, nil},
+	{"hoist", "compute loop invariants once, before the loop", false, hoist, nil},
+	{"clean", "fold and simplify again what the rewrites above left", false, clean, nil},
+	{"dead-loop", "drop loop results that lost their last use", false, deadCode, nil},
 }
 
 // constraints on the order of the table, each with its reason.
@@ -68,6 +74,8 @@ func Table() []Pass { return slices.Clone(table) }
 
 // Options choose what Run does.
 type Options struct {
+	// Target is set by the device that a graph is compiled for.
+	Target Target
 	// Off names passes to leave out. Required ones cannot be.
 	Off []string
 	// Dump, if not nil, is called with "input" and the graph as built, then
@@ -93,7 +101,7 @@ func Run(g *graph.Graph, o Options) (*graph.Graph, error) {
 		o.Dump("input", g)
 	}
 	for _, p := range table {
-		if slices.Contains(o.Off, p.Name) {
+		if slices.Contains(o.Off, p.Name) || p.For != nil && !p.For(o.Target) {
 			continue
 		}
 		h, err := p.Run(g)
