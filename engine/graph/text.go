@@ -78,6 +78,15 @@ var attrFields = map[string]attrField{
 	"stride":     pairField(func(a *Attrs) *[2]int { return &a.Stride }),
 	"pad":        pairField(func(a *Attrs) *[2]int { return &a.Pad }),
 	"dilation":   pairField(func(a *Attrs) *[2]int { return &a.Dilation }),
+	"layout": {
+		func(a *Attrs) string {
+			if a.Layout == NCHW {
+				return ""
+			}
+			return a.Layout.String()
+		},
+		func(a *Attrs, s string) (err error) { a.Layout, err = parseLayout(s); return },
+	},
 	"ta":         boolField(func(a *Attrs) *bool { return &a.TA }),
 	"tb":         boolField(func(a *Attrs) *bool { return &a.TB }),
 	"descending": boolField(func(a *Attrs) *bool { return &a.Descending }),
