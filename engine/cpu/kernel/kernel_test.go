@@ -5,6 +5,8 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,18 +135,59 @@ func TestLevelVariable(t *testing.T) {
 	}
 }
 
+// benchWorkers is the number of workers that benchmarks use: TEMPER_THREADS,
+// else all processors.
+func benchWorkers() int {
+	n, _ := strconv.Atoi(os.Getenv("TEMPER_THREADS"))
+	return n
+}
+
 // measure times calls of run, each of some floating-point operations, and
-// reports the mean rate and the best: on a machine that does other work too,
-// the best says what the code can do.
-func measure(b *testing.B, flops float64, run func()) {
-	best := time.Duration(math.MaxInt64)
+// reports the best rate and its share of the ceiling, measured in between: on
+// a machine that does other work too, the best says what the code can do.
+func measure(b *testing.B, pool *Pool, flops float64, run func()) {
+	best, top := math.Inf(1), 0.0
 	for b.Loop() {
+		top = max(top, peakRate(pool))
+		best = min(best, seconds(run))
+	}
+	b.ReportMetric(flops/best/1e9, "best-GFLOP/s")
+	if top > 0 {
+		b.ReportMetric(100*flops/best/top, "%ceiling")
+	}
+}
+
+// peaks measure the ceiling of a level: rounds of multiply-adds on registers,
+// of so many operations each.
+var peaks = map[*level]struct {
+	run        func(rounds int)
+	operations int
+}{}
+
+// peakRate is the ceiling of the level in use, in operations a second, or 0.
+func peakRate(p *Pool) float64 {
+	peak, ok := peaks[active]
+	if !ok {
+		return 0
+	}
+	const rounds = 1 << 17
+	t := seconds(func() { p.Run(p.Workers(), func(_, _ int) { peak.run(rounds) }) })
+	return float64(p.Workers()*rounds*peak.operations) / t
+}
+
+// seconds is the time of one call. With one worker it is the time that the
+// processor spent, not that of the clock, so that other work matters less.
+func seconds(run func()) float64 {
+	if benchWorkers() != 1 {
 		start := time.Now()
 		run()
-		best = min(best, time.Since(start))
+		return time.Since(start).Seconds()
 	}
-	b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-	b.ReportMetric(flops/best.Seconds()/1e9, "best-GFLOP/s")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	start := threadTime()
+	run()
+	return threadTime() - start
 }
 
 func label(format string, args ...any) string { return fmt.Sprintf(format, args...) }
