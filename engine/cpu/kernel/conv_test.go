@@ -128,6 +128,7 @@ func TestConv(t *testing.T) {
 			square(2, 2, 9, 7, 5, 1, 2, 1),   // LeNet's
 			square(5, 30, 4, 20, 3, 1, 1, 1), // panels with an edge, small images
 			square(9, 17, 7, 33, 1, 1, 0, 1), // 1×1 in place
+			square(1, 17, 9, 33, 3, 1, 1, 1), // blocks of 8 and of 9 input channels
 			square(3, 5, 11, 6, 1, 2, 0, 1),  // 1×1 shortcut: phases without taps
 			square(2, 3, 12, 4, 3, 2, 1, 2),  // dilation 2 with stride 2: even phases only
 			square(2, 2, 7, 3, 3, 1, 4, 1),   // padding beyond kernel - 1

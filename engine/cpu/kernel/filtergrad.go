@@ -45,6 +45,7 @@ type directFilterGrad[T Float] struct {
 	group            int     // images that are taken together
 	steps            []block // of their rows of results: a panel of dy stays in the first-level cache
 	starts           []int   // of the rows of results of these images
+	channels         int     // of a pixel where it is read
 	padded           int     // elements of the padded copy
 
 	partial, reduce func(worker, chunk int)
@@ -86,14 +87,14 @@ func (g *directFilterGrad[T]) lay() {
 	s := &g.ConvShape
 	rows, cols := g.vertical.span(g.oh), g.across.span(g.ow)
 	list := blocks(s.C, max(1, min(ceilDiv(blockRows, s.KH*s.KW), maxCopied/(g.group*rows*cols))))
-	channels := largest(list)
-	origin := 0
+	channels, origin := largest(list), 0
 	if g.inPlace {
 		rows, cols, channels = s.H, s.W, s.C
 		origin = (g.vertical.first*cols + g.across.first) * channels
 	} else {
 		g.padded = g.group * rows * cols * channels
 	}
+	g.channels = channels
 	for n := range g.group {
 		for i := range g.oh {
 			g.starts = append(g.starts, origin+(n*rows+i*s.SH)*cols*channels)
@@ -169,25 +170,17 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 			dy := g.call.dy[(n*g.oh+step.from)*g.ow*g.O:]
 			for p := range g.panels {
 				packPanel(panel, dy[p*Lanes:], rows*g.ow, min(Lanes, g.O-p*Lanes), g.O)
-				g.micro.gather(g.ow, g.stride(), g.starts[step.from:][:rows], in.offs, in.to, x, panel, sums[p*g.depth*Lanes:], Lanes, beta)
+				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panel, sums[p*g.depth*Lanes:], Lanes, beta)
 			}
 			beta = 1
 		}
 	}
 }
 
-// stride is how far the pixels lie apart that neighbouring results read.
-func (g *directFilterGrad[T]) stride() int {
-	if g.inPlace {
-		return g.SW * g.C
-	}
-	return g.SW * g.inputs[0].n
-}
-
 // pad copies a block of the channels of some images.
 func (g *directFilterGrad[T]) pad(dst []T, in block, n0, images int) {
 	rows, cols := g.vertical.span(g.oh), g.across.span(g.ow)
-	channels := largestInput(g.inputs)
+	channels := g.channels
 	left, right := min(cols, g.PW), min(cols, g.W+g.PW)
 	for n := range images {
 		for r := range rows {
@@ -203,14 +196,6 @@ func (g *directFilterGrad[T]) pad(dst []T, in block, n0, images int) {
 			copyBlocks(row[left*channels:], src, right-left, in.n, channels, g.C)
 		}
 	}
-}
-
-func largestInput(list []inputBlock) int {
-	n := 0
-	for _, b := range list {
-		n = max(n, b.n)
-	}
-	return n
 }
 
 // copyBlocks copies rows of n elements.

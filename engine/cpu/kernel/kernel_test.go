@@ -152,27 +152,13 @@ func measure(b *testing.B, pool *Pool, flops float64, run func()) {
 		best = min(best, seconds(run))
 	}
 	b.ReportMetric(flops/best/1e9, "best-GFLOP/s")
-	if top > 0 {
-		b.ReportMetric(100*flops/best/top, "%ceiling")
-	}
+	b.ReportMetric(100*flops/best/top, "%ceiling")
 }
 
-// peaks measure the ceiling of a level: rounds of multiply-adds on registers,
-// of so many operations each.
-var peaks = map[*level]struct {
-	run        func(rounds int)
-	operations int
-}{}
-
-// peakRate is the ceiling of the level in use, in operations a second, or 0.
+// peakRate is the ceiling of the level in use, in operations a second.
 func peakRate(p *Pool) float64 {
-	peak, ok := peaks[active]
-	if !ok {
-		return 0
-	}
-	const rounds = 1 << 17
-	t := seconds(func() { p.Run(p.Workers(), func(_, _ int) { peak.run(rounds) }) })
-	return float64(p.Workers()*rounds*peak.operations) / t
+	t := seconds(func() { p.Run(p.Workers(), func(_, _ int) { Burn() }) })
+	return float64(p.Workers()) * BurnFLOPs / t
 }
 
 // seconds is the time of one call. With one worker it is the time that the

@@ -103,6 +103,11 @@ func winogradFilterAVX2(n int, src []float32, first, tapStride int, dst []float3
 //go:noescape
 func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32, tapStride int)
 
+// keepMaxAVX2 is level.keepMax for a multiple of 8 elements.
+//
+//go:noescape
+func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
+
 // pause tells the processor that this is a spinning loop.
 //
 //go:noescape
