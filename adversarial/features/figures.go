@@ -48,9 +48,10 @@ func (r *Result) curves() Figure {
 	for _, p := range plots { // one scale, and room for the legend
 		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3*top, 0, float64(r.Settings.Steps)
 	}
+	note := r.spread("thick lines: means over classes and %s; bands: their 95 %% t-intervals; thin lines: each class", "thick lines: means over classes; thin lines: each class; %s")
 	title := fmt.Sprintf("Alignment of the filters with the robust feature u and the non-robust feature v over training, %s. Standard training ends at u = %v and v = %v, adversarial training at u = %v and v = %v.",
 		seeds(len(r.pairs())), r.Final(Standard, "u"), r.Final(Standard, "v"), r.Final(Adversarial, "u"), r.Final(Adversarial, "v"))
-	return beside("features-curves", title, 760, 330, plots...)
+	return beside("features-curves", title, note, 760, 330, plots...)
 }
 
 // addCurve adds one feature's lines and band, and returns the largest value.
@@ -117,8 +118,20 @@ func (r *Result) bars() Figure {
 		p.Y.Min, p.Y.Max = 0, 1.25*top
 		p.X.Min, p.X.Max = -0.6, float64(r.Settings.K)-0.4
 	}
-	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, mean and t-interval over %s.", seeds(len(r.pairs())))
-	return beside("features-bars", title, 760, 300, plots...)
+	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, %s.", seeds(len(r.pairs())))
+	return beside("features-bars", title, r.spread(barNote, "%s"), 760, 300, plots...)
+}
+
+const barNote = "bars: means over %s; lines: their 95 %% t-intervals"
+
+// spread is a note on what means and intervals are over; one seed has no
+// intervals and takes the other form.
+func (r *Result) spread(many, one string) string {
+	n := len(r.pairs())
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf(many, seeds(n))
 }
 
 // addBars adds bars with error bars at i+offset, 0.36 wide, and returns the
@@ -164,8 +177,8 @@ func above(x, y float64, words string) *plotter.Labels {
 // robustness shows the accuracy without and under each attack.
 func (r *Result) robustness() Figure {
 	names := []string{"acc", "robust_random", "robust_trained", "robust_minus_v", "robust_swap_v", "robust_minus_vu", "robust_search", "robust_inject_u"}
-	words := []string{"clean", "random", "training\nattack", "−ε·v_y", "v_y to v_y'", "−ε·v_y\n−ε·u_y", "PGD-20", "+ε·u_y'"}
-	p := newPlot("accuracy under each attack", "", accuracy)
+	words := []string{"none", "random", "training's", "−ε·v", "v → v′", "−ε·v, −ε·u", "PGD-20", "+ε·u′"}
+	p := newPlot("accuracy under each attack", "attack", accuracy)
 	grid(p)
 	of := func(training string) func(q pair, i int) float64 {
 		return func(q pair, i int) float64 { return q.of(training).Last().Value(names[i]) }
@@ -178,10 +191,11 @@ func (r *Result) robustness() Figure {
 	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	var parts []string
 	for i, n := range names {
-		parts = append(parts, fmt.Sprintf("%s %s and %s", strings.ReplaceAll(words[i], "\n", " "), number(r.Final(Standard, n).Mean), number(r.Final(Adversarial, n).Mean)))
+		parts = append(parts, fmt.Sprintf("%s %s and %s", words[i], number(r.Final(Standard, n).Mean), number(r.Final(Adversarial, n).Mean)))
 	}
-	title := "Accuracy after standard and after adversarial training, clean and under each attack: " + strings.Join(parts, "; ") + "."
-	return beside("features-robustness", title, 760, 300, p)
+	title := "Accuracy after standard and after adversarial training, without and under each attack: " + strings.Join(parts, "; ") + "."
+	note := r.spread(barNote+", cut at 0 and 1; ", "%s; ") + "u, v: the own class's features; u′, v′: another's"
+	return beside("features-robustness", title, note, 760, 310, p)
 }
 
 // must unwraps what fails only for coordinates that are not numbers.

@@ -96,7 +96,7 @@ func checkImages(t *testing.T, root string, out []byte) {
 	}
 	dirs, _ := filepath.Glob(filepath.Join(root, "*-features-*"))
 	svgs, _ := filepath.Glob(filepath.Join(dirs[0], figuresDir, "*.svg"))
-	if len(svgs) != 2 {
+	if len(svgs) != 3 {
 		t.Errorf("figures: %v", svgs)
 	}
 	for _, svg := range svgs {
