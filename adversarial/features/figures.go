@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"image/color"
 	"math"
-	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -33,11 +32,12 @@ func (r *Result) curves() Figure {
 	for _, training := range Trainings() {
 		p := newPlot(training+" training", "training step", alignment)
 		grid(p)
-		top = max(top, r.addCurve(p, training, "v", "non-robust v", vermilion), r.addCurve(p, training, "u", "robust u", blue))
+		top = max(top, addSeries(p, 0, inf,
+			r.learning(training, "v", "non-robust v", vermilion), r.learning(training, "u", "robust u", blue)))
 		if training == Adversarial && r.Settings.plateauApplies() && r.Settings.Eps.Float64() >= r.Settings.Beta {
 			w := r.Settings.plateau()
-			line := must(plotter.NewLine(plotter.XYs{{X: 0, Y: w}, {X: float64(r.Settings.Steps), Y: w}}))
-			line.Color, line.Dashes, line.Width = ink, []vg.Length{4, 3}, 1
+			line := curve([]float64{0, float64(r.Settings.Steps)}, []float64{w, w}, ink, 1)
+			line.Dashes = []vg.Length{4, 3}
 			p.Add(line)
 			p.Legend.Add("w_v*, predicted plateau of v", line)
 			top = max(top, w)
@@ -54,46 +54,18 @@ func (r *Result) curves() Figure {
 	return beside("features-curves", title, note, 760, 330, plots...)
 }
 
-// addCurve adds one feature's lines and band, and returns the largest value.
-func (r *Result) addCurve(p *plot.Plot, training, feature, label string, c color.NRGBA) (top float64) {
-	steps := r.pairs()[0].of(training).Readings
-	var line, upper, lower plotter.XYs
-	for i, reading := range steps {
-		e := r.over(func(q pair) float64 { return q.of(training).Readings[i].Value(feature) })
-		x := float64(reading.Step)
-		line = append(line, plotter.XY{X: x, Y: e.Mean})
-		upper = append(upper, plotter.XY{X: x, Y: e.High})
-		lower = append(lower, plotter.XY{X: x, Y: math.Max(e.Low, 0)})
-		top = max(top, e.High)
-	}
-	addBand(p, upper, lower, c)
-	for class := range r.Settings.K {
-		var one plotter.XYs
-		for i, reading := range steps {
-			e := r.over(func(q pair) float64 { return q.of(training).Readings[i].Classes[feature+"_max"][class] })
-			one = append(one, plotter.XY{X: float64(reading.Step), Y: e.Mean})
-			top = max(top, e.Mean)
+// learning is one feature over the steps of a training, by class.
+func (r *Result) learning(training, feature, label string, c color.NRGBA) series {
+	l := series{label: label, color: c, thin: make([][]float64, r.Settings.K)}
+	for i, reading := range r.pairs()[0].of(training).Readings {
+		l.x = append(l.x, float64(reading.Step))
+		l.y = append(l.y, r.over(func(p pair) float64 { return p.of(training).Readings[i].Value(feature) }))
+		for class := range l.thin {
+			e := r.over(func(p pair) float64 { return p.of(training).Readings[i].Classes[feature+"_max"][class] })
+			l.thin[class] = append(l.thin[class], e.Mean)
 		}
-		thin := must(plotter.NewLine(one))
-		thin.Color, thin.Width = faded(c, 0.45), 0.6
-		p.Add(thin)
 	}
-	thick := must(plotter.NewLine(line))
-	thick.Color, thick.Width = c, 2
-	p.Add(thick)
-	p.Legend.Add(label, thick)
-	return top
-}
-
-// addBand fills what is between two lines.
-func addBand(p *plot.Plot, upper, lower plotter.XYs, c color.NRGBA) {
-	outline := slices.Clone(upper)
-	for _, xy := range slices.Backward(lower) {
-		outline = append(outline, xy)
-	}
-	area := must(plotter.NewPolygon(outline))
-	area.Color, area.LineStyle.Width = faded(c, 0.22), 0
-	p.Add(area)
+	return l
 }
 
 // bars shows how aligned the filters are at the end, class by class.

@@ -3,10 +3,8 @@ package features
 import (
 	"fmt"
 	"image/color"
-	"math"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
 )
 
 // Figures draws the result: the accuracies on the constructed sets over the
@@ -17,47 +15,58 @@ func (r *ImageResult) Figures() []Figure {
 
 func (r *ImageResult) curves() Figure {
 	var plots []*plot.Plot
+	words := ""
 	for _, training := range Trainings() {
 		p := newPlot(training+" training", "epoch", "feature-learning accuracy")
 		grid(p)
-		for _, line := range []struct {
-			set, label string
-			color      color.NRGBA
-		}{{NonRobustSet, "D_NR", vermilion}, {RobustSet, "D_R", blue}, {ControlSet, "control", ink}} {
-			r.addCurve(p, training, line.set, line.label, line.color)
+		on := func(set string, c color.NRGBA) series {
+			return r.epochs(setLabels[set], c, func(p imagePair, i int) float64 { return p.of(training).Epochs[i].Values[set] })
 		}
-		p.X.Tick.Marker, p.Y.Tick.Marker = whole, shares
-		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.35, 0, float64(r.Settings.Epochs)
-		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
+		nonRobust, robust, control := on(NonRobustSet, vermilion), on(RobustSet, blue), on(ControlSet, ink)
+		addSeries(p, 0, 1, nonRobust, robust, control)
+		p.Y.Tick.Marker = shares
+		p.Y.Min, p.Y.Max = 0, 1.35
 		plots = append(plots, p)
+		end := r.Settings.Epochs
+		words += fmt.Sprintf(" %s training ends at D_R %v, D_NR %v, control %v.", training, robust.y[end], nonRobust.y[end], control.y[end])
 	}
-	words := ""
-	for _, training := range Trainings() {
-		last := func(set string) Estimate {
-			return r.over(func(p imagePair) float64 { return p.of(training).last(set) })
-		}
-		words += fmt.Sprintf(" %s training ends at D_R %v, D_NR %v, control %v.", training, last(RobustSet), last(NonRobustSet), last(ControlSet))
+	plots = append(plots, r.differencePlot())
+	for _, p := range plots {
+		p.X.Tick.Marker = whole
+		p.X.Min, p.X.Max = 0, float64(r.Settings.Epochs)
+		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	}
-	note := "accuracy on sets constructed from the features of an adversarially trained net (D_R), a standardly trained one (D_NR), an untrained one (control)"
+	note := "D_R, D_NR, control: made from the features of an adversarially trained, a standardly trained and an untrained net"
 	if n := len(r.pairs()); n > 1 {
-		note += fmt.Sprintf("; bands: 95 %% t-intervals over %d seeds", n)
+		note += fmt.Sprintf("; %d seeds: mean, 95 %% t-interval and each (thin)", n)
 	}
 	title := fmt.Sprintf("Accuracy on the constructed data sets of %s over the epochs, %s.%s", r.Settings.Dataset, seeds(len(r.pairs())), words)
-	return beside("images-curves", title, note, 760, 320, plots...)
+	return beside("images-curves", title, note, 840, 300, plots...)
 }
 
-func (r *ImageResult) addCurve(p *plot.Plot, training, set, label string, c color.NRGBA) {
-	var line, upper, lower plotter.XYs
-	for i, reading := range r.Trials[0].Epochs {
-		e := r.over(func(q imagePair) float64 { return q.of(training).Epochs[i].Values[set] })
-		x := float64(reading.Epoch)
-		line = append(line, plotter.XY{X: x, Y: e.Mean})
-		upper = append(upper, plotter.XY{X: x, Y: math.Min(e.High, 1)})
-		lower = append(lower, plotter.XY{X: x, Y: math.Max(e.Low, 0)})
+// differencePlot shows the statistic of the first claim, beside 0.
+func (r *ImageResult) differencePlot() *plot.Plot {
+	p := newPlot("the difference of the two", "epoch", "(D_NR − D_R), standard − adversarial")
+	grid(p)
+	difference := r.epochs("claim: above 0", green, func(p imagePair, i int) float64 {
+		return p.standard.Epochs[i].preference() - p.adversarial.Epochs[i].preference()
+	})
+	zero := curve([]float64{0, float64(r.Settings.Epochs)}, []float64{0, 0}, ink, 1)
+	p.Add(zero)
+	top, bottom := addSeries(p, -2, 2, difference), 0.0
+	for _, e := range difference.y {
+		bottom = min(bottom, e.Low)
 	}
-	addBand(p, upper, lower, c)
-	thick := must(plotter.NewLine(line))
-	thick.Color, thick.Width = c, 2
-	p.Add(thick)
-	p.Legend.Add(label, thick)
+	p.Y.Min, p.Y.Max = max(bottom, -2)-0.1, 1.35*min(max(top, 0.5), 2)
+	return p
+}
+
+// epochs is a number that each seed gives after each epoch.
+func (r *ImageResult) epochs(label string, c color.NRGBA, of func(p imagePair, epoch int) float64) series {
+	s := series{label: label, color: c}
+	for i := range r.Trials[0].Epochs {
+		s.x = append(s.x, float64(r.Trials[0].Epochs[i].Epoch))
+		s.y = append(s.y, r.over(func(p imagePair) float64 { return of(p, i) }))
+	}
+	return s.seedLines()
 }

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 
-	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
@@ -176,9 +175,7 @@ func (g *gallery) figure(name, heading string, shown []galleryRow, title, note s
 	}
 	p.X.Tick.Marker = ordinal(len(g.Classes), func(i int) string { return g.Classes[i] })
 	p.Y.Tick.Marker = ordinal(rows, func(i int) string { return shown[rows-1-i].Label })
-	for _, a := range []*plot.Axis{&p.X, &p.Y} {
-		a.LineStyle.Width, a.Tick.LineStyle.Width, a.Tick.Length, a.Padding = 0, 0, 2, 0
-	}
+	bare(p)
 	p.Y.Tick.Label.XAlign, p.Y.Tick.Label.YAlign = text.XRight, text.YCenter
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -0.5, float64(columns)-0.5, -0.5, float64(rows)-0.5
 	const side, labels, frame = 56, 110, 56

@@ -35,8 +35,10 @@ type ImageTrial struct {
 	Epochs   []EpochReading `json:"epochs"` // 0, before training, to the last
 }
 
-// last is the final accuracy of a name.
-func (t ImageTrial) last(name string) float64 { return t.Epochs[len(t.Epochs)-1].Values[name] }
+// end is the reading after the last epoch, last a value of it.
+func (t ImageTrial) end() EpochReading { return t.Epochs[len(t.Epochs)-1] }
+
+func (t ImageTrial) last(name string) float64 { return t.end().Values[name] }
 
 // ImageResult is the experiment on real images.
 type ImageResult struct {
@@ -68,7 +70,7 @@ func (p imagePair) of(training string) ImageTrial {
 }
 
 // preference is by how much a net is better on D_NR than on D_R.
-func preference(t ImageTrial) float64 { return t.last(NonRobustSet) - t.last(RobustSet) }
+func (e EpochReading) preference() float64 { return e.Values[NonRobustSet] - e.Values[RobustSet] }
 
 // imageClaims are decided as strictly as they are stated: the whole t-interval
 // over seeds, or the one seed's value, lies beyond the threshold. They were
@@ -80,7 +82,7 @@ var imageClaims = []struct {
 }{
 	{"standard-prefers-nonrobust", "ours", "standard training's accuracy on D_NR exceeds its accuracy on D_R by more than adversarial training's does",
 		"(D_NR − D_R) of standard minus that of adversarial training", 0,
-		func(p imagePair) float64 { return preference(p.standard) - preference(p.adversarial) }},
+		func(p imagePair) float64 { return p.standard.end().preference() - p.adversarial.end().preference() }},
 	{"adversarial-learns-robust", "ours", "adversarial training learns the robust features better than standard training",
 		"accuracy on D_R, adversarial minus standard training", 0,
 		func(p imagePair) float64 { return p.adversarial.last(RobustSet) - p.standard.last(RobustSet) }},

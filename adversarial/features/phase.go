@@ -18,7 +18,7 @@ var outcomes = []struct {
 	{AsStated, "standard training learns v and is broken; adversarial training learns u and is robust", blue, white},
 	{InPart, "standard training learns v and is broken; adversarial training learns u or is robust, not both", sky, ink},
 	{NoGain, "standard training learns v and is broken; adversarial training reaches neither threshold", vermilion, white},
-	{Unbroken, "standard training learns v; the attack does not break it", amber, ink},
+	{Unbroken, "standard training learns v, but keeps too much accuracy under attack to count as broken", amber, ink},
 	{NoContest, "standard training learns u, or both: no premise", faint, ink},
 }
 
@@ -27,7 +27,7 @@ var white = color.NRGBA{0xFF, 0xFF, 0xFF, 0xFF}
 // Figure draws the phase diagram. The axes are ordinal: a cell for each value.
 func (p *Phase) Figure() Figure {
 	d := newPlot("where the paper's statement holds", "ε/β", "race ratio Nβ^q/Rα^q")
-	d.X.LineStyle.Width, d.Y.LineStyle.Width = 0, 0
+	bare(d)
 	cols := len(p.Grid.Eps)
 	for _, o := range outcomes {
 		var key plot.Thumbnailer
@@ -46,7 +46,7 @@ func (p *Phase) Figure() Figure {
 		return fmt.Sprintf("%v\nN = %d", p.Grid.Ratio[i], p.Cells[i*cols].N)
 	})
 	rows := float64(len(p.Grid.Ratio))
-	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, 1.28*rows-0.5 // room for the legend
+	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, 1.24*rows-0.5 // room for the legend
 	d.Legend.Top, d.Legend.Left = true, true
 	counts := ""
 	for _, o := range outcomes {

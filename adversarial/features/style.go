@@ -29,6 +29,7 @@ var (
 	vermilion = color.NRGBA{0xD5, 0x5E, 0x00, 0xFF}
 	sky       = color.NRGBA{0x56, 0xB4, 0xE9, 0xFF}
 	amber     = color.NRGBA{0xE6, 0x9F, 0x00, 0xFF}
+	green     = color.NRGBA{0x00, 0x9E, 0x73, 0xFF}
 	ink       = color.NRGBA{0x22, 0x22, 0x22, 0xFF}
 	faint     = color.NRGBA{0xD4, 0xD4, 0xD4, 0xFF}
 )
@@ -78,7 +79,8 @@ var numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
 	var ticks []plot.Tick
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(i*step, 'g', 6, 64), 64)
-		ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
+		label := strings.Replace(strconv.FormatFloat(v, 'f', -1, 64), "-", "−", 1)
+		ticks = append(ticks, plot.Tick{Value: v, Label: label})
 	}
 	return ticks
 })
@@ -98,6 +100,13 @@ func ordinal(n int, label func(i int) string) plot.ConstantTicks {
 		t = append(t, plot.Tick{Value: float64(i), Label: label(i)})
 	}
 	return t
+}
+
+// bare takes the lines of the axes away and leaves their labels.
+func bare(p *plot.Plot) {
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.LineStyle.Width, a.Tick.LineStyle.Width, a.Tick.Length, a.Padding = 0, 0, 2, 0
+	}
 }
 
 // grid puts horizontal lines behind the data.
