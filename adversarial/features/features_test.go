@@ -54,6 +54,7 @@ func TestRunS(t *testing.T) {
 		t.Errorf("%d bands were checked, want %d", len(r.Bands), want)
 	}
 	for _, b := range r.Bands {
+		t.Logf("%s %s = %.3f, band %s", b.Training, b.Figure, b.Mean, b.interval())
 		if !b.In {
 			t.Errorf("%s %s = %v is outside %s", b.Training, b.Figure, b.Mean, b.interval())
 		}

@@ -43,12 +43,27 @@ func (t ImageTrial) last(name string) float64 { return t.end().Values[name] }
 // ImageResult is the experiment on real images.
 type ImageResult struct {
 	Settings ImageSettings `json:"settings"`
+	Sizes    ImageSizes    `json:"sizes"`
 	// Matched is how much of the starting distance to the features of the
 	// images the constructions leave, the mean over images, by set and seed.
 	Matched map[string][]float64 `json:"matched"`
 	Trials  []ImageTrial         `json:"trials"` // standard then adversarial, seeds in order
 	Claims  []Verdict            `json:"claims"`
 	gallery *gallery             // of the first seed
+}
+
+// ImageSizes counts images.
+type ImageSizes struct {
+	Generators int `json:"generators"` // trained on
+	Scored     int `json:"scored"`     // trained on
+	Set        int `json:"set"`        // of a constructed set
+	Test       int `json:"test"`
+}
+
+// sizes are those of an experiment with so many training and test images.
+func (s ImageSettings) sizes(train, test int) ImageSizes {
+	half := train / 2
+	return ImageSizes{Generators: half, Scored: train - half, Set: min(s.MatchN, half), Test: test}
 }
 
 // SeedResult is what one seed of the experiment gives.
@@ -133,8 +148,8 @@ var accuracies = []figure{
 // WriteText prints the final accuracies and every claim.
 func (r *ImageResult) WriteText(out io.Writer) {
 	s := r.Settings
-	fmt.Fprintf(out, "%s: %s trained both ways on one half, scored on %d images made with the other half's nets (%s, %d steps of ℓ₂ length %v)\n",
-		s.Dataset, s.Model, s.MatchN, s.Start, s.MatchSteps, s.MatchRate)
+	fmt.Fprintf(out, "%s, %s: generators trained on %d images, scored nets on %d others; %d images a set, by %d steps of ℓ₂ length %v from %s; %d test images\n",
+		s.Dataset, s.Model, r.Sizes.Generators, r.Sizes.Scored, r.Sizes.Set, s.MatchSteps, s.MatchRate, s.Start, r.Sizes.Test)
 	fmt.Fprintf(out, "%s; %d epochs; evaluation's attack: %s\n\n", sample(s.Seed, s.Seeds), s.Epochs, s.attack(s.TestSteps).Describe(s.threat()))
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "accuracy\tstandard\tadversarial")

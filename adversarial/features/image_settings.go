@@ -63,8 +63,8 @@ func (s ImageSettings) validate() error {
 		return err
 	}
 	switch {
-	case s.Limit < 0 || s.TestN < 0:
-		return fmt.Errorf("limit = %d, test_n = %d: want a number of images, or 0 for all", s.Limit, s.TestN)
+	case s.Limit < 0 || s.Limit == 1 || s.TestN < 0:
+		return fmt.Errorf("limit = %d, test_n = %d: want a number of images, limit at least 2, or 0 for all", s.Limit, s.TestN)
 	case s.Epochs < 1 || s.BatchSize < 1 || s.AttackSteps < 1 || s.TestSteps < 1:
 		return fmt.Errorf("epochs = %d, batch_size = %d, attack_steps = %d, test_steps = %d: want at least 1 of each", s.Epochs, s.BatchSize, s.AttackSteps, s.TestSteps)
 	case s.MatchN < 1 || s.MatchSteps < 1:

@@ -52,9 +52,10 @@ func Images(ctx context.Context, s ImageSettings, run ImageRun) (*ImageResult, e
 		return nil, err
 	}
 	defer dev.Close()
+	sizes := s.sizes(train.Len(), test.Len())
 	st := &studio{ImageSettings: s, ImageRun: run, dev: dev, model: m, test: test, means: classMeans(train)}
-	r := &ImageResult{Settings: s, Matched: map[string][]float64{}}
-	st.total = (s.Seeds - len(run.Known)) * st.batches(train.Len()/2, train.Len()-train.Len()/2)
+	r := &ImageResult{Settings: s, Sizes: sizes, Matched: map[string][]float64{}}
+	st.total = (s.Seeds - len(run.Known)) * st.batches(sizes)
 	for i := range s.Seeds {
 		if i < len(run.Known) {
 			r.add(run.Known[i])
@@ -111,9 +112,9 @@ type studio struct {
 
 // batches is the number of steps of one seed: training batches, and descent
 // batches at their price in steps.
-func (st *studio) batches(first, second int) int {
+func (st *studio) batches(n ImageSizes) int {
 	per := func(n int) int { return (n + st.BatchSize - 1) / st.BatchSize }
-	return 2*st.Epochs*(per(first)+per(second)) + len(ConstructedSets())*per(min(st.MatchN, first))
+	return 2*st.Epochs*(per(n.Generators)+per(n.Scored)) + len(ConstructedSets())*per(n.Set)
 }
 
 func (st *studio) advance() {
