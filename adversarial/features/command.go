@@ -289,7 +289,7 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 	}
 	var words bytes.Buffer
 	text(&words)
-	page := pageData{Text: words.String()}
+	page := pageData{Run: filepath.Base(f.Dir), Text: words.String()}
 	for _, fig := range figures {
 		var svg bytes.Buffer
 		if err := fig.WriteSVG(&svg); err != nil {
@@ -316,6 +316,7 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 }
 
 type pageData struct {
+	Run     string // its folder's name
 	Text    string
 	Figures []pageFigure
 }
@@ -329,10 +330,10 @@ var pageTemplate = template.Must(template.New("report").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>temper features</title>
+<title>temper features, {{.Run}}</title>
 <style>
-body { font-family: sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { overflow-x: auto; font-size: .8rem; line-height: 1.4; }
+body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+pre { white-space: pre-wrap; font-size: .75rem; line-height: 1.4; }
 figure { margin: 2rem 0; }
 figcaption { font-size: .9rem; }
 svg { max-width: 100%; height: auto; }
@@ -340,6 +341,7 @@ svg { max-width: 100%; height: auto; }
 </head>
 <body>
 <h1>temper features</h1>
+<p>{{.Run}}</p>
 {{range .Figures}}<figure>{{.SVG}}
 <figcaption>{{.Caption}}</figcaption></figure>
 {{end}}<pre>{{.Text}}</pre>

@@ -28,7 +28,7 @@ func (r *ImageResult) curves() Figure {
 		p.Y.Min, p.Y.Max = 0, 1.35
 		plots = append(plots, p)
 		end := r.Settings.Epochs
-		words += fmt.Sprintf(" %s training ends at D_R %v, D_NR %v, control %v.", training, robust.y[end], nonRobust.y[end], control.y[end])
+		words += fmt.Sprintf(" After %s training D_R %v, D_NR %v, control %v.", training, robust.y[end], nonRobust.y[end], control.y[end])
 	}
 	plots = append(plots, r.differencePlot())
 	for _, p := range plots {
