@@ -506,10 +506,14 @@ func TestCommand(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &r) != nil || len(r.Trials) != 4 || len(r.Claims) != len(claims) {
 		t.Errorf("%s: %v", b, err)
 	}
-	for _, name := range []string{"config.toml", "environment.json", reportFile} {
+	for _, name := range []string{"config.toml", "environment.json"} {
 		if _, err := os.Stat(filepath.Join(dirs[0], name)); err != nil {
 			t.Error(err)
 		}
+	}
+	page, err := os.ReadFile(filepath.Join(dirs[0], reportFile))
+	if err != nil || bytes.Count(page, []byte("<svg ")) != 3 || bytes.Count(page, []byte("<figcaption>")) != 3 || !bytes.Contains(page, []byte(filepath.Base(dirs[0]))) {
+		t.Errorf("the report lacks figures, captions or its name: %v", err)
 	}
 	svgs, _ := filepath.Glob(filepath.Join(dirs[0], figuresDir, "*.svg"))
 	if len(svgs) != 3 {
@@ -546,6 +550,9 @@ func wellFormed(t *testing.T, name string, svg []byte) {
 				}
 			}
 		}
+	}
+	if named, bare := bytes.Count(svg, []byte("font-family:")), bytes.Count(svg, []byte(",sans-serif;")); named == 0 || named != bare {
+		t.Errorf("%s: %d fonts are named, %d with one to fall back on", name, named, bare)
 	}
 	if len(elements) < 10 || elements[0] != "svg" || elements[1] != "title" {
 		t.Errorf("%s: elements %v", name, elements[:min(5, len(elements))])
