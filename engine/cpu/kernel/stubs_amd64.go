@@ -108,6 +108,26 @@ func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32
 //go:noescape
 func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
 
+// fold1AVX2 is micro.folds[1]; n is at least 1.
+//
+//go:noescape
+func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold2AVX2 is micro.folds[2]; n is at least 1.
+//
+//go:noescape
+func fold2AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold3AVX2 is micro.folds[3]; n is at least 1.
+//
+//go:noescape
+func fold3AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold4AVX2 is micro.folds[4]; n is at least 1.
+//
+//go:noescape
+func fold4AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
 // pause tells the processor that this is a spinning loop.
 //
 //go:noescape
