@@ -14,7 +14,7 @@ import (
 const tile = 512
 
 // A fused group is compiled to a vector program. Its slots are what calls read
-// and write, one tile each: splats (filled once a run), registers (scratch of a
+// and write, one tile each: splats and periods (filled once a run), registers (scratch of a
 // worker), and memory walked in place.
 type slotKind uint8
 
@@ -23,6 +23,7 @@ const (
 	splat             // a register that holds one value for the whole run
 	direct            // memory whose elements lie as the space's do
 	strided           // a register filled from memory before each tile
+	periodic          // a register that holds the same elements again and again, in every tile
 )
 
 type slot struct {
@@ -115,8 +116,11 @@ func (p *program) splats() {
 		s := &p.scratch[w]
 		for k := range p.slots {
 			sl := &p.slots[k]
-			if sl.kind == splat && !sl.imm {
+			switch {
+			case sl.kind == splat && !sl.imm:
 				repeat(s.addr[k], p.code.base[sl.buffer], sl.size, tile)
+			case sl.kind == periodic:
+				p.gather(s, sl, s.addr[k], 0, tile)
 			}
 		}
 	}
@@ -316,6 +320,8 @@ func (b *programBuilder) operand(n *graph.Node) int {
 			s.kind = direct
 		} else if !slices.ContainsFunc(s.strides, func(x int) bool { return x != 0 }) {
 			s.kind = splat
+		} else if b.repeats(s.strides) {
+			s.kind = periodic
 		}
 	}
 	if s.kind != direct {
@@ -325,6 +331,19 @@ func (b *programBuilder) operand(n *graph.Node) int {
 	k := b.add(s)
 	b.ext[key] = k
 	return k
+}
+
+// repeats reports whether a view walks along the last axis only, in memory's
+// order, and whole times in a tile: a value per channel, channels last. Tiles
+// begin at its first element then.
+func (b *programBuilder) repeats(strides []int) bool {
+	last := len(strides) - 1
+	for _, s := range strides[:last] {
+		if s != 0 {
+			return false
+		}
+	}
+	return strides[last] == 1 && tile%b.p.dims[last] == 0 && b.p.size >= tile
 }
 
 // collapse joins neighbouring axes that every operand and reduction walks as

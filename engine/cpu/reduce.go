@@ -4,6 +4,7 @@ import (
 	"math"
 	"unsafe"
 
+	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 )
 
@@ -150,10 +151,7 @@ func reduceRun[T float32 | float64 | int32 | uint32](acc []float64, v []T, strid
 	case stride == 0:
 		acc[0] += sumRun(v)
 	default:
-		acc = acc[:len(v)]
-		for i, x := range v {
-			acc[i] += float64(x)
-		}
+		kernel.AddWide(acc[:len(v)], v)
 	}
 }
 

@@ -2438,6 +2438,28 @@ done:
 	VZEROUPPER
 	RET
 
+// func addWideAVX2(sums []float64, v []float32)
+TEXT ·addWideAVX2(SB), NOSPLIT, $0-48
+	MOVQ sums_base+0(FP), DI
+	MOVQ sums_len+8(FP), CX
+	MOVQ v_base+24(FP), SI
+	SHRQ $3, CX
+	JZ done
+loop:
+	VCVTPS2PD 0(SI), Y0
+	VADDPD 0(DI), Y0, Y0
+	VMOVUPD Y0, 0(DI)
+	VCVTPS2PD 16(SI), Y1
+	VADDPD 32(DI), Y1, Y1
+	VMOVUPD Y1, 32(DI)
+	ADDQ $32, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNZ loop
+done:
+	VZEROUPPER
+	RET
+
 // func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
 TEXT ·fold1AVX2(SB), NOSPLIT, $0-96
 	MOVQ n+0(FP), DX

@@ -19,8 +19,9 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
-	// keepMax is KeepMax for slices of equal lengths.
+	// keepMax and addWide are KeepMax and AddWide for slices of equal lengths.
 	keepMax func(top []float32, at []int32, v []float32, index int32)
+	addWide func(sums []float64, v []float32)
 	peak    func(rounds int) // of 96 multiply-adds each
 }
 
@@ -34,6 +35,7 @@ var portable = &level{
 	masks:     portableMasks,
 	random:    portableRandom,
 	keepMax:   keepMax[float32],
+	addWide:   addWide[float32],
 	peak:      peakPortable,
 }
 

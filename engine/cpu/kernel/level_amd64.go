@@ -17,5 +17,6 @@ var avx2 = &level{
 	masks:     avx2Masks,
 	random:    avx2Random,
 	keepMax:   keepMaxTail,
+	addWide:   addWideTail,
 	peak:      peakAVX2,
 }

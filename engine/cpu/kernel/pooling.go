@@ -18,3 +18,19 @@ func keepMax[T Float | ~int32 | ~uint32 | ~uint8](top []T, at []int32, v []T, in
 		}
 	}
 }
+
+// AddWide adds each element of v to the sum in its place.
+func AddWide[T Float | ~int32 | ~uint32](sums []float64, v []T) {
+	v = v[:len(sums)]
+	if f, ok := any(v).([]float32); ok {
+		active.addWide(sums, f)
+		return
+	}
+	addWide(sums, v)
+}
+
+func addWide[T Float | ~int32 | ~uint32](sums []float64, v []T) {
+	for i, x := range v {
+		sums[i] += float64(x)
+	}
+}

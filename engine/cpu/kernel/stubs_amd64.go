@@ -108,6 +108,11 @@ func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32
 //go:noescape
 func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
 
+// addWideAVX2 is level.addWide for a multiple of 8 elements.
+//
+//go:noescape
+func addWideAVX2(sums []float64, v []float32)
+
 // fold1AVX2 is micro.folds[1]; n is at least 1.
 //
 //go:noescape

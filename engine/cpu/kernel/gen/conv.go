@@ -17,6 +17,7 @@ func conv(f *file) {
 	winogradFilter(f)
 	winogradFilterGrad(f)
 	keepMax(f)
+	addWide(f)
 	for channels := 1; channels <= 4; channels++ {
 		fold(f, channels)
 	}
@@ -556,5 +557,25 @@ func fold(f *file, channels int) {
 	fn.op("ADDQ", "R12", "DI")
 	fn.op("DECQ", "DX")
 	fn.op("JNZ", "pixel")
+	fn.end()
+}
+
+// addWide works on whole vectors.
+func addWide(f *file) {
+	fn := f.begin("addWideAVX2", "sums []float64, v []float32", "is level.addWide for a multiple of 8 elements.")
+	fn.load("sums_base", "DI", "sums_len", "CX", "v_base", "SI")
+	fn.op("SHRQ", "$3", "CX")
+	fn.op("JZ", "done")
+	fn.label("loop")
+	for i := range 2 {
+		fn.op("VCVTPS2PD", mem(16*i, "SI"), y(i))
+		fn.op("VADDPD", mem(32*i, "DI"), y(i), y(i))
+		fn.op("VMOVUPD", y(i), mem(32*i, "DI"))
+	}
+	fn.op("ADDQ", "$32", "SI")
+	fn.op("ADDQ", "$64", "DI")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "loop")
+	fn.label("done")
 	fn.end()
 }
