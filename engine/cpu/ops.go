@@ -41,18 +41,18 @@ func (c *code) op(n *graph.Node) (func(), error) {
 	return f, nil
 }
 
-// workspace is scratch of at least n elements, shared by all kernels of the
-// program, which run one at a time.
+// workspace is scratch of at least n elements, shared by all kernels that run one
+// at a time.
 func workspace[T kernel.Float](c *code, n int) func() []T {
 	var t T
-	if need := n * int(unsafe.Sizeof(t)); need > len(c.ws) {
-		c.ws = alloc(need)
+	if need := n * int(unsafe.Sizeof(t)); need > len(c.scratch.kernel) {
+		c.scratch.kernel = alloc(need)
 	}
 	return func() []T {
 		if n == 0 {
 			return nil
 		}
-		return unsafe.Slice((*T)(unsafe.Pointer(&c.ws[0])), n)
+		return unsafe.Slice((*T)(unsafe.Pointer(&c.scratch.kernel[0])), n)
 	}
 }
 
@@ -69,8 +69,9 @@ func contraction[T kernel.Float](c *code, n *graph.Node) (func(), error) {
 			return nil, err
 		}
 		ws, packed := workspace[T](c, k.Workspace()), make([]T, k.PackedWeights())
+		pack := c.packing(b, func() { k.PackWeights(packed, slice[T](c, b)) })
 		return func() {
-			k.PackWeights(packed, slice[T](c, b))
+			pack()
 			k.Run(ws(), slice[T](c, y), slice[T](c, a), packed)
 		}, nil
 	case graph.OpConv2DInputGrad:
@@ -79,8 +80,9 @@ func contraction[T kernel.Float](c *code, n *graph.Node) (func(), error) {
 			return nil, err
 		}
 		ws, packed := workspace[T](c, k.Workspace()), make([]T, k.PackedWeights())
+		pack := c.packing(b, func() { k.PackWeights(packed, slice[T](c, b)) })
 		return func() {
-			k.PackWeights(packed, slice[T](c, b))
+			pack()
 			k.Run(ws(), slice[T](c, y), slice[T](c, a), packed)
 		}, nil
 	default:
@@ -91,6 +93,16 @@ func contraction[T kernel.Float](c *code, n *graph.Node) (func(), error) {
 		ws := workspace[T](c, k.Workspace())
 		return func() { k.Run(ws(), slice[T](c, y), slice[T](c, a), slice[T](c, b)) }, nil
 	}
+}
+
+// packing gives what a kernel does to lay out the weights in a buffer before it
+// runs: nothing, where that is done once as a parallel loop begins.
+func (c *code) packing(weights int, pack func()) func() {
+	if !c.invariant(weights) {
+		return pack
+	}
+	c.entering = append(c.entering, pack)
+	return func() {}
 }
 
 // convShape gathers a convolution's extents from whichever of its three
