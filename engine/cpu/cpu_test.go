@@ -1,6 +1,8 @@
 package cpu_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +143,43 @@ func TestRows(t *testing.T) {
 	t.Logf("%d programs outlined, %d with a split sum", outlined, split)
 	if outlined < 50 || split < 5 || split > outlined/2 {
 		t.Errorf("%d programs outlined, %d with a split sum: the test tests too little", outlined, split)
+	}
+}
+
+// The graphs whose plans are written down give what the interpreter gives,
+// however they are planned.
+func TestPlannedGraphs(t *testing.T) {
+	files, err := filepath.Glob("../plan/testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no graphs", err)
+	}
+	for _, o := range []plan.Options{{}, {NoFusion: true}, {NoReuse: true}, {NoInPlace: true}} {
+		for _, threads := range []int{1, 3} {
+			run := optest.On(open(t, threads), engine.Options{Plan: o})
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				source, _, _ := strings.Cut(string(text), "--- plan ---")
+				g, err := graph.Parse(source)
+				if err != nil {
+					t.Fatal(err)
+				}
+				feed := optest.RandomFeed(g, 1)
+				want, err := interp.RunRounded(g, feed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := run(g, feed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := (optest.Tolerance{Rel: 500, Abs: 500}).CompareResults(want, got); err != nil {
+					t.Errorf("%s, %+v, %d workers: %v", filepath.Base(file), o, threads, err)
+				}
+			}
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func apply(t *testing.T, pass, before string) string {
 	if i < 0 {
 		t.Fatalf("no pass %q", pass)
 	}
-	h, err := table[i].Run(g, Target{RowBytes: 64})
+	h, err := table[i].Run(g, Target{RowBytes: 1024})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -279,7 +279,7 @@ func (o *outliner) settle(r *region) bool {
 		}
 	}
 	o.scans(r, inside)
-	return o.pays(r, inside)
+	return o.pays(r)
 }
 
 // within reports whether a value stands in the body of a loop of the region.
@@ -332,30 +332,46 @@ func (o *outliner) scans(r *region, inside map[*graph.Node]bool) {
 const (
 	minChunks = 8 // of a batch, so that two workers or four share it evenly
 	patience  = 4 // how much smaller than wanted a chunk may be, if N has no better divisor
+
+	// manyPixels is the number of results that make it cheap to read a weight:
+	// kernels read them again for about as many anyway.
+	manyPixels = 256
 )
 
 // pays chooses a region's chunk: the largest divisor of N whose temporaries fit
 // the target's budget. It declines where the region keeps less in the cache
-// than it reads weights again, once a chunk; where all of it fits into a cache
+// than it reads weights again, once a chunk, for few results; where all of it fits into a cache
 // anyway; and where N has no divisor near the wanted size. (A batch of a prime
 // number of samples thus runs layer by layer, as without the pass; to split off
 // a remainder would copy what enters and leaves.)
-func (o *outliner) pays(r *region, inside map[*graph.Node]bool) bool {
-	u := o.usage(r.members, r.exits)
+func (o *outliner) pays(r *region) bool {
+	u := o.usage(slices.Concat(r.members, r.partials))
 	want := min(o.target.RowBytes/max(u.peak, 1), o.a.n/minChunks)
 	want = max(want, 1)
 	for r.chunk = want; o.a.n%r.chunk != 0; r.chunk-- {
 	}
-	trips := o.a.n / r.chunk
-	return r.chunk*patience > want && u.kept*o.a.n > o.target.RowBytes && u.kept*o.a.n > u.weights*trips
+	again := 0
+	for _, w := range u.weights {
+		if r.chunk*w.pixels < manyPixels {
+			again += w.bytes * w.times * (o.a.n / r.chunk)
+		}
+	}
+	return r.chunk*patience > want && u.kept*o.a.n > max(again, o.target.RowBytes)
 }
 
 // usage estimates what a region's values need, in bytes: of memory at one time,
-// of reads and writes that stay in the cache, both a sample; and of weights
+// of reads and writes that stay in the cache, both a sample; and of the weights
 // that each chunk reads.
-type usage struct{ peak, kept, weights int }
+type usage struct {
+	peak, kept int
+	weights    []weights
+}
 
-func (o *outliner) usage(members, exits []*graph.Node) usage {
+// weights are what a contraction reads for all samples, to how many results of a
+// sample it applies each of them, and how often in all.
+type weights struct{ bytes, pixels, times int }
+
+func (o *outliner) usage(members []*graph.Node) usage {
 	var u usage
 	last := map[*graph.Node]int{} // reader
 	for i, n := range members {
@@ -367,18 +383,25 @@ func (o *outliner) usage(members, exits []*graph.Node) usage {
 	ends := map[int]int{} // bytes that end with a member
 	for i, n := range members {
 		if n.Body() != nil {
-			in := o.usage(o.rowsOf(n.Body()), nil)
+			in := o.usage(o.rowsOf(n.Body()))
 			u.peak = max(u.peak, live+in.peak)
 			u.kept += in.kept * n.Attrs().Trips
-			u.weights += in.weights * n.Attrs().Trips
+			for _, w := range in.weights {
+				w.times *= n.Attrs().Trips
+				u.weights = append(u.weights, w)
+			}
 		}
 		if n.Op().Class() == graph.ClassContraction && o.a.of[n.In(1)] != rowwise {
-			u.weights += n.In(1).Size() * n.DType().Size()
+			channels := n.Dim(-1)
+			if n.Rank() == 4 {
+				channels = n.Dim(n.Attrs().Layout.Channel())
+			}
+			u.weights = append(u.weights, weights{n.In(1).Size() * n.DType().Size(), n.Size() / (o.a.n * channels), 1})
 		}
 		if end, read := last[n]; o.inMemory(n) {
 			bytes := n.Size() / o.a.n * n.DType().Size()
 			if live += bytes; read {
-				u.kept += bytes
+				u.kept += 2 * bytes // written and read
 				ends[end] += bytes
 			}
 		}
@@ -453,7 +476,7 @@ func (o *outliner) emit(r *region) {
 	var shapes []graph.Shape
 	for _, s := range r.scans {
 		shape := o.cut(s.Shape())
-		ins = append(ins, o.img[s].Reshape(append(graph.Shape{trips}, shape...)...))
+		ins = append(ins, reshaped(o.img[s], append(graph.Shape{trips}, shape...)))
 		dtypes, shapes = append(dtypes, s.DType()), append(shapes, shape)
 	}
 	body := o.dst.OpenBody(dtypes, shapes)
@@ -478,6 +501,14 @@ func (o *outliner) emit(r *region) {
 	for i, n := range r.partials {
 		o.img[n] = o.joined(n, o.dst.Make(graph.OpGet, graph.Attrs{Index: len(r.exits) + i}, loop))
 	}
+}
+
+// reshaped is n in another shape, without a detour where it came from that one.
+func reshaped(n *graph.Node, s graph.Shape) *graph.Node {
+	if n.Op() == graph.OpReshape && n.In(0).Shape().Equal(s) {
+		return n.In(0)
+	}
+	return n.Reshape(s...)
 }
 
 // joined is a reduction over the samples, of the chunks' parts (chunks, 1, …).

@@ -18,7 +18,7 @@ type dependence uint8
 
 const (
 	shared  dependence = iota // on none of them
-	rowwise                   // row i on sample i
+	rowwise                   // row i on sample i, given the mixed values around it
 	mixed                     // in some other way
 )
 
@@ -109,15 +109,18 @@ func (a *rowAnalysis) block(b *graph.Block) {
 	}
 }
 
+// value is the dependence of an operation's result. One whose operands are about
+// single samples but for values that mix them, such as batch statistics, counts
+// as rowwise: given those values, it is.
 func (a *rowAnalysis) value(n *graph.Node) dependence {
 	roles := a.roles(n)
 	d := shared
 	for i, in := range n.Ins() {
 		switch k := a.of[in]; {
-		case k == mixed, k == rowwise && (roles == nil || roles[i] == whole):
+		case k == rowwise && (roles == nil || roles[i] == whole):
 			return mixed
-		case k == rowwise:
-			d = rowwise
+		case k == rowwise, k == mixed && d == shared:
+			d = k
 		}
 	}
 	return d
