@@ -27,11 +27,11 @@ const (
 
 type slot struct {
 	kind    slotKind
-	size    int     // of an element, bytes
-	reg     int     // register, splat, strided: which scratch
-	buffer  int     // direct, strided, splat of a buffer
-	value   float64 // splat of a constant
+	size    int // of an element, bytes
+	reg     int // register, splat, strided: which scratch
+	buffer  int // direct, strided, splat of a buffer
 	imm     bool
+	bits    uint64 // splat of a constant: its element
 	dtype   graph.DType
 	strides []int // strided: by the collapsed axes
 }
@@ -56,9 +56,8 @@ type program struct {
 	scratch []scratch // one a worker
 }
 
-// scratch is a worker's registers and the slots' addresses for its tile.
+// scratch is the slots' addresses for a worker's tile.
 type scratch struct {
-	mem  []byte
 	addr []unsafe.Pointer
 	idx  []int
 	_    [64]byte // keep workers' headers on different cache lines
@@ -81,7 +80,7 @@ func (c *code) fused(f *plan.Fused) (func(), error) {
 		}
 	})
 	return func() {
-		p.splats()
+		p.start()
 		run()
 	}, nil
 }
@@ -89,34 +88,37 @@ func (c *code) fused(f *plan.Fused) (func(), error) {
 // elementsPerChunk is the work between two looks at the pool's counter.
 const elementsPerChunk = 16 * tile
 
-// prepare makes the workers' scratch and fills the constants' registers.
+// registerSize is room for a tile of the widest type.
+const registerSize = tile * 8
+
+// prepare makes the workers' scratch. The registers' memory is shared with the
+// other groups, so that it stays in the first-level cache.
 func (p *program) prepare() {
 	p.scratch = make([]scratch, p.code.dev.pool.Workers())
 	for i := range p.scratch {
-		s := &p.scratch[i]
-		s.mem = alloc((p.regs + 1) * tile * 8)
-		s.addr = make([]unsafe.Pointer, len(p.slots))
-		s.idx = make([]int, len(p.dims))
-		for k := range p.slots {
-			if sl := &p.slots[k]; sl.kind != direct {
-				s.addr[k] = unsafe.Pointer(&s.mem[sl.reg*tile*8])
-				if sl.imm {
-					c := plan.Buffer{DType: sl.dtype, Shape: graph.Shape{tile}}
-					fill(s.mem[sl.reg*tile*8:][:c.Bytes()], &c, func(int) float64 { return sl.value })
-				}
-			}
+		p.scratch[i] = scratch{addr: make([]unsafe.Pointer, len(p.slots)), idx: make([]int, len(p.dims))}
+		if t := &p.code.scratch.tiles[i]; len(*t) < p.regs*registerSize {
+			*t = alloc(p.regs * registerSize)
 		}
 	}
 }
 
-// splats fills the registers that hold one value of memory for the whole run.
-func (p *program) splats() {
+// start finds the registers, and fills those that hold one value for the whole
+// run.
+func (p *program) start() {
 	for w := range p.scratch {
 		s := &p.scratch[w]
 		for k := range p.slots {
 			sl := &p.slots[k]
-			if sl.kind == splat && !sl.imm {
-				repeat(s.addr[k], p.code.base[sl.buffer], sl.size, tile)
+			if sl.kind == direct {
+				continue
+			}
+			s.addr[k] = unsafe.Pointer(&p.code.scratch.tiles[w][sl.reg*registerSize])
+			switch n := min(tile, p.size); {
+			case sl.kind == splat && sl.imm:
+				repeat(s.addr[k], unsafe.Pointer(&sl.bits), sl.size, n)
+			case sl.kind == splat:
+				repeat(s.addr[k], p.code.base[sl.buffer], sl.size, n)
 			}
 		}
 	}
@@ -204,9 +206,10 @@ func repeat(dst, src unsafe.Pointer, size, n int) {
 }
 
 func repeatT[T any](dst, src unsafe.Pointer, n int) {
-	v, d := *(*T)(src), unsafe.Slice((*T)(dst), n)
-	for i := range d {
-		d[i] = v
+	d := unsafe.Slice((*T)(dst), n)
+	d[0] = *(*T)(src)
+	for k := 1; k < n; k *= 2 {
+		copy(d[k:], d[:k])
 	}
 }
 
@@ -305,10 +308,12 @@ func (b *programBuilder) operand(n *graph.Node) int {
 	if k, ok := b.ext[key]; ok {
 		return k
 	}
-	s := slot{size: n.DType().Size(), dtype: n.DType(), buffer: o.Buffer, imm: o.Immediate, value: o.Value}
+	s := slot{size: n.DType().Size(), dtype: n.DType(), buffer: o.Buffer, imm: o.Immediate}
 	switch {
 	case o.Immediate:
 		s.kind = splat
+		one := plan.Buffer{DType: s.dtype}
+		fill((*[8]byte)(unsafe.Pointer(&s.bits))[:], &one, func(int) float64 { return o.Value })
 	default:
 		s.strides = b.collapsed(o.Strides)
 		s.kind = strided

@@ -41,18 +41,18 @@ func (c *code) op(n *graph.Node) (func(), error) {
 	return f, nil
 }
 
-// workspace is scratch of at least n elements, shared by all kernels of the
-// program, which run one at a time.
+// workspace is scratch of at least n elements, shared by all kernels that run one
+// at a time.
 func workspace[T kernel.Float](c *code, n int) func() []T {
 	var t T
-	if need := n * int(unsafe.Sizeof(t)); need > len(c.ws) {
-		c.ws = alloc(need)
+	if need := n * int(unsafe.Sizeof(t)); need > len(c.scratch.kernel) {
+		c.scratch.kernel = alloc(need)
 	}
 	return func() []T {
 		if n == 0 {
 			return nil
 		}
-		return unsafe.Slice((*T)(unsafe.Pointer(&c.ws[0])), n)
+		return unsafe.Slice((*T)(unsafe.Pointer(&c.scratch.kernel[0])), n)
 	}
 }
 

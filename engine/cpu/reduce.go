@@ -70,7 +70,7 @@ func (p *program) reducing() func() {
 		}
 	}
 	return func() {
-		p.splats()
+		p.start()
 		for _, r := range p.reduces {
 			r.reset()
 		}
