@@ -134,50 +134,6 @@ func matMul[T kernel.Float](c *code, n *graph.Node, a, b, y int) func() {
 	}
 }
 
-func (c *code) poolArgMax(n *graph.Node) func() {
-	switch n.In(0).DType() {
-	case graph.F32:
-		return poolT[float32](c, n)
-	case graph.F64:
-		return poolT[float64](c, n)
-	case graph.I32:
-		return poolT[int32](c, n)
-	case graph.U32:
-		return poolT[uint32](c, n)
-	case graph.U8:
-		return poolT[uint8](c, n)
-	}
-	return nil
-}
-
-func poolT[T float | integer](c *code, n *graph.Node) func() {
-	x, at := n.In(0), n.Attrs()
-	from, to := c.plan.Buffer(x), c.plan.Buffer(n)
-	h, w, oh, ow := x.Dim(2), x.Dim(3), n.Dim(2), n.Dim(3)
-	kh, kw := at.Kernel[0], at.Kernel[1]
-	return c.chunked(x.Dim(0)*x.Dim(1), max(1, elementsPerChunk/(h*w)), func(_, lo, hi int) {
-		for p := lo; p < hi; p++ {
-			v, y := slice[T](c, from)[p*h*w:][:h*w], slice[int32](c, to)[p*oh*ow:][:oh*ow]
-			for i := range oh {
-				i0, i1 := max(0, i*at.Stride[0]-at.Pad[0]), min(h, i*at.Stride[0]-at.Pad[0]+kh)
-				for j := range ow {
-					j0, j1 := max(0, j*at.Stride[1]-at.Pad[1]), min(w, j*at.Stride[1]-at.Pad[1]+kw)
-					best := i0*w + j0
-					top := v[best]
-					for r := i0; r < i1; r++ {
-						for k, x := range v[r*w+j0 : r*w+j1] {
-							if !(x <= top) && above(x, top) { // the first is true for NaN too
-								best, top = r*w+j0+k, x
-							}
-						}
-					}
-					y[i*ow+j] = int32(best)
-				}
-			}
-		}
-	})
-}
-
 func (c *code) random(n *graph.Node) func() {
 	var b [4]int
 	for i := range b {

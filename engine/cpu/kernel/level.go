@@ -19,6 +19,7 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
+	columns   columns
 	peak      func(rounds int) // of 96 multiply-adds each
 }
 
@@ -31,6 +32,7 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
+	columns:   portableColumns,
 	peak:      peakPortable,
 }
 

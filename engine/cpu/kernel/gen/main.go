@@ -27,6 +27,7 @@ func generate() map[string][]byte {
 	}{
 		{"matrix", matrix},
 		{"vector", vector},
+		{"columns", columns},
 	} {
 		f := &file{}
 		part.write(f)
