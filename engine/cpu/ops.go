@@ -78,8 +78,11 @@ func direction(inputGrad bool) kernel.Direction {
 }
 
 func algorithm(n *graph.Node) kernel.Algorithm {
-	if n.Attrs().Algorithm == graph.Winograd {
+	switch n.Attrs().Algorithm {
+	case graph.Winograd:
 		return kernel.Winograd
+	case graph.Patches:
+		return kernel.Patches
 	}
 	return kernel.Direct
 }

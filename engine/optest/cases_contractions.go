@@ -132,9 +132,9 @@ func packedConvolutions() []Case {
 				from, to = []int{c.n, p, q, c.o}, []int{c.h, c.w, c.c}
 				name += ",input-grad"
 			}
-			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd} {
+			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches} {
 				a := graph.Attrs{Kernel: [2]int{c.kh, c.kw}, Stride: c.stride, Pad: c.pad, Dilation: c.d, Size: to, Algorithm: algorithm, InputGrad: inputGrad}
-				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) {
+				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) || algorithm == graph.Patches && !graph.CanPatches(filter, &a) {
 					continue
 				}
 				cases = append(cases, Case{

@@ -40,6 +40,10 @@ func paysWinograd(w, y graph.Shape, n *graph.Node) bool {
 func pack(g *graph.Graph) (*graph.Graph, error) {
 	return graph.Rewrite(g, func(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 		if n.Attrs().Layout == graph.NHWC && (n.Op() == graph.OpConv2D || n.Op() == graph.OpConv2DInputGrad) {
+			a := graph.Attrs{InputGrad: n.Op() == graph.OpConv2DInputGrad}
+			if w := ins[1].Shape(); graph.CanPatches(w, &a) && w[1]*w[2] > 1 {
+				return packed(c, n, ins, graph.Patches)
+			}
 			return packed(c, n, ins, graph.Direct)
 		}
 		return nil
@@ -60,7 +64,7 @@ func packed(c *graph.Copier, n *graph.Node, ins []*graph.Node, algorithm graph.A
 // nothing else share it.
 func packAttrs(a graph.Attrs) graph.Attrs {
 	out := graph.Attrs{Algorithm: a.Algorithm, InputGrad: a.InputGrad, Stride: [2]int{1, 1}, Dilation: [2]int{1, 1}}
-	if a.InputGrad {
+	if a.InputGrad && a.Algorithm == graph.Direct {
 		out.Stride, out.Dilation = a.Stride, a.Dilation
 	}
 	return out

@@ -2408,6 +2408,136 @@ vector:
 	VZEROUPPER
 	RET
 
+// func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold1AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VADDSS (SI)(AX*4), X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVSS X0, (DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// func fold2AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold2AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VMOVSD (SI)(AX*4), X1
+	VADDPS X1, X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVSD X0, (DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// func fold3AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold3AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VADDPS (SI)(AX*4), X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVSD X0, (DI)
+	VEXTRACTPS $2, X0, 8(DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// func fold4AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold4AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VADDPS (SI)(AX*4), X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVUPS X0, (DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
 DATA c40800000<>+0(SB)/8, $0x4080000040800000
 DATA c40800000<>+8(SB)/8, $0x4080000040800000
 DATA c40800000<>+16(SB)/8, $0x4080000040800000

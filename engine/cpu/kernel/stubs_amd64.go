@@ -103,6 +103,26 @@ func winogradFilterAVX2(n int, src []float32, first, tapStride int, dst []float3
 //go:noescape
 func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32, tapStride int)
 
+// fold1AVX2 is micro.folds[1]; n is at least 1.
+//
+//go:noescape
+func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold2AVX2 is micro.folds[2]; n is at least 1.
+//
+//go:noescape
+func fold2AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold3AVX2 is micro.folds[3]; n is at least 1.
+//
+//go:noescape
+func fold3AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold4AVX2 is micro.folds[4]; n is at least 1.
+//
+//go:noescape
+func fold4AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
 // pause tells the processor that this is a spinning loop.
 //
 //go:noescape

@@ -16,6 +16,9 @@ func conv(f *file) {
 	winogradOutput(f)
 	winogradFilter(f)
 	winogradFilterGrad(f)
+	for channels := 1; channels <= 4; channels++ {
+		fold(f, channels)
+	}
 }
 
 // step multiplies one element of each of h rows of A with one row of B.
@@ -478,4 +481,51 @@ func winogradFilterGrad(f *file) {
 			fn.op("LEAQ", "(AX)(R10*2)", "AX")
 		}
 	})
+}
+
+// fold has a loop for each number of channels. Four are read where there are
+// three.
+func fold(f *file, channels int) {
+	fn := f.begin(fmt.Sprintf("fold%dAVX2", channels), "n int, elements []int, p []float32, step int, dst []float32, dstStep int",
+		fmt.Sprintf("is micro.folds[%d]; n is at least 1.", channels))
+	fn.load("n", "DX", "elements_base", "R8", "elements_len", "R9", "p_base", "SI", "step", "R11", "dst_base", "DI", "dstStep", "R12")
+	fn.op("SHLQ", "$2", "R11")
+	fn.op("SHLQ", "$2", "R12")
+	fn.label("pixel")
+	fn.op("VXORPS", "X0", "X0", "X0")
+	fn.op("MOVQ", "R8", "R10")
+	fn.op("MOVQ", "R9", "CX")
+	fn.op("TESTQ", "CX", "CX")
+	fn.op("JZ", "store")
+	fn.label("element")
+	fn.op("MOVQ", "(R10)", "AX")
+	switch channels {
+	case 1:
+		fn.op("VADDSS", "(SI)(AX*4)", "X0", "X0")
+	case 2:
+		fn.op("VMOVSD", "(SI)(AX*4)", "X1")
+		fn.op("VADDPS", "X1", "X0", "X0")
+	default:
+		fn.op("VADDPS", "(SI)(AX*4)", "X0", "X0")
+	}
+	fn.op("ADDQ", "$8", "R10")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "element")
+	fn.label("store")
+	switch channels {
+	case 1:
+		fn.op("VMOVSS", "X0", "(DI)")
+	case 2:
+		fn.op("VMOVSD", "X0", "(DI)")
+	case 3:
+		fn.op("VMOVSD", "X0", "(DI)")
+		fn.op("VEXTRACTPS", "$2", "X0", "8(DI)")
+	case 4:
+		fn.op("VMOVUPS", "X0", "(DI)")
+	}
+	fn.op("ADDQ", "R11", "SI")
+	fn.op("ADDQ", "R12", "DI")
+	fn.op("DECQ", "DX")
+	fn.op("JNZ", "pixel")
+	fn.end()
 }
