@@ -611,13 +611,14 @@ func inferRandom(n *Node) error {
 }
 
 // inferLoop checks the body against the operands; the loop itself has no
-// value, its results are taken with get.
+// value, its results are taken with get. A loop that carries nothing is one
+// whose iterations are independent.
 func inferLoop(n *Node) error {
 	if n.attrs.Trips < 1 {
 		return fmt.Errorf("%d iterations: want at least 1", n.attrs.Trips)
 	}
 	b := n.body
-	if b == nil || n.attrs.Carry < 1 || n.attrs.Carry > len(n.ins) || len(b.params) != len(n.ins)+1 || len(b.results) < n.attrs.Carry {
+	if b == nil || n.attrs.Carry < 0 || n.attrs.Carry > len(n.ins) || len(b.params) != len(n.ins)+1 || len(b.results) < n.attrs.Carry {
 		return fmt.Errorf("body and operands do not fit: %d carried of %d", n.attrs.Carry, len(n.ins))
 	}
 	for i, in := range n.ins {

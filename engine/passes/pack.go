@@ -46,8 +46,34 @@ func pack(g *graph.Graph) (*graph.Graph, error) {
 			}
 			return packed(c, n, ins, graph.Direct)
 		}
+		if n.Op() == graph.OpMatMul && n.Rank() == 2 && !n.Attrs().TA && n.Dim(0) <= maxPackedRows && stored(ins[1]) {
+			return packedProduct(c, n, ins)
+		}
 		return nil
 	})
+}
+
+// maxPackedRows bounds the products that are worth the trouble: of a batch with
+// the weights of a layer. A product of large matrices packs both.
+const maxPackedRows = 512
+
+// stored reports whether n holds a state's elements.
+func stored(n *graph.Node) bool {
+	for n.Op() == graph.OpReshape || n.Op() == graph.OpTranspose {
+		n = n.In(0)
+	}
+	return n.Op() == graph.OpState
+}
+
+// packedProduct writes a product with weights as a convolution of images of one
+// pixel, so that they are packed once for all chunks of a batch and all steps of
+// an attack.
+func packedProduct(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
+	x, w, inputGrad := ins[0], ins[1], !n.Attrs().TB
+	one := [2]int{1, 1}
+	a := graph.Attrs{Stride: one, Dilation: one, Kernel: one, InputGrad: inputGrad, Size: []int{1, 1, n.Dim(1)}}
+	filter := c.Dst.Make(graph.OpPackFilter, packAttrs(a), w.Reshape(w.Dim(0), 1, 1, w.Dim(1)))
+	return c.Dst.Make(graph.OpPackedConv2D, a, x.Reshape(x.Dim(0), 1, 1, x.Dim(1)), filter).Reshape(n.Shape()...)
 }
 
 // packed writes conv2d or conv2d-input-grad with a packed filter.

@@ -2408,58 +2408,6 @@ vector:
 	VZEROUPPER
 	RET
 
-// func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
-TEXT ·keepMaxAVX2(SB), NOSPLIT, $0-80
-	MOVQ top_base+0(FP), DI
-	MOVQ top_len+8(FP), CX
-	MOVQ at_base+24(FP), SI
-	MOVQ v_base+48(FP), BX
-	VMOVD index+72(FP), X3
-	VPBROADCASTD X3, Y3
-	SHRQ $3, CX
-	JZ done
-loop:
-	VMOVUPS (DI), Y0
-	VMOVUPS (BX), Y1
-	VCMPPS $6, Y0, Y1, Y2
-	VCMPPS $7, Y0, Y0, Y4
-	VANDPS Y4, Y2, Y2
-	VBLENDVPS Y2, Y1, Y0, Y0
-	VMOVUPS Y0, (DI)
-	VMOVUPS (SI), Y4
-	VBLENDVPS Y2, Y3, Y4, Y4
-	VMOVUPS Y4, (SI)
-	ADDQ $32, DI
-	ADDQ $32, SI
-	ADDQ $32, BX
-	DECQ CX
-	JNZ loop
-done:
-	VZEROUPPER
-	RET
-
-// func addWideAVX2(sums []float64, v []float32)
-TEXT ·addWideAVX2(SB), NOSPLIT, $0-48
-	MOVQ sums_base+0(FP), DI
-	MOVQ sums_len+8(FP), CX
-	MOVQ v_base+24(FP), SI
-	SHRQ $3, CX
-	JZ done
-loop:
-	VCVTPS2PD 0(SI), Y0
-	VADDPD 0(DI), Y0, Y0
-	VMOVUPD Y0, 0(DI)
-	VCVTPS2PD 16(SI), Y1
-	VADDPD 32(DI), Y1, Y1
-	VMOVUPD Y1, 32(DI)
-	ADDQ $32, SI
-	ADDQ $64, DI
-	DECQ CX
-	JNZ loop
-done:
-	VZEROUPPER
-	RET
-
 // func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
 TEXT ·fold1AVX2(SB), NOSPLIT, $0-96
 	MOVQ n+0(FP), DX

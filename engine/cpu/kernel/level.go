@@ -19,10 +19,8 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
-	// keepMax and addWide are KeepMax and AddWide for slices of equal lengths.
-	keepMax func(top []float32, at []int32, v []float32, index int32)
-	addWide func(sums []float64, v []float32)
-	peak    func(rounds int) // of 96 multiply-adds each
+	columns   columns
+	peak      func(rounds int) // of 96 multiply-adds each
 }
 
 var portable = &level{
@@ -34,8 +32,7 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
-	keepMax:   keepMax[float32],
-	addWide:   addWide[float32],
+	columns:   portableColumns,
 	peak:      peakPortable,
 }
 
