@@ -63,6 +63,7 @@ func gather(f *file, h int) {
 		return idx(0, "AX", offs[r], 1)
 	})
 	fn.op("ADDQ", imm(panelWidth*4), "BX")
+	fn.op("PREFETCHT0", "4096(BX)")
 	fn.op("ADDQ", "DI", "AX")
 	fn.op("DECQ", "CX")
 	fn.op("JNZ", "loop")
