@@ -252,7 +252,8 @@ func conv(op graph.Op, n, a, b, size *graph.Node) *graph.Node {
 	attrs := *n.Attrs()
 	attrs.Size = nil
 	if size != nil {
-		attrs.Size = size.Shape()[2:4]
+		s := attrs.Layout.Spatial()
+		attrs.Size = size.Shape()[s : s+2]
 	}
 	return n.Graph().Make(op, attrs, a, b)
 }

@@ -434,20 +434,25 @@ func convOut(in, k, stride, pad, dil int) (int, error) {
 	return (in+2*pad-span)/stride + 1, nil
 }
 
-// convShape is the output shape of x (N,C,H,W) with w (O,C,kh,kw).
+// convShape is the output shape of x (N,C,H,W) with w (O,C,kh,kw), or of
+// (N,H,W,C) with (O,kh,kw,C).
 func convShape(x, w Shape, a *Attrs) (Shape, error) {
-	if len(x) != 4 || len(w) != 4 || x[1] != w[1] {
+	c, s := a.Layout.Channel(), a.Layout.Spatial()
+	if len(x) != 4 || len(w) != 4 || x[c] != w[c] {
+		if a.Layout == NHWC {
+			return nil, fmt.Errorf("input %v with filter %v: want (N,H,W,C) and (O,kh,kw,C)", x, w)
+		}
 		return nil, fmt.Errorf("input %v with filter %v: want (N,C,H,W) and (O,C,kh,kw)", x, w)
 	}
-	out := Shape{x[0], w[0], 0, 0}
-	for i := range 2 {
-		d, err := convOut(x[2+i], w[2+i], a.Stride[i], a.Pad[i], a.Dilation[i])
+	var out [2]int
+	for i := range out {
+		d, err := convOut(x[s+i], w[s+i], a.Stride[i], a.Pad[i], a.Dilation[i])
 		if err != nil {
 			return nil, err
 		}
-		out[2+i] = d
+		out[i] = d
 	}
-	return out, nil
+	return a.Layout.Shape(x[0], w[0], out[0], out[1]), nil
 }
 
 func floats(a, b *Node) error {
@@ -479,7 +484,8 @@ func inferConv2DInputGrad(n *Node) error {
 	if len(n.attrs.Size) != 2 {
 		return fmt.Errorf("size %v: want the input's (h,w)", n.attrs.Size)
 	}
-	s := Shape{dy.shape[0], w.shape[1], n.attrs.Size[0], n.attrs.Size[1]}
+	l := n.attrs.Layout
+	s := l.Shape(dy.shape[0], w.shape[l.Channel()], n.attrs.Size[0], n.attrs.Size[1])
 	return n.gradType(s, s, w.shape, dy.shape)
 }
 
@@ -491,7 +497,8 @@ func inferConv2DFilterGrad(n *Node) error {
 	if len(n.attrs.Size) != 2 {
 		return fmt.Errorf("size %v: want the filter's (h,w)", n.attrs.Size)
 	}
-	s := Shape{dy.shape[1], x.shape[1], n.attrs.Size[0], n.attrs.Size[1]}
+	c := n.attrs.Layout.Channel()
+	s := n.attrs.Layout.Shape(dy.shape[c], x.shape[c], n.attrs.Size[0], n.attrs.Size[1])
 	return n.gradType(s, x.shape, s, dy.shape)
 }
 
@@ -509,13 +516,14 @@ func (n *Node) gradType(s, x, w, dy Shape) error {
 func inferPoolArgMax(n *Node) error {
 	x, a := n.ins[0], n.attrs
 	if len(x.shape) != 4 || !arithmetic(x.dtype) {
-		return fmt.Errorf("of %s: want (N,C,H,W)", x.typed())
+		return fmt.Errorf("of %s: want four axes", x.typed())
 	}
 	if a.Pad[0] >= a.Kernel[0] || a.Pad[1] >= a.Kernel[1] {
 		return fmt.Errorf("padding %v of kernel %v: a window may hold no element", a.Pad, a.Kernel)
 	}
 	a.Dilation = [2]int{1, 1}
-	w := Shape{x.shape[1], x.shape[1], a.Kernel[0], a.Kernel[1]}
+	c := x.shape[a.Layout.Channel()]
+	w := a.Layout.Shape(c, c, a.Kernel[0], a.Kernel[1])
 	s, err := convShape(x.shape, w, &a)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ type Attrs struct {
 	Stride     [2]int
 	Pad        [2]int // on both sides
 	Dilation   [2]int
+	Layout     Layout
 	TA, TB     bool // matmul: operand is transposed in its last two axes
 	Descending bool
 	Trips      int

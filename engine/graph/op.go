@@ -80,7 +80,7 @@ const (
 
 	// Contractions.
 	OpMatMul // (…,M,K)·(…,K,N), each optionally transposed
-	OpConv2D // (N,C,H,W) * (O,C,kh,kw); Stride, Pad, Dilation
+	OpConv2D // (N,C,H,W) * (O,C,kh,kw); Stride, Pad, Dilation, Layout
 	OpConv2DInputGrad
 	OpConv2DFilterGrad
 	OpPoolArgMax // (N,C,H,W): i32 index h·W+w of each window's first maximum
@@ -180,10 +180,10 @@ var opTable = [opCount]opInfo{
 	OpDynPad:     {"dyn-pad", 2, ClassMovement, "size"},
 
 	OpMatMul:           {"matmul", 2, ClassContraction, "ta tb"},
-	OpConv2D:           {"conv2d", 2, ClassContraction, "stride pad dilation"},
-	OpConv2DInputGrad:  {"conv2d-input-grad", 2, ClassContraction, "stride pad dilation size"},
-	OpConv2DFilterGrad: {"conv2d-filter-grad", 2, ClassContraction, "stride pad dilation size"},
-	OpPoolArgMax:       {"pool-argmax", 1, ClassOther, "kernel stride pad"},
+	OpConv2D:           {"conv2d", 2, ClassContraction, "stride pad dilation layout"},
+	OpConv2DInputGrad:  {"conv2d-input-grad", 2, ClassContraction, "stride pad dilation size layout"},
+	OpConv2DFilterGrad: {"conv2d-filter-grad", 2, ClassContraction, "stride pad dilation size layout"},
+	OpPoolArgMax:       {"pool-argmax", 1, ClassOther, "kernel stride pad layout"},
 
 	OpRandom: {"random", 4, ClassOther, "name size"},
 

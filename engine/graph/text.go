@@ -68,16 +68,25 @@ var attrFields = map[string]attrField{
 		},
 		parseValues,
 	},
-	"axis":       intField(func(a *Attrs) *int { return &a.Axis }),
-	"axes":       intsField(func(a *Attrs) *[]int { return &a.Axes }),
-	"lo":         intsField(func(a *Attrs) *[]int { return &a.Lo }),
-	"hi":         intsField(func(a *Attrs) *[]int { return &a.Hi }),
-	"step":       intsField(func(a *Attrs) *[]int { return &a.Step }),
-	"size":       intsField(func(a *Attrs) *[]int { return &a.Size }),
-	"kernel":     pairField(func(a *Attrs) *[2]int { return &a.Kernel }),
-	"stride":     pairField(func(a *Attrs) *[2]int { return &a.Stride }),
-	"pad":        pairField(func(a *Attrs) *[2]int { return &a.Pad }),
-	"dilation":   pairField(func(a *Attrs) *[2]int { return &a.Dilation }),
+	"axis":     intField(func(a *Attrs) *int { return &a.Axis }),
+	"axes":     intsField(func(a *Attrs) *[]int { return &a.Axes }),
+	"lo":       intsField(func(a *Attrs) *[]int { return &a.Lo }),
+	"hi":       intsField(func(a *Attrs) *[]int { return &a.Hi }),
+	"step":     intsField(func(a *Attrs) *[]int { return &a.Step }),
+	"size":     intsField(func(a *Attrs) *[]int { return &a.Size }),
+	"kernel":   pairField(func(a *Attrs) *[2]int { return &a.Kernel }),
+	"stride":   pairField(func(a *Attrs) *[2]int { return &a.Stride }),
+	"pad":      pairField(func(a *Attrs) *[2]int { return &a.Pad }),
+	"dilation": pairField(func(a *Attrs) *[2]int { return &a.Dilation }),
+	"layout": {
+		func(a *Attrs) string {
+			if a.Layout == NCHW {
+				return ""
+			}
+			return a.Layout.String()
+		},
+		func(a *Attrs, s string) (err error) { a.Layout, err = parseLayout(s); return },
+	},
 	"ta":         boolField(func(a *Attrs) *bool { return &a.TA }),
 	"tb":         boolField(func(a *Attrs) *bool { return &a.TB }),
 	"descending": boolField(func(a *Attrs) *bool { return &a.Descending }),

@@ -362,44 +362,68 @@ func matMul(y []float64, n *graph.Node, a, b *Tensor) {
 	})
 }
 
-// taps calls f for every product that a convolution of x (N,C,H,W) with
-// w (O,C,kh,kw) adds up to y (N,O,P,Q), with the three positions.
-func taps(x, w, y graph.Shape, a *graph.Attrs, f func(x, w, y int)) {
-	each(y, func(yi int, at []int) {
-		n, o := at[0], at[1]
-		for i := range w[2] {
-			for j := range w[3] {
-				h := at[2]*a.Stride[0] - a.Pad[0] + i*a.Dilation[0]
-				v := at[3]*a.Stride[1] - a.Pad[1] + j*a.Dilation[1]
-				if h < 0 || h >= x[2] || v < 0 || v >= x[3] {
+// image walks a tensor of images or filters in either layout: its extents and
+// strides as (n,c,h,w).
+type image struct{ n, c, h, w, sn, sc, sh, sw int }
+
+func imageOf(l graph.Layout, s graph.Shape) image {
+	t, c, h := s.Strides(), l.Channel(), l.Spatial()
+	return image{s[0], s[c], s[h], s[h+1], t[0], t[c], t[h], t[h+1]}
+}
+
+func (m *image) at(n, c, h, w int) int { return n*m.sn + c*m.sc + h*m.sh + w*m.sw }
+
+// positions calls f for every element of m, in the order (n,c,h,w).
+func (m *image) positions(f func(n, c, h, w int)) {
+	for n := range m.n {
+		for c := range m.c {
+			for h := range m.h {
+				for w := range m.w {
+					f(n, c, h, w)
+				}
+			}
+		}
+	}
+}
+
+// taps calls f for every product that a convolution of x with w adds up to y,
+// with the three positions in memory.
+func taps(xs, ws, ys graph.Shape, a *graph.Attrs, f func(x, w, y int)) {
+	x, w, y := imageOf(a.Layout, xs), imageOf(a.Layout, ws), imageOf(a.Layout, ys)
+	y.positions(func(n, o, p, q int) {
+		for i := range w.h {
+			for j := range w.w {
+				h := p*a.Stride[0] - a.Pad[0] + i*a.Dilation[0]
+				v := q*a.Stride[1] - a.Pad[1] + j*a.Dilation[1]
+				if h < 0 || h >= x.h || v < 0 || v >= x.w {
 					continue
 				}
-				for c := range w[1] {
-					f(((n*x[1]+c)*x[2]+h)*x[3]+v, ((o*w[1]+c)*w[2]+i)*w[3]+j, yi)
+				for c := range w.c {
+					f(x.at(n, c, h, v), w.at(o, c, i, j), y.at(n, o, p, q))
 				}
 			}
 		}
 	})
 }
 
-func poolArgMax(y []float64, n *graph.Node, x *Tensor) {
-	a, hw := n.Attrs(), x.Shape[2]*x.Shape[3]
-	each(n.Shape(), func(o int, at []int) {
-		plane := x.Data[(at[0]*x.Shape[1]+at[1])*hw:][:hw]
+func poolArgMax(out []float64, n *graph.Node, in *Tensor) {
+	a := n.Attrs()
+	x, y := imageOf(a.Layout, in.Shape), imageOf(a.Layout, n.Shape())
+	y.positions(func(n, c, p, q int) {
 		best := -1
+		var top float64
 		for i := range a.Kernel[0] {
 			for j := range a.Kernel[1] {
-				h := at[2]*a.Stride[0] - a.Pad[0] + i
-				w := at[3]*a.Stride[1] - a.Pad[1] + j
-				if h < 0 || h >= x.Shape[2] || w < 0 || w >= x.Shape[3] {
+				h, w := p*a.Stride[0]-a.Pad[0]+i, q*a.Stride[1]-a.Pad[1]+j
+				if h < 0 || h >= x.h || w < 0 || w >= x.w {
 					continue
 				}
-				if p := h*x.Shape[3] + w; best < 0 || above(plane[p], plane[best]) {
-					best = p
+				if v := in.Data[x.at(n, c, h, w)]; best < 0 || above(v, top) {
+					best, top = h*x.w+w, v
 				}
 			}
 		}
-		y[o] = float64(best)
+		out[y.at(n, c, p, q)] = float64(best)
 	})
 }
 

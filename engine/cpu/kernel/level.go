@@ -19,6 +19,7 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
+	peak      func(rounds int) // of 96 multiply-adds each
 }
 
 var portable = &level{
@@ -30,6 +31,7 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
+	peak:      peakPortable,
 }
 
 // active is the set that new plans and element-wise calls use.

@@ -16,4 +16,5 @@ var avx2 = &level{
 	v64:       portableVector[float64](),
 	masks:     avx2Masks,
 	random:    avx2Random,
+	peak:      peakAVX2,
 }
