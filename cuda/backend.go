@@ -163,9 +163,6 @@ func (g *gpu) Info() engine.Info { return g.lib.info(g.spec, &g.Device.Info) }
 // Target implements engine.Driver.
 func (g *gpu) Target() passes.Target { return Target() }
 
-// Target is what the compiler should do for a GPU.
-func Target() passes.Target { return passes.Target{} }
-
 // Close implements engine.Driver.
 func (g *gpu) Close() error {
 	errs := []error{g.work.Synchronize(), g.inputs.Synchronize()}
@@ -220,8 +217,13 @@ func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.load(all); err != nil {
+	c, err := newProgram(g, p, of) // first: it may not fit
+	if err != nil {
 		return nil, err
 	}
-	return newProgram(g, p, of)
+	if err := g.load(all); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }

@@ -2,7 +2,10 @@
 
 package cuda
 
-import "temper/engine"
+import (
+	"temper/engine"
+	"temper/engine/plan"
+)
 
 func init() {
 	engine.Register("cuda", without{ErrNoCgo})
@@ -21,3 +24,6 @@ func (without) Open(string, engine.DeviceOptions) (engine.Driver, error) { retur
 
 // Probe lists the devices of a driver library; this build cannot.
 func Probe(string) ([]DeviceInfo, error) { return nil, ErrNoCgo }
+
+// Prebuild fills the cache with compiled kernels; this build cannot.
+func Prebuild([]*plan.Plan, string) (Prebuilt, error) { return Prebuilt{}, ErrNoCgo }
