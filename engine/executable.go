@@ -123,8 +123,9 @@ func keys[V any](m map[string]V) string {
 }
 
 // FeedBytes binds host memory, row-major and little-endian, to an input for the
-// coming runs. Nothing is copied on a CPU; the memory must stay as it is until
-// Run returns.
+// coming runs. Nothing is copied on a CPU, while a GPU starts to fetch it at
+// once: the memory must stay as it is until Run returns, and new content must
+// be fed again.
 func (e *Executable) FeedBytes(name string, b []byte) error {
 	p, err := e.input(name)
 	if err != nil {

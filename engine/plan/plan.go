@@ -93,6 +93,20 @@ type Buffer struct {
 // Bytes is the buffer's size.
 func (b *Buffer) Bytes() int { return b.Shape.Size() * b.DType.Size() }
 
+// Element is the value of a const buffer's element i.
+func (b *Buffer) Element(i int) float64 {
+	if b.Node.Op() == graph.OpConst {
+		v := b.Node.Attrs().Values
+		return v[min(i, len(v)-1)]
+	}
+	axis := b.Node.Attrs().Axis // of an iota
+	stride := b.Node.Shape().Strides()[axis]
+	if b.Shape.Size() < b.Node.Size() {
+		stride = 1 // one period
+	}
+	return float64(i / stride % b.Node.Dim(axis))
+}
+
 // Buffer finds the buffer that holds a node's value.
 func (p *Plan) Buffer(n *graph.Node) int {
 	for n.Op() == graph.OpReshape {

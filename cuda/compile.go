@@ -1,0 +1,116 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"temper/cuda/emulator"
+)
+
+// compileFunc compiles kernels to images that hold all of them.
+type compileFunc func(kernels []Kernel) (images []image, err error)
+
+// image is what a compiler made of some kernels.
+type image struct {
+	content []byte
+	names   []string
+}
+
+// nvrtcCompiler finds NVRTC, or works with what is in the cache.
+func nvrtcCompiler(g *gpu) (compileFunc, error) {
+	k, err := NewCubins(Arch(g.Device.Info.Capability))
+	if err != nil {
+		return nil, err
+	}
+	return k.compile, nil
+}
+
+// compile makes a cubin of each kernel, several at a time: so what is in the
+// cache serves every program that has the kernel.
+func (k *Cubins) compile(kernels []Kernel) ([]image, error) {
+	images := make([]image, len(kernels))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, kernel := range kernels {
+		group.Go(func() (err error) {
+			images[i].names = []string{kernel.Name}
+			images[i].content, err = k.Get(kernel.Name, Unit(kernel.Source))
+			return err
+		})
+	}
+	return images, group.Wait()
+}
+
+// emulatorUnit is the number of kernels that the emulator's compiler is given
+// at a time: starting it costs more than most kernels do.
+const emulatorUnit = 400
+
+func emulatorCompiler(checked bool) compileFunc {
+	return func(kernels []Kernel) (images []image, err error) {
+		for len(kernels) > 0 {
+			n := min(len(kernels), emulatorUnit)
+			var im image
+			var sources []string
+			for _, k := range kernels[:n] {
+				im.names, sources = append(im.names, k.Name), append(sources, k.Source)
+			}
+			if im.content, err = emulator.Compile("kernels.cu", Unit(sources...), checked); err != nil {
+				return nil, err
+			}
+			images, kernels = append(images, im), kernels[n:]
+		}
+		return images, nil
+	}
+}
+
+// load compiles and loads those kernels that no earlier plan had.
+func (g *gpu) load(kernels []Kernel) (err error) {
+	var missing []Kernel
+	seen := map[string]bool{}
+	for _, k := range kernels {
+		if g.functions[k.Name] == nil && !seen[k.Name] {
+			missing = append(missing, k)
+		}
+		seen[k.Name] = true
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if g.compile == nil {
+		if g.compile, err = g.compiler(g); err != nil {
+			return err
+		}
+	}
+	images, err := g.compile(missing)
+	if err != nil {
+		return err
+	}
+	g.compiled += len(missing)
+	for _, im := range images {
+		m, err := g.Device.Load(im.content)
+		if err != nil {
+			return err
+		}
+		g.modules = append(g.modules, m)
+		for _, name := range im.names {
+			if g.functions[name], err = m.Function(name); err != nil {
+				delete(g.functions, name)
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Arch is the architecture to compile for on a device of a compute capability:
+// 9.0 with the instructions that only it has.
+func Arch(capability int) string {
+	if capability == 90 {
+		return "sm_90a"
+	}
+	return fmt.Sprintf("sm_%d", capability)
+}
