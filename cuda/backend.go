@@ -136,6 +136,7 @@ type gpu struct {
 	modules   []*Module
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
+	precision Precision            // of float32's products
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
 }
@@ -216,7 +217,7 @@ func (m *memory) Free() {
 
 // Load implements engine.Driver.
 func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
-	of, all, err := kernelsOf(p)
+	of, all, err := kernelsOf(p, g.precision)
 	if err != nil {
 		return nil, err
 	}

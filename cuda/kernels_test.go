@@ -43,7 +43,7 @@ func openEmulator(t testing.TB, options string, plans ...*plan.Plan) (*engine.De
 	})
 	var all []Kernel
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p)
+		_, ks, err := kernelsOf(p, Exact)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestKernelsCompile(t *testing.T) {
 	seen := map[string]bool{}
 	var names, sources []string
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p)
+		_, ks, err := kernelsOf(p, Exact)
 		if err != nil {
 			t.Fatal(err)
 		}
