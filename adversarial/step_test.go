@@ -447,3 +447,26 @@ func twoClasses(t *testing.T) *nn.Model {
 	must(t, err)
 	return m
 }
+
+// With the channels last, an attack loop converts nothing: its images are
+// carried that way, and the filters are turned before it.
+func TestNoTransposesInAscent(t *testing.T) {
+	for _, name := range nn.Names() {
+		_, g := pgdStep(t, name, "batch")
+		g, err := passes.Run(g, passes.Options{Target: passes.Target{ChannelsLast: true}})
+		must(t, err)
+		in, _ := bodies(g)
+		convolutions := 0
+		for _, n := range in {
+			switch {
+			case n.Op() == graph.OpConv2D:
+				convolutions++
+			case n.Op() == graph.OpTranspose:
+				t.Errorf("%s: transpose to %v in the ascent loop", name, n.Shape())
+			}
+		}
+		if convolutions == 0 {
+			t.Errorf("%s: no convolution in the ascent loop", name)
+		}
+	}
+}

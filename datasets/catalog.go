@@ -28,6 +28,7 @@ type Known struct {
 	Mirrors []string // base URLs, in the order in which they are tried
 	Terms   string   // licence and citation, as the owners state them
 
+	info func(split Split) Info
 	open func(files opener, split Split) (*Set, error)
 }
 
@@ -54,6 +55,7 @@ var catalog = []Known{
 			"http://yann.lecun.com/exdb/mnist/",
 		},
 		Terms: mnistTerms,
+		info:  mnistInfo,
 		open:  openMNIST,
 	},
 	{
@@ -70,6 +72,7 @@ var catalog = []Known{
 		Archive: &File{Name: "cifar-10-binary.tar.gz", Bytes: 170052171, SHA256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
 		Mirrors: []string{"https://www.cs.toronto.edu/~kriz/"},
 		Terms:   "CIFAR-10 " + cifarTerms,
+		info:    cifar10Info,
 		open: func(files opener, split Split) (*Set, error) {
 			names := []string{"test_batch.bin"}
 			if split == Train {
@@ -89,6 +92,7 @@ var catalog = []Known{
 		Archive: &File{Name: "cifar-100-binary.tar.gz", Bytes: 168513733, SHA256: "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
 		Mirrors: []string{"https://www.cs.toronto.edu/~kriz/"},
 		Terms:   "CIFAR-100 " + cifarTerms,
+		info:    cifar100Info,
 		open: func(files opener, split Split) (*Set, error) {
 			return openCIFAR(files, []string{string(split) + ".bin"}, split, DecodeCIFAR100)
 		},
@@ -106,6 +110,7 @@ var catalog = []Known{
 			"https://ufldl.stanford.edu/housenumbers/",
 		},
 		Terms: svhnTerms,
+		info:  svhnInfo,
 		open:  openSVHN,
 	},
 }

@@ -55,6 +55,19 @@ func Open(name, dir string, split Split, opt Options) (*Set, error) {
 	return k.open(opener{k, dir}, split)
 }
 
+// Describe tells what Open would give, for a published set without its files:
+// what is needed to build a program for it.
+func Describe(name, dir string, split Split, opt Options) (Info, error) {
+	if k, err := Lookup(name); err == nil && published[name][split] > 0 {
+		return k.info(split), nil
+	}
+	set, err := Open(name, dir, split, opt)
+	if err != nil {
+		return Info{}, err
+	}
+	return set.Info(), nil
+}
+
 func openStructured(split Split, opt Options) (*Set, error) {
 	if opt.Structured == (Structured{}) {
 		opt.Structured = DefaultStructured()

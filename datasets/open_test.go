@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestOpenNames(t *testing.T) {
@@ -32,6 +34,29 @@ func TestOpenNames(t *testing.T) {
 	var missing *MissingError
 	if !errors.As(err, &missing) || !errors.Is(err, fs.ErrNotExist) || len(missing.Files) != 5 {
 		t.Errorf("error %v, want a MissingError of five files", err)
+	}
+}
+
+// What is told without the files is what the files hold.
+func TestDescribe(t *testing.T) {
+	for _, k := range List() {
+		in, err := Describe(k.Name, t.TempDir(), Test, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in.Name != k.Name || in.Split != Test || len(in.Classes) < 10 || in.Published == 0 {
+			t.Errorf("%s without files: %+v", k.Name, in)
+		}
+	}
+	_, err := Describe("npz:"+filepath.Join(t.TempDir(), "none.npz"), "", Train, Options{})
+	wantError(t, err, "no such file")
+	set, err := Open("mnist", realData(t), Test, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := Describe("mnist", t.TempDir(), Test, Options{})
+	if d := cmp.Diff(set.Info(), in); err != nil || d != "" {
+		t.Errorf("mnist: %v\n%s", err, d)
 	}
 }
 

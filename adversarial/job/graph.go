@@ -9,6 +9,7 @@ import (
 	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
+	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/passes"
 	"temper/engine/plan"
@@ -36,7 +37,7 @@ func PassNames() []string {
 	return names
 }
 
-// Graph is temper graph. Where the settings have several methods it prints the
+// Graph is temper graph: the program as the device of the settings gets it. Where the settings have several methods it prints the
 // last one's.
 func Graph(c Console, o GraphOptions) error {
 	if !slices.Contains(Programs, o.Program) {
@@ -57,7 +58,12 @@ func Graph(c Console, o GraphOptions) error {
 		return err
 	}
 	texts := map[string]string{}
-	var options passes.Options
+	dev, err := engine.Open(s.Device, engine.DeviceOptions{})
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	options := passes.Options{Target: dev.Target()}
 	options.Dump = func(pass string, g *graph.Graph) { texts[pass] = g.String() }
 	final, err := passes.Run(g, options)
 	if err != nil {
@@ -68,7 +74,9 @@ func Graph(c Console, o GraphOptions) error {
 	case o.Plan:
 		text = plan.Build(final, plan.Options{}).String()
 	case o.Pass != "":
-		text = texts[o.Pass]
+		if text = texts[o.Pass]; text == "" {
+			return usage("the pass %q is not for %s", o.Pass, dev.Info().Spec)
+		}
 	}
 	return c.result(map[string]string{"program": o.Program, "pass": o.Pass, "text": text}, func(w io.Writer) {
 		fmt.Fprint(w, text)
@@ -93,11 +101,10 @@ func (o GraphOptions) settings() (*Settings, error) {
 
 // program builds one of a run's programs for a full batch.
 func (s *Settings) program(name string) (*graph.Graph, error) {
-	test, err := s.open(datasets.Test)
+	in, err := datasets.Describe(s.Data.Name, s.Data.Dir, datasets.Test, s.options())
 	if err != nil {
 		return nil, err
 	}
-	in := test.Info()
 	m, err := s.model(in)
 	if err != nil {
 		return nil, err

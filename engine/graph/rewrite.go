@@ -12,7 +12,16 @@ type Copier struct {
 	drop map[*Node][]bool // loop results to leave out
 	from DType            // with to: an element type to be replaced; InvalidType: none
 	to   DType
+	// recast says how a loop carries a value in another form; nil, or a nil
+	// result: as it is.
+	recast func(loop *Node, carried int, operand *Node) *Recast
+	forms  map[*Node][]*Recast // by new loop
 }
+
+// Recast is another form of a carried value: the same elements in another
+// order. In makes the form, of the operand and of every next value; Out undoes
+// it, for the parameter and the loop's result.
+type Recast struct{ In, Out func(*Node) *Node }
 
 // Image is the copy of a node already passed, nil if there is none.
 func (c *Copier) Image(old *Node) *Node { return c.img[old] }
@@ -46,16 +55,22 @@ func (c *Copier) At(b *Block, f func() *Node) *Node {
 // Current is the block of the new graph that is being filled.
 func (c *Copier) Current() *Block { return c.Dst.cur }
 
+// RewriteCarried is Rewrite with a say in the form in which loops carry their
+// values: recast is asked for each one, with its new operand.
+func RewriteCarried(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node, recast func(loop *Node, carried int, operand *Node) *Recast) (*Graph, error) {
+	if err := g.Err(); err != nil {
+		return nil, err
+	}
+	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}, recast: recast, forms: map[*Node][]*Recast{}}
+	return c.run(g, fn)
+}
+
 // Rewrite builds a new graph from the nodes that g's outputs and assignments
 // need. For each of them, operands first, fn gives the node that stands for it
 // (nil: a copy); loops are entered by Rewrite itself. Sharing equal nodes and
 // dropping dead ones comes with every rewrite.
 func Rewrite(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, error) {
-	if err := g.Err(); err != nil {
-		return nil, err
-	}
-	c := &Copier{Dst: New(g.name), img: map[*Node]*Node{}}
-	return c.run(g, fn)
+	return RewriteCarried(g, fn, nil)
 }
 
 func (c *Copier) run(g *Graph, fn func(c *Copier, n *Node, ins []*Node) *Node) (*Graph, error) {
@@ -105,8 +120,19 @@ func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []
 		} else if m = fn(c, n, ins); m == nil {
 			m = c.Keep(n, ins)
 		}
+		if f := c.form(n, ins); f != nil {
+			m = f.Out(m)
+		}
 		c.img[n] = m.Named(n.label)
 	}
+}
+
+// form is the form of the carried value that a get reads, nil if it is plain.
+func (c *Copier) form(n *Node, ins []*Node) *Recast {
+	if n.op != OpGet || c.forms == nil || n.attrs.Index >= n.ins[0].attrs.Carry {
+		return nil
+	}
+	return c.forms[ins[0]][n.attrs.Index]
 }
 
 func (c *Copier) loop(n *Node, ins []*Node, live map[*Node]bool, fn func(*Copier, *Node, []*Node) *Node) *Node {
@@ -114,32 +140,57 @@ func (c *Copier) loop(n *Node, ins []*Node, live map[*Node]bool, fn func(*Copier
 	dropped := func(i int) bool { return drop != nil && i < len(drop) && drop[i] }
 	carry := 0
 	var keptIns, params []*Node
+	var forms []*Recast // of the carried values
 	for i, in := range ins {
 		if i < n.attrs.Carry && dropped(i) {
 			continue
 		}
 		if i < n.attrs.Carry {
 			carry++
+			var f *Recast
+			if c.recast != nil {
+				f = c.recast(n, i, in)
+			}
+			if forms = append(forms, f); f != nil {
+				in = f.In(in)
+			}
 		}
 		keptIns, params = append(keptIns, in), append(params, n.body.params[1+i])
 	}
 	dtypes, shapes := make([]DType, len(params)), make([]Shape, len(params))
 	for i, p := range params {
 		dtypes[i], shapes[i] = c.dtype(p.dtype), p.shape
+		if i < carry {
+			shapes[i] = keptIns[i].shape
+		}
 	}
 	body := c.Dst.OpenBody(dtypes, shapes)
-	for i, p := range append([]*Node{n.body.params[0]}, params...) {
-		c.img[p] = body.params[i].Named(p.label)
+	c.img[n.body.params[0]] = body.params[0].Named(n.body.params[0].label)
+	for i, p := range params {
+		q := body.params[i+1].Named(p.label)
+		if i < carry && forms[i] != nil {
+			q = forms[i].Out(q)
+		}
+		c.img[p] = q
 	}
 	c.block(n.body, live, fn)
 	var results []*Node
 	for i, r := range n.body.results {
-		if !dropped(i) {
-			results = append(results, c.img[r])
+		if dropped(i) {
+			continue
 		}
+		m := c.img[r]
+		if k := len(results); k < carry && forms[k] != nil {
+			m = forms[k].In(m)
+		}
+		results = append(results, m)
 	}
 	c.Dst.CloseBody(results...)
-	return c.Dst.MakeLoop(n.attrs.Trips, carry, body, keptIns...)
+	m := c.Dst.MakeLoop(n.attrs.Trips, carry, body, keptIns...)
+	if c.forms != nil {
+		c.forms[m] = forms
+	}
+	return m
 }
 
 // Live is the set of nodes that g's outputs and assignments need. A loop that

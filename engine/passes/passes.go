@@ -21,7 +21,10 @@ type Pass struct {
 
 // Target is what a back end wants of the graphs that it runs. The zero value
 // asks for none of the passes that only some back ends want.
-type Target struct{}
+type Target struct {
+	// ChannelsLast asks for NHWC convolutions and pooling.
+	ChannelsLast bool
+}
 
 // table is the order of the passes. Sharing equal nodes and dropping dead ones
 // happens in every rewrite; the passes named after them do it where nothing
@@ -35,6 +38,7 @@ var table = []Pass{
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify, nil},
 	{"narrow", "compute before broadcasting, not after", false, narrow, nil},
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, foldAffine, nil},
+	{"channels-last", "write convolutions in NHWC, and what stands between them", false, channelsLast, func(t Target) bool { return t.ChannelsLast }},
 	{"hoist", "compute loop invariants once, before the loop", false, hoist, nil},
 	{"clean", "fold and simplify again what the rewrites above left", false, clean, nil},
 	{"dead-loop", "drop loop results that lost their last use", false, deadCode, nil},
@@ -52,6 +56,9 @@ var constraints = []struct{ first, then, reason string }{
 	{"simplify", "narrow", "narrow looks for broadcasts directly under element-wise operations"},
 	{"narrow", "fold-affine", "the per-channel factor must stand before its broadcast"},
 	{"fold-affine", "hoist", "the scaled filter is invariant in an attack loop and should leave it"},
+	{"narrow", "channels-last", "narrow would move arithmetic above the reshapes of per-channel values"},
+	{"fold-affine", "channels-last", "fold-affine looks for the factor of an NCHW convolution"},
+	{"channels-last", "hoist", "the filter's transpose is invariant in an attack loop and should leave it"},
 	{"hoist", "clean", "hoisting brings constants and broadcasts together"},
 	{"clean", "dead-loop", "cleaning may take the last use of a loop's result"},
 }

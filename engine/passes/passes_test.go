@@ -81,7 +81,8 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var seen []string
-	if _, err := Run(g, Options{Off: []string{"hoist"}, Dump: func(p string, _ *graph.Graph) { seen = append(seen, p) }}); err != nil {
+	all := Target{ChannelsLast: true}
+	if _, err := Run(g, Options{Target: all, Off: []string{"hoist"}, Dump: func(p string, _ *graph.Graph) { seen = append(seen, p) }}); err != nil {
 		t.Fatal(err)
 	}
 	if len(seen) != len(table) || seen[0] != "input" { // all but hoist, and the input
