@@ -19,6 +19,8 @@ import (
 var allowed = map[string][]string{
 	"cmd/temper":            {"adversarial/*", "cuda", "datasets", "engine/*", "nn"},
 	"adversarial":           {"engine/graph", "engine/autodiff", "nn"},
+	"adversarial/bench":     {"adversarial", "build", "engine", "engine/graph", "engine/passes", "engine/rng", "nn"},
+	"build":                 {},
 	"adversarial/job":       {"adversarial/*", "datasets", "engine", "engine/graph", "engine/passes", "engine/plan", "nn"},
 	"adversarial/features":  {"adversarial", "adversarial/job", "adversarial/run", "datasets", "engine", "engine/graph", "engine/plan", "nn"},
 	"adversarial/run":       {},

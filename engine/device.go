@@ -45,6 +45,17 @@ type Driver interface {
 	Close() error
 }
 
+// Ceilings are what a device can do at most, as measured on it just now.
+type Ceilings struct {
+	FLOPs float64 // float32 multiply-adds from registers, two operations each, per second
+}
+
+// Measurer is a Driver that can measure its ceilings. It takes about a tenth of
+// a second.
+type Measurer interface {
+	Ceilings() (Ceilings, error)
+}
+
 // Memory is device memory.
 type Memory interface {
 	Write(src []byte) error // from its start

@@ -57,7 +57,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestManuals(t *testing.T) {
-	for _, name := range []string{"", "train", "eval", "attack", "data", "graph", "devices", "recipes", "version"} {
+	for _, name := range []string{"", "train", "eval", "attack", "bench", "data", "graph", "devices", "recipes", "version"} {
 		args := append(strings.Fields(name), "-h")
 		golden(t, strings.Trim("help-"+name, "-"), "none", must(t, t.TempDir(), nil, args...))
 	}

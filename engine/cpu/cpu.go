@@ -55,7 +55,9 @@ type device struct{ pool *kernel.Pool }
 
 func (d *device) Info() engine.Info { return info(d.pool.Workers()) }
 
-func (d *device) Target() passes.Target { return passes.Target{} }
+func (d *device) Target() passes.Target {
+	return passes.Target{ChannelsLast: true, PackedFilters: true}
+}
 
 func (d *device) Alloc(bytes int) (engine.Memory, error) { return &memory{alloc(bytes)}, nil }
 

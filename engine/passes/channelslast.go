@@ -27,6 +27,9 @@ type relayout struct{ filters map[*graph.Node]bool }
 
 func (p *relayout) node(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 	attrs := *n.Attrs()
+	if attrs.Layout == graph.NHWC {
+		return nil // built that way
+	}
 	switch n.Op() {
 	case graph.OpConv2D, graph.OpConv2DInputGrad:
 		attrs.Layout = graph.NHWC

@@ -24,6 +24,8 @@ type Pass struct {
 type Target struct {
 	// ChannelsLast asks for NHWC convolutions and pooling.
 	ChannelsLast bool
+	// PackedFilters asks for filters in panels and for Winograd's algorithm.
+	PackedFilters bool
 }
 
 // table is the order of the passes. Sharing equal nodes and dropping dead ones
@@ -38,11 +40,15 @@ var table = []Pass{
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify, nil},
 	{"narrow", "compute before broadcasting, not after", false, narrow, nil},
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, foldAffine, nil},
-	{"channels-last", "write convolutions in NHWC, and what stands between them", false, channelsLast, func(t Target) bool { return t.ChannelsLast }},
+	{"channels-last", "write convolutions in NHWC, and what stands between them", true, channelsLast, func(t Target) bool { return t.ChannelsLast }},
+	{"winograd", "compute 3×3 convolutions with a quarter of the multiplications", false, winograd, packedFilters},
+	{"pack", "pack the filters of convolutions in panels", false, pack, packedFilters},
 	{"hoist", "compute loop invariants once, before the loop", false, hoist, nil},
 	{"clean", "fold and simplify again what the rewrites above left", false, clean, nil},
 	{"dead-loop", "drop loop results that lost their last use", false, deadCode, nil},
 }
+
+func packedFilters(t Target) bool { return t.PackedFilters }
 
 // constraints on the order of the table, each with its reason.
 var constraints = []struct{ first, then, reason string }{
@@ -59,6 +65,9 @@ var constraints = []struct{ first, then, reason string }{
 	{"narrow", "channels-last", "narrow would move arithmetic above the reshapes of per-channel values"},
 	{"fold-affine", "channels-last", "fold-affine looks for the factor of an NCHW convolution"},
 	{"channels-last", "hoist", "the filter's transpose is invariant in an attack loop and should leave it"},
+	{"channels-last", "winograd", "the kernels take NHWC"},
+	{"winograd", "pack", "pack takes what winograd leaves"},
+	{"pack", "hoist", "a packed filter is invariant in an attack loop and should leave it"},
 	{"hoist", "clean", "hoisting brings constants and broadcasts together"},
 	{"clean", "dead-loop", "cleaning may take the last use of a loop's result"},
 }

@@ -81,7 +81,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var seen []string
-	all := Target{ChannelsLast: true}
+	all := Target{ChannelsLast: true, PackedFilters: true}
 	if _, err := Run(g, Options{Target: all, Off: []string{"hoist"}, Dump: func(p string, _ *graph.Graph) { seen = append(seen, p) }}); err != nil {
 		t.Fatal(err)
 	}

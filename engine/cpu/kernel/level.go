@@ -19,6 +19,9 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
+	// keepMax is KeepMax for slices of equal lengths.
+	keepMax func(top []float32, at []int32, v []float32, index int32)
+	peak    func(rounds int) // of 96 multiply-adds each
 }
 
 var portable = &level{
@@ -30,6 +33,8 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
+	keepMax:   keepMax[float32],
+	peak:      peakPortable,
 }
 
 // active is the set that new plans and element-wise calls use.

@@ -1,0 +1,132 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"temper/engine"
+)
+
+// Command is a command line of temper bench.
+type Command struct {
+	Suite   string // one of Suites
+	Match   string // a regular expression that the cases' names match
+	Device  string
+	Threads int // 0: all
+	Seconds float64
+	Peer    bool
+	Python  string
+	Skip    []string // variants of the peer to leave out
+	Format  string   // table, json, go
+	List    bool     // only print the names
+}
+
+// Formats are what Command.Format takes.
+var Formats = []string{"table", "json", "go"}
+
+// Check reports the first thing about the command line that makes no sense.
+func (c Command) Check() error {
+	if _, err := regexp.Compile(c.Match); err != nil {
+		return fmt.Errorf("--match: %w", err)
+	}
+	for _, f := range []struct {
+		flag, got string
+		known     []string
+	}{{"suite", c.Suite, Suites}, {"format", c.Format, Formats}} {
+		if !slices.Contains(f.known, f.got) {
+			return fmt.Errorf("--%s %q: want one of %s", f.flag, f.got, strings.Join(f.known, ", "))
+		}
+	}
+	for _, v := range c.Skip {
+		if !slices.Contains(Variants, v) {
+			return fmt.Errorf("--skip %q: the peer's variants are %s", v, strings.Join(Variants, ", "))
+		}
+	}
+	if c.Seconds <= 0 || c.Seconds > 3600 {
+		return fmt.Errorf("--seconds %v: want more than 0, at most 3600", c.Seconds)
+	}
+	return nil
+}
+
+// Run measures the cases one by one, telling progress as it goes, and writes
+// the report.
+func (c Command) Run(out, progress io.Writer) error {
+	cases := Suite(c.Suite, regexp.MustCompile(c.Match))
+	if len(cases) == 0 {
+		return fmt.Errorf("no case of the suite %s matches %q: see temper bench --list", c.Suite, c.Match)
+	}
+	if c.List {
+		for _, s := range cases {
+			fmt.Fprintln(out, s.Name())
+		}
+		return nil
+	}
+	dev, err := engine.Open(c.Device, engine.DeviceOptions{Threads: c.Threads})
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second))}
+	o.Variants = slices.DeleteFunc(slices.Clone(Variants), func(v string) bool { return slices.Contains(c.Skip, v) })
+	r := &Report{Device: dev.Info()}
+	if c.Peer {
+		threads := c.Threads
+		if threads == 0 {
+			threads = runtime.GOMAXPROCS(0)
+		}
+		if o.Peer, err = OpenPeer(c.Python, threads); err != nil {
+			return err
+		}
+		defer o.Peer.Close()
+		r.Peer = o.Peer.Version
+	}
+	for i, s := range cases {
+		fmt.Fprintf(progress, "%d/%d %s\n", i+1, len(cases), s.Name())
+		if err := r.measureCeilings(dev); err != nil {
+			return err
+		}
+		res, err := Measure(dev, s, o)
+		if err != nil {
+			return err
+		}
+		for v, why := range res.Skipped {
+			fmt.Fprintf(progress, "  %s: %s\n", v, why)
+		}
+		r.Results = append(r.Results, res)
+	}
+	if err := r.measureCeilings(dev); err != nil {
+		return err
+	}
+	switch c.Format {
+	case "json":
+		return json.NewEncoder(out).Encode(r)
+	case "go":
+		r.GoFormat(out)
+	default:
+		r.Table(out)
+	}
+	return nil
+}
+
+// measureCeilings keeps the highest ceiling seen: it is measured before every
+// case, since a busy machine lowers it.
+func (r *Report) measureCeilings(dev *engine.Device) error {
+	m, ok := dev.Driver.(engine.Measurer)
+	if !ok {
+		return nil
+	}
+	now, err := m.Ceilings()
+	if err != nil {
+		return err
+	}
+	if r.Ceilings == nil || now.FLOPs > r.Ceilings.FLOPs {
+		r.Ceilings = &now
+	}
+	return nil
+}

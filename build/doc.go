@@ -1,0 +1,12 @@
+// Package build holds what stands beside the program: the scripts that write
+// test fixtures (oracle) and the PyTorch twins that temper bench measures itself
+// against (peer). As a package it carries the twins in the binary.
+package build
+
+import "embed"
+
+// Peer is the PyTorch side of temper bench --peer: peer/twin.py, and the models
+// that it shares with the fixtures, oracle/models.py.
+//
+//go:embed peer/twin.py oracle/models.py
+var Peer embed.FS

@@ -1,0 +1,145 @@
+"""PyTorch twins of temper's benchmarks, driven line by line by temper bench.
+
+Each line of standard input is a JSON object, and is answered by one:
+
+    {"do": "open", "threads": 2}                      -> {"torch": ..., "detail": ...}
+    {"do": "prepare", "spec": {...}, "variant": ...}  -> {}, or {"error": ...}
+    {"do": "run", "variant": ...}                     -> {"seconds": ...}, one step
+
+Preparing the first variant of a case forgets the case before.
+
+A twin does what temper's program does, in the way that PyTorch's users are told
+is fast: the attack takes gradients of its input alone, buffers are reused,
+gradients are set to None. The variants are nchw, channels_last and compile
+(channels_last under torch.compile).
+"""
+
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+import models
+
+VARIANTS = ("nchw", "channels_last", "compile")
+
+
+def model(name):
+    if name == "cifar-small":
+        return models.SmallCNN(3, 32, 32, 64, 128, 3)
+    if name == "mnist-madry":
+        return models.SmallCNN(1, 28, 32, 64, 1024, 5)
+    if name == "mnist-wong":
+        return models.mnist_wong(16, 32, 100, 28)
+    if name == "preactresnet18":
+        return models.PreActResNet(64, (2, 2, 2, 2))
+    if name.startswith("wideresnet-"):
+        depth, widen = name.split("-")[1:]
+        return models.WideResNet(int(depth), int(widen), 16)
+    raise ValueError(f"no model {name!r}")
+
+
+def linf_pgd(net, x, y, steps, eps, alpha):
+    """PGD in the l-infinity ball and [0,1], from a random start."""
+    adv = (x + torch.empty_like(x).uniform_(-eps, eps)).clamp_(0, 1)
+    low, high = (x - eps).clamp_(0, 1), (x + eps).clamp_(0, 1)
+    for _ in range(steps):
+        adv.requires_grad_(True)
+        (grad,) = torch.autograd.grad(F.cross_entropy(net(adv), y), adv)
+        with torch.no_grad():
+            adv = torch.min(torch.max(adv.detach().add(grad.sign_(), alpha=alpha), low), high)
+    return adv
+
+
+def training_step(spec, variant):
+    net = model(spec["model"])
+    params = list(net.parameters())
+    side, channels = (28, 1) if spec["model"].startswith("mnist") else (32, 3)
+    x = torch.rand(spec["batch"], channels, side, side)
+    y = torch.randint(0, 10, (spec["batch"],))
+    if variant != "nchw":
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    opt = torch.optim.SGD(params, lr=0.01, momentum=0.9)
+    forward = torch.compile(net) if variant == "compile" else net
+
+    def step():
+        inputs = x
+        if spec["steps"] > 0:
+            for p in params:
+                p.requires_grad_(False)
+            inputs = linf_pgd(forward, x, y, spec["steps"], 8 / 255, 2 / 255)
+            for p in params:
+                p.requires_grad_(True)
+        opt.zero_grad(set_to_none=True)
+        F.cross_entropy(forward(inputs), y).backward()
+        opt.step()
+
+    return step
+
+
+def convolution(spec, variant):
+    c, size, k = spec["channels"], spec["size"], spec["kernel"]
+    stride, pad = [spec["stride"]] * 2, [k // 2] * 2
+    x, w = torch.randn(spec["batch"], c, size, size), torch.randn(spec["out"], c, k, k)
+    if variant == "channels_last":
+        x, w = x.to(memory_format=torch.channels_last), w.to(memory_format=torch.channels_last)
+    dy = torch.randn_like(F.conv2d(x, w, None, stride, pad))
+    wanted = {"conv2d-input-grad": (True, False, False), "conv2d-filter-grad": (False, True, False)}.get(spec["kind"])
+
+    def step():
+        with torch.no_grad():
+            if wanted is None:
+                return F.conv2d(x, w, None, stride, pad)
+            return torch.ops.aten.convolution_backward(
+                dy, x, w, None, stride, pad, [1, 1], False, [0, 0], 1, wanted)
+
+    return step
+
+
+def product(spec):
+    n = spec["size"]
+    a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def prepare(spec, variant):
+    if spec["kind"] == "step":
+        return training_step(spec, variant)
+    if variant == "compile" or (spec["kind"] == "matmul" and variant != "nchw"):
+        return None  # one library call: there is no such variant
+    return product(spec) if spec["kind"] == "matmul" else convolution(spec, variant)
+
+
+def main():
+    torch.manual_seed(0)
+    case, steps = None, {}
+    for line in sys.stdin:
+        ask = json.loads(line)
+        answer = {}
+        try:
+            if ask["do"] == "open":
+                torch.set_num_threads(ask["threads"])
+                answer = {"torch": torch.__version__, "detail": torch.backends.cpu.get_cpu_capability()}
+            elif ask["do"] == "prepare":
+                if ask["spec"] != case:
+                    case, steps = ask["spec"], {}
+                step = prepare(case, ask["variant"])
+                if step is None:
+                    answer = {"skip": True}
+                else:
+                    steps[ask["variant"]] = step
+                    step()
+            else:
+                step = steps[ask["variant"]]
+                began = time.perf_counter()
+                step()
+                answer = {"seconds": time.perf_counter() - began}
+        except Exception as e:  # the caller prints it
+            answer = {"error": f"{type(e).__name__}: {e}".splitlines()[0]}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

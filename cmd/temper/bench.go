@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"temper/adversarial/bench"
+	"temper/adversarial/job"
+)
+
+func benchCommand(c *job.Console) *cobra.Command {
+	var b bench.Command
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this machine: training steps and kernels, beside its ceiling and PyTorch",
+		Long: `Measure training steps and kernels on this machine. Medians stand with their
+95 % interval; the rate counts the multiply-adds of products and convolutions as
+they are defined, and is given as a share of the ceiling that temper measures in
+the same run.
+
+With --peer, PyTorch runs a twin of each case in the same run, in turn, at the
+same threads, in its variants nchw, channels_last and compile (torch.compile);
+the ratio is taken against the variant with the shortest median.`,
+		Example: `  temper bench
+  temper bench --suite kernels --match 'matmul|conv2d/'
+  temper bench --peer --python python3 --seconds 10
+  temper bench --format go > new.txt && benchstat old.txt new.txt`,
+		Args: arguments(cobra.NoArgs),
+	}
+	f := cmd.Flags()
+	f.StringVar(&b.Suite, "suite", bench.Suites[0], "what to measure: "+strings.Join(bench.Suites, ", "))
+	f.StringVar(&b.Match, "match", "", "only the cases whose names match this regular expression")
+	f.BoolVar(&b.List, "list", false, "print the names of the cases and stop")
+	f.StringVar(&b.Device, "device", "auto", "device to measure: auto, cpu, cuda:0, …")
+	f.IntVar(&b.Threads, "threads", 0, "CPU workers, of the peer too; 0 is one a core")
+	f.Float64Var(&b.Seconds, "seconds", 5, "how long to measure each case")
+	f.BoolVar(&b.Peer, "peer", false, "run PyTorch's twin of each case beside it")
+	f.StringVar(&b.Python, "python", "python3", "the Python interpreter that has torch, for --peer")
+	f.StringSliceVar(&b.Skip, "skip", nil, "variants of the peer to leave out")
+	f.StringVar(&b.Format, "format", bench.Formats[0], "how to print: table, json, go (Go's benchmark format, for benchstat)")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		if c.JSON {
+			b.Format = "json"
+		}
+		if err := b.Check(); err != nil {
+			return &job.UsageError{Err: err}
+		}
+		return b.Run(c.Out, c.Err)
+	}
+	return cmd
+}
