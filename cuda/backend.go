@@ -165,7 +165,7 @@ func (g *gpu) Info() engine.Info { return g.lib.info(g.spec, &g.Device.Info) }
 func (g *gpu) Target() passes.Target { return Target() }
 
 // Target is what the compiler should do for a GPU.
-func Target() passes.Target { return passes.Target{} }
+func Target() passes.Target { return passes.Target{ChannelsLast: true} }
 
 // Close implements engine.Driver.
 func (g *gpu) Close() error {

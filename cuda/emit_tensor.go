@@ -39,23 +39,45 @@ func (t tensorTile) shared(size int, aAlongK, bAlongK bool) int {
 // of the device at hand: what is summed in which order must not depend on that.
 const wanted = 2 * 132
 
-// tileFor chooses the tile whose blocks take the least time in all: large tiles
-// read less, small ones waste less at the edges and fill the GPU.
-func tileFor(t graph.DType, m, n, batch int) tensorTile {
+// division is how a product of matrices is divided into blocks: into tiles, and
+// its depth into parts of some length.
+type division struct {
+	tensorTile
+	tiles, parts, length int
+}
+
+// divide chooses the division whose blocks take the least time in all. Large
+// tiles read less, small ones waste less at the edges and fill the GPU; so do
+// parts, but their sums have to be stored and added up.
+func divide(t graph.DType, m, n, depth, batch int, inParts bool) division {
 	candidates := []struct {
 		tensorTile
-		pace float64 // results at a time, relative to the largest tile
+		pace float64 // of products, relative to the largest tile
 	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}}
 	if t == graph.F32 {
 		candidates = candidates[1:] // the largest would need too many registers
 	}
-	var best tensorTile
+	const (
+		shortest  = 512 // products that are worth a part
+		start     = 4e6 // of a block, in products
+		partStore = 256 // and of storing and adding up one of its sums
+	)
+	step := 64 / t.Size()
+	var best division
 	least := 0.0
 	for _, c := range candidates {
-		blocks := batch * ceil(m, c.rows) * ceil(n, c.columns)
-		cost := float64(ceil(blocks, wanted)*c.rows*c.columns) / c.pace
-		if best.rows == 0 || cost < least {
-			best, least = c.tensorTile, cost
+		d := division{c.tensorTile, ceil(m, c.rows) * ceil(n, c.columns), 1, depth}
+		if parts := min(wanted/d.tiles, depth/shortest); inParts && batch == 1 && parts > 1 {
+			d.length = ceil(ceil(depth, parts), step) * step
+			d.parts = ceil(depth, d.length)
+		}
+		each := float64(d.length) / c.pace
+		if d.parts > 1 {
+			each += partStore
+		}
+		cost := float64(ceil(batch*d.tiles*d.parts, wanted)) * (float64(c.rows*c.columns)*each + start)
+		if best.tiles == 0 || cost < least {
+			best, least = d, cost
 		}
 	}
 	return best
@@ -81,12 +103,10 @@ func onTensorTiles(n *graph.Node) bool {
 type tensorOp struct {
 	t                graph.DType
 	precision        Precision
-	tile             tensorTile
 	batch            int // products of matrices
 	m, n, depth      int // of each
+	division             // of each
 	aAlongK, bAlongK bool
-	tiles            int    // of each
-	splits, length   int    // parts of the depth, and how long they are
 	types            string // typedefs that the call uses
 	call             string // of the template: tile, part, begin, end and result are still to be given
 }
@@ -103,28 +123,12 @@ func newTensorOp(n *graph.Node, precision Precision) *tensorOp {
 	default:
 		op.filterGrad(geometry(n, n.In(0), n, n.In(1)))
 	}
-	op.splits, op.length = 1, op.depth
-	const least = 512 // products that are worth a block
-	if n.Op() != graph.OpConv2DInputGrad && op.batch == 1 {
-		op.split(min(wanted/op.tiles, op.depth/least))
-	}
 	return op
 }
 
-// split divides the depth into parts that begin at whole steps.
-func (op *tensorOp) split(parts int) {
-	if parts < 2 {
-		return
-	}
-	step := 64 / op.t.Size()
-	op.length = ceil(ceil(op.depth, parts), step) * step
-	op.splits = ceil(op.depth, op.length)
-}
-
-func (op *tensorOp) extents(m, n, depth int) {
+func (op *tensorOp) extents(m, n, depth int, inParts bool) {
 	op.m, op.n, op.depth = m, n, depth
-	op.tile = tileFor(op.t, m, n, op.batch)
-	op.tiles = ceil(m, op.tile.rows) * ceil(n, op.tile.columns)
+	op.division = divide(op.t, m, n, depth, op.batch, inParts)
 }
 
 func (op *tensorOp) matMul(n *graph.Node) {
@@ -134,7 +138,7 @@ func (op *tensorOp) matMul(n *graph.Node) {
 		depth = n.In(0).Dim(-2)
 	}
 	op.batch = n.Size() / (m * columns)
-	op.extents(m, columns, depth)
+	op.extents(m, columns, depth, true)
 	op.aAlongK, op.bAlongK = !a.TA, a.TB
 	operand := func(in string, alongK bool, extent int) string {
 		stride := extent
@@ -162,20 +166,20 @@ func (g conv) shape() string {
 }
 
 func (op *tensorOp) forward(g conv) {
-	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C)
+	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C, true)
 	op.aAlongK, op.bAlongK = true, true
 	op.types = g.shape()
 	op.call = fmt.Sprintf("conv_forward<tile, shape>(shared, TILE, pixels_by_taps<%v, shape>(in0), in1, BEGIN, END, RESULT)", op.t)
 }
 
 func (op *tensorOp) filterGrad(g conv) {
-	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q)
+	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q, true)
 	op.types = g.shape()
 	op.call = "conv_filter_grad<tile, shape>(shared, TILE, in0, in1, BEGIN, END, RESULT)"
 }
 
 func (op *tensorOp) inputGrad(g conv) {
-	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*g.O)
+	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*g.O, false)
 	op.aAlongK = true
 	op.types = g.shape()
 	op.call = "conv_input_grad<tile, shape>(shared, TILE, in0, in1, RESULT)"
@@ -183,7 +187,7 @@ func (op *tensorOp) inputGrad(g conv) {
 	for h := range min(g.H, g.strideH) { // the phases, as in conv.h
 		for w := range min(g.W, g.strideW) {
 			pixels := g.N * ceil(g.H-h, g.strideH) * ceil(g.W-w, g.strideW)
-			op.tiles += ceil(pixels, op.tile.rows) * ceil(g.C, op.tile.columns)
+			op.tiles += ceil(pixels, op.rows) * ceil(g.C, op.columns)
 		}
 	}
 }
@@ -192,13 +196,13 @@ func (op *tensorOp) inputGrad(g conv) {
 // the parts up, in their order.
 func (op *tensorOp) kernels() []OpKernel {
 	out, args := op.t, []int{0, 1, Result}
-	if op.splits > 1 {
+	if op.parts > 1 {
 		out, args = graph.F32, []int{0, 1, Scratch}
 	}
-	shared := op.tile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
-	items := op.tiles * op.batch * op.splits
+	shared := op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
+	items := op.tiles * op.batch * op.parts
 	k := []OpKernel{{Source: op.source(out, shared), Args: args, Items: items, Blocks: items, Shared: shared}}
-	if op.splits > 1 {
+	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
 	return k
@@ -206,10 +210,10 @@ func (op *tensorOp) kernels() []OpKernel {
 
 // scratch is the memory that the operation needs beside its result, in bytes.
 func (op *tensorOp) scratch() int {
-	if op.splits == 1 {
+	if op.parts == 1 {
 		return 0
 	}
-	return op.splits * op.m * op.n * graph.F32.Size()
+	return op.parts * op.m * op.n * graph.F32.Size()
 }
 
 func (op *tensorOp) source(out graph.DType, shared int) string {
@@ -219,7 +223,7 @@ func (op *tensorOp) source(out graph.DType, shared int) string {
 	case op.batch > 1:
 		tile = fmt.Sprintf("i %% %du", op.tiles)
 		position += op.ofBatch(op.m * op.n)
-	case op.splits > 1:
+	case op.parts > 1:
 		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
 		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
 		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
@@ -238,7 +242,7 @@ func (op *tensorOp) source(out graph.DType, shared int) string {
     %s;
 }
 EXPORT(NAME)
-`, op.t, op.t, out, op.t, op.tile.rows, op.tile.columns, precision, op.types, op.aAlongK, op.bAlongK, shared, call)
+`, op.t, op.t, out, op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, shared, call)
 }
 
 func (op *tensorOp) sum() OpKernel {
@@ -251,6 +255,6 @@ func (op *tensorOp) sum() OpKernel {
   }
 }
 EXPORT(NAME)
-`, op.t, op.splits, size, op.t)
+`, op.t, op.parts, size, op.t)
 	return OpKernel{Source: source, Args: []int{Scratch, Result}, Items: size, Blocks: ceil(size, BlockThreads)}
 }

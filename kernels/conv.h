@@ -85,7 +85,13 @@ DEVICE void conv_filter_grad(u8* shared, u32 i, const typename Tile::T* x, const
 // taps, of which there is one in stride x stride: each such phase is a
 // contraction of its own, and none multiplies zeros.
 
-constexpr i32 divisor(i32 a, i32 b) { return b == 0 ? a : divisor(b, a % b); }
+DEVICE constexpr i32 divisor(i32 a, i32 b) {  // the greatest common one
+  while (b != 0) {
+    const i32 rest = a % b;
+    a = b, b = rest;
+  }
+  return a;
+}
 
 // phase_axis has what phase h, of an axis, reads: pixel h + i STRIDE reads
 // output i + base - t shift through tap first + t STEP, t < taps.

@@ -211,7 +211,7 @@ template <class Tile> DEVICE void load4(f32 (&r)[4], const f32* from, u32 row, u
 template <class Tile, class A, class B>
 DEVICE void multiply_exact(f32 (&sums)[Tile::M][Tile::N][4], const f32* rows, const f32* columns, u32 row, u32 column) {
   const u32 lane = threadIdx.x % 32;
-  UNROLL for (u32 k = 0; k < Tile::DEPTH; k += 4) {
+  for (u32 k = 0; k < Tile::DEPTH; k += 4) {  // unrolled it would need more registers than there are
     f32 a[2 * Tile::M][4], b[2 * Tile::N][4];
     UNROLL for (u32 i = 0; i < 2 * Tile::M; i++) load4<A>(a[i], rows, row + i * 8 + lane / 4, k);
     UNROLL for (u32 j = 0; j < 2 * Tile::N; j++) load4<B>(b[j], columns, column + j / 2 * 8 + lane % 4 * 2 + j % 2, k);
@@ -223,7 +223,7 @@ DEVICE void multiply_exact(f32 (&sums)[Tile::M][Tile::N][4], const f32* rows, co
 }
 
 // tensor_shared is the shared memory, in bytes, that tensor_contract needs.
-template <class Tile, bool A_ALONG_K, bool B_ALONG_K> constexpr u32 tensor_shared() {
+template <class Tile, bool A_ALONG_K, bool B_ALONG_K> DEVICE constexpr u32 tensor_shared() {
   typedef typename Tile::T T;
   constexpr u32 stages = Tile::STAGES * sizeof(T) * (operand_tile<T, Tile::ROWS, A_ALONG_K>::SIZE + operand_tile<T, Tile::COLUMNS, B_ALONG_K>::SIZE);
   constexpr u32 results = sizeof(f32) * Tile::ROWS * Tile::RESULT_STRIDE;
