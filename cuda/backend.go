@@ -143,11 +143,15 @@ type gpu struct {
 
 // openGPU takes a device into use.
 func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compileFunc, error)) (engine.Driver, error) {
+	precision, err := float32Precision()
+	if err != nil {
+		return nil, err
+	}
 	d, err := lib.Device(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
+	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
 	if g.work, err = d.NewStream(); err == nil {
 		g.inputs, err = d.NewStream()
 	}
@@ -163,9 +167,6 @@ func (g *gpu) Info() engine.Info { return g.lib.info(g.spec, &g.Device.Info) }
 
 // Target implements engine.Driver.
 func (g *gpu) Target() passes.Target { return Target() }
-
-// Target is what the compiler should do for a GPU.
-func Target() passes.Target { return passes.Target{ChannelsLast: true} }
 
 // Close implements engine.Driver.
 func (g *gpu) Close() error {
@@ -221,8 +222,13 @@ func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.load(all); err != nil {
+	c, err := newProgram(g, p, of) // first: it may not fit
+	if err != nil {
 		return nil, err
 	}
-	return newProgram(g, p, of)
+	if err := g.load(all); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }

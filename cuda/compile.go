@@ -5,10 +5,12 @@ package cuda
 import (
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"temper/cuda/emulator"
+	"temper/engine/plan"
 )
 
 // compileFunc compiles kernels to images that hold all of them.
@@ -29,20 +31,69 @@ func nvrtcCompiler(g *gpu) (compileFunc, error) {
 	return k.compile, nil
 }
 
-// compile makes a cubin of each kernel, several at a time: so what is in the
-// cache serves every program that has the kernel.
+// compile makes a cubin of each kernel: so what is in the cache serves every
+// program that has the kernel.
 func (k *Cubins) compile(kernels []Kernel) ([]image, error) {
 	images := make([]image, len(kernels))
+	return images, eachKernel(kernels, func(i int) (err error) {
+		images[i].names = []string{kernels[i].Name}
+		images[i].content, err = k.Get(kernels[i].Name, Unit(kernels[i].Source))
+		return err
+	})
+}
+
+// eachKernel calls fn with the number of each kernel, several at a time.
+func eachKernel(kernels []Kernel, fn func(i int) error) error {
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, kernel := range kernels {
-		group.Go(func() (err error) {
-			images[i].names = []string{kernel.Name}
-			images[i].content, err = k.Get(kernel.Name, Unit(kernel.Source))
-			return err
-		})
+	for i := range kernels {
+		group.Go(func() error { return fn(i) })
 	}
-	return images, group.Wait()
+	return group.Wait()
+}
+
+// Prebuild fills the cache on disk with the kernels of some plans, compiled for
+// an architecture as Arch names it, so that a machine with the cache needs no
+// NVRTC.
+func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
+	k, err := NewCubins(arch)
+	if err != nil {
+		return Prebuilt{}, err
+	}
+	if k.compiler == nil {
+		return Prebuilt{}, k.missing
+	}
+	precision, err := float32Precision()
+	if err != nil {
+		return Prebuilt{}, err
+	}
+	var kernels []Kernel
+	seen := map[string]bool{}
+	for _, p := range plans {
+		_, all, err := kernelsOf(p, precision)
+		if err != nil {
+			return Prebuilt{}, err
+		}
+		for _, kernel := range all {
+			if !seen[kernel.Name] {
+				seen[kernel.Name] = true
+				kernels = append(kernels, kernel)
+			}
+		}
+	}
+	var compiled atomic.Int32
+	err = eachKernel(kernels, func(i int) error {
+		_, made, unsaved, err := k.entry(kernels[i].Name, Unit(kernels[i].Source))
+		if made {
+			compiled.Add(1)
+		}
+		if err == nil && unsaved != nil {
+			err = fmt.Errorf("kernels cannot be kept: %w: set TEMPER_CACHE to a folder with room", unsaved)
+		}
+		return err
+	})
+	version := fmt.Sprintf("%d.%d", k.compiler.Major, k.compiler.Minor)
+	return Prebuilt{arch, len(kernels), int(compiled.Load()), version}, err
 }
 
 // emulatorUnit is the number of kernels that the emulator's compiler is given
@@ -112,12 +163,3 @@ func (g *gpu) load(kernels []Kernel) (err error) {
 
 // usualShared is the dynamic shared memory that a launch may have unasked.
 const usualShared = 48 << 10
-
-// Arch is the architecture to compile for on a device of a compute capability:
-// 9.0 with the instructions that only it has.
-func Arch(capability int) string {
-	if capability == 90 {
-		return "sm_90a"
-	}
-	return fmt.Sprintf("sm_%d", capability)
-}

@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"temper/engine/graph"
@@ -20,6 +21,18 @@ const (
 )
 
 func (p Precision) String() string { return [...]string{"EXACT", "TF32X3", "TF32"}[p] }
+
+// float32Precision is the one that $TEMPER_CUDA_FLOAT32 names: exact, the
+// default, tf32x3 or tf32.
+func float32Precision() (Precision, error) {
+	name := os.Getenv("TEMPER_CUDA_FLOAT32")
+	for _, p := range []Precision{Exact, TF32x3, TF32} {
+		if name == strings.ToLower(p.String()) || name == "" {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("TEMPER_CUDA_FLOAT32 is %q: want exact, tf32x3 or tf32", name)
+}
 
 // tensorTile is a tensor_tile of kernels/tensor.h.
 type tensorTile struct{ rows, columns int }

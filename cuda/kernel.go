@@ -7,10 +7,14 @@ import (
 
 	"temper/cuda/cache"
 	"temper/engine/graph"
+	"temper/engine/passes"
 	"temper/engine/plan"
 	"temper/engine/rng"
 	"temper/kernels"
 )
+
+// Target is what the compiler should do for a GPU.
+func Target() passes.Target { return passes.Target{ChannelsLast: true} }
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
 // is launched. Kernels of one name have one source.

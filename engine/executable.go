@@ -54,11 +54,10 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	}
 	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Plan),
 		inputs: map[string]*port{}, scalars: map[string]*port{}, outputs: map[string]plan.Output{}}
-	if e.code, err = d.Load(e.plan); err != nil {
+	if err := e.declare(g.Root(), st); err != nil { // first: what is left of the memory is the program's
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
-	if err := e.declare(g.Root(), st); err != nil {
-		e.Close()
+	if e.code, err = d.Load(e.plan); err != nil {
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
 	for i, b := range e.plan.Buffers {
