@@ -41,9 +41,16 @@ func openEmulator(t testing.TB, options string, plans ...*plan.Plan) (*engine.De
 		}
 		usual(t, g.lib)
 	})
+	loadAll(t, g, plans)
+	return dev, g
+}
+
+// loadAll compiles all kernels of some plans together.
+func loadAll(t testing.TB, g *gpu, plans []*plan.Plan) {
+	t.Helper()
 	var all []Kernel
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p)
+		_, ks, err := kernelsOf(p, g.precision)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +59,6 @@ func openEmulator(t testing.TB, options string, plans ...*plan.Plan) (*engine.De
 	if err := g.load(all); err != nil {
 		t.Fatal(err)
 	}
-	return dev, g
 }
 
 // goLog are cases that the reference interpreter gets wrong: on amd64, Go's
@@ -133,7 +139,7 @@ func TestKernelsCompile(t *testing.T) {
 	seen := map[string]bool{}
 	var names, sources []string
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p)
+		_, ks, err := kernelsOf(p, Exact)
 		if err != nil {
 			t.Fatal(err)
 		}
