@@ -9,7 +9,8 @@ import (
 
 // reduction is one reduction of a fused group. It sums in float64: partial sums
 // of a part of the space first, then the parts in order, so that the result
-// depends on the shape alone.
+// depends on the shape alone; where the first axis is not reduced, on the shape
+// of what is reduced for one row, so that it is the same in a smaller batch.
 type reduction struct {
 	src     int   // slot
 	buffer  int   // of the result
@@ -57,15 +58,23 @@ func (p *program) reducing() func() {
 	part := func(worker, k int) {
 		s := &p.scratch[worker]
 		lo, hi := rows*k/parts*inner, rows*(k+1)/parts*inner
-		for at := lo; at < hi; at += tile {
-			n := min(tile, hi-at)
-			p.tile(s, at, n)
-			for _, r := range p.reduces {
-				acc := r.acc
-				if !apart {
-					acc = acc[k*r.size:][:r.size]
+		unit := hi - lo // a row never meets others in a tile's sum
+		if apart {
+			unit = max(inner, tile/inner*inner)
+		}
+		for end := lo; end < hi; {
+			at := end
+			end = min(hi, end+unit)
+			for ; at < end; at += tile {
+				n := min(tile, end-at)
+				p.tile(s, at, n)
+				for _, r := range p.reduces {
+					acc := r.acc
+					if !apart {
+						acc = acc[k*r.size:][:r.size]
+					}
+					p.accumulate(s, r, acc, at, n)
 				}
-				p.accumulate(s, r, acc, at, n)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"fmt"
 	"slices"
 
 	"temper/engine/graph"
@@ -494,7 +495,7 @@ func (o *outliner) emit(r *region) {
 		results = append(results, o.dst.Make(n.Op(), *n.Attrs(), o.row[n.In(0)]))
 	}
 	o.dst.CloseBody(results...)
-	loop := o.dst.MakeLoop(trips, 0, body, ins...)
+	loop := o.dst.MakeLoop(trips, 0, body, ins...).Named(fmt.Sprintf("rows: %d samples of %d at a time", r.chunk, o.a.n))
 	for i, n := range r.exits {
 		o.img[n] = o.dst.Make(graph.OpGet, graph.Attrs{Index: i}, loop).Reshape(n.Shape()...)
 	}
