@@ -37,12 +37,19 @@ const (
 	maxAccumulated = 1 << 21 // partial results of all parts
 )
 
-// reducing runs a group that has reductions. The space is cut along its first
-// collapsed axis into parts, whose number follows from the shape.
+// reducing runs a group that has reductions. The space is cut into parts, whose
+// number follows from the shape: between rows, along the axes before the first
+// that is reduced, or else along the first collapsed axis.
 func (p *program) reducing() func() {
-	rows, inner := p.dims[0], p.size/p.dims[0]
+	rows, apart := 1, p.reduces[0].strides[0] != 0
+	for k := 0; k < len(p.dims) && p.reduces[0].strides[k] != 0; k++ {
+		rows *= p.dims[k]
+	}
+	if !apart {
+		rows = p.dims[0]
+	}
+	inner := p.size / rows
 	parts := max(1, min(rows, maxParts, p.size/minPart))
-	apart := p.reduces[0].strides[0] != 0
 	for _, r := range p.reduces {
 		if !apart {
 			parts = max(1, min(parts, maxAccumulated/r.size))
