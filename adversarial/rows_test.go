@@ -18,7 +18,7 @@ func on(t *testing.T, threads, rowBytes int) optest.Runner {
 	d, err := engine.Open("cpu", engine.DeviceOptions{Threads: threads})
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
-	o := engine.Options{Passes: passes.Options{Target: passes.Target{RowBytes: rowBytes}}}
+	o := engine.Options{Passes: passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}}}
 	if rowBytes == 0 {
 		o.Passes.Off = []string{"rows"}
 	}
@@ -29,7 +29,7 @@ func on(t *testing.T, threads, rowBytes int) optest.Runner {
 // CPU gets it.
 func outlined(t *testing.T, g *graph.Graph, rowBytes int) []*graph.Node {
 	t.Helper()
-	final, err := passes.Run(g, passes.Options{Target: passes.Target{RowBytes: rowBytes}})
+	final, err := passes.Run(g, passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}})
 	must(t, err)
 	var loops []*graph.Node
 	for n := range graph.Live(final) {

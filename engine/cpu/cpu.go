@@ -57,7 +57,9 @@ type device struct{ pool *kernel.Pool }
 func (d *device) Info() engine.Info { return info(d.pool.Workers()) }
 
 // Target implements engine.Driver.
-func (d *device) Target() passes.Target { return passes.Target{RowBytes: rowBytes} }
+func (d *device) Target() passes.Target {
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}
+}
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
 const rowBytes = 4 << 20
@@ -95,8 +97,7 @@ type code struct {
 	scratch *workspaces
 	lanes   []lane // of the workers, for parallel loops
 
-	inside   bool     // it is a body
-	entering []func() // in a body: what is done once each time the loop begins
+	inside bool // it is a body
 }
 
 // workspaces are the scratch of kernels and fused groups, which run one at a
@@ -289,9 +290,6 @@ func (c *code) enter(around *code) {
 			c.base[i] = p
 		}
 	}
-	for _, f := range c.entering {
-		f()
-	}
 }
 
 // body makes one iteration of a parallel loop ready.
@@ -310,13 +308,6 @@ func (c *code) body(l *plan.Loop) (func(i int), error) {
 			f()
 		}
 	}, nil
-}
-
-// invariant reports whether a buffer's content is the same in all iterations of
-// the parallel loop in whose body it is read.
-func (c *code) invariant(i int) bool {
-	b := &c.plan.Buffers[i]
-	return c.inside && !b.Private && b.Kind != plan.View
 }
 
 // fillConst writes a constant's or an iota's elements.

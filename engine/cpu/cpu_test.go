@@ -251,7 +251,7 @@ func splits(g *graph.Graph) bool {
 
 // byRows asks for the schedule "rows" in programs of any size.
 func byRows(o plan.Options) engine.Options {
-	return engine.Options{Passes: passes.Options{Target: passes.Target{RowBytes: 1}}, Plan: o}
+	return engine.Options{Passes: passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: 1}}, Plan: o}
 }
 
 // optional lists the passes that can be switched off.

@@ -84,6 +84,8 @@ func init() {
 	set(inferConv2D, OpConv2D)
 	set(inferConv2DInputGrad, OpConv2DInputGrad)
 	set(inferConv2DFilterGrad, OpConv2DFilterGrad)
+	set(inferPackFilter, OpPackFilter)
+	set(inferPackedConv2D, OpPackedConv2D)
 	set(inferPoolArgMax, OpPoolArgMax)
 	set(inferRandom, OpRandom)
 	set(inferLoop, OpLoop)
@@ -511,6 +513,53 @@ func (n *Node) gradType(s, x, w, dy Shape) error {
 		return fmt.Errorf("output gradient of shape %v: input %v and filter %v give %v", dy, x, w, got)
 	}
 	return n.setType(n.ins[0].dtype, s)
+}
+
+func inferPackFilter(n *Node) error {
+	w := n.ins[0]
+	if !w.dtype.Float() || len(w.shape) != 4 {
+		return fmt.Errorf("of %s: want a filter (O,kh,kw,C)", w.typed())
+	}
+	if n.attrs.Algorithm == Winograd && !CanWinograd(w.shape, &n.attrs) {
+		return fmt.Errorf("filter %v, stride %v, dilation %v: not for Winograd", w.shape, n.attrs.Stride, n.attrs.Dilation)
+	}
+	return n.setType(w.dtype, PackedShape(w.shape, &n.attrs))
+}
+
+// FilterShape is the shape (O,kh,kw,C) of the filter that a packed-conv2d's
+// operand was made of.
+func (n *Node) FilterShape() Shape {
+	k := n.attrs.Kernel
+	if n.attrs.InputGrad {
+		return Shape{n.ins[0].shape[3], k[0], k[1], n.attrs.Size[2]}
+	}
+	return Shape{n.attrs.Size[2], k[0], k[1], n.ins[0].shape[3]}
+}
+
+func inferPackedConv2D(n *Node) error {
+	from, packed := n.ins[0], n.ins[1]
+	if len(from.shape) != 4 || !from.dtype.Float() || packed.dtype != from.dtype || len(n.attrs.Size) != 3 {
+		return fmt.Errorf("of %s and %s to %v: want (N,h,w,c), a packed filter and (h,w,c)", from.typed(), packed.typed(), n.attrs.Size)
+	}
+	w := n.FilterShape()
+	if want := PackedShape(w, &n.attrs); !want.Equal(packed.shape) {
+		return fmt.Errorf("packed filter %v: filter %v gives %v", packed.shape, w, want)
+	}
+	to := append(Shape{from.shape[0]}, n.attrs.Size...)
+	x, y := from.shape, to
+	if n.attrs.InputGrad {
+		x, y = y, x
+	}
+	a := n.attrs
+	a.Layout = NHWC
+	got, err := convShape(x, w, &a)
+	if err != nil {
+		return err
+	}
+	if !got.Equal(y) {
+		return fmt.Errorf("result of shape %v: input %v and filter %v give %v", y, x, w, got)
+	}
+	return n.setType(from.dtype, to)
 }
 
 func inferPoolArgMax(n *Node) error {

@@ -87,6 +87,16 @@ var attrFields = map[string]attrField{
 		},
 		func(a *Attrs, s string) (err error) { a.Layout, err = parseLayout(s); return },
 	},
+	"algorithm": {
+		func(a *Attrs) string {
+			if a.Algorithm == Direct {
+				return ""
+			}
+			return a.Algorithm.String()
+		},
+		func(a *Attrs, s string) (err error) { a.Algorithm, err = parseAlgorithm(s); return },
+	},
+	"input-grad": boolField(func(a *Attrs) *bool { return &a.InputGrad }),
 	"ta":         boolField(func(a *Attrs) *bool { return &a.TA }),
 	"tb":         boolField(func(a *Attrs) *bool { return &a.TB }),
 	"descending": boolField(func(a *Attrs) *bool { return &a.Descending }),

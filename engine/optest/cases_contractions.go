@@ -2,12 +2,15 @@ package optest
 
 import (
 	"fmt"
+	"slices"
 
 	"temper/engine/graph"
 )
 
 // contractions has matmul, the three convolutions, and pooling.
-func contractions() []Case { return append(append(matMuls(), convolutions()...), pools()...) }
+func contractions() []Case {
+	return slices.Concat(matMuls(), convolutions(), packedConvolutions(), pools())
+}
 
 func matMuls() []Case {
 	var cases []Case
@@ -37,13 +40,20 @@ func matMuls() []Case {
 	return cases
 }
 
-// geometries of convolutions: what implementations treat apart.
-var geometries = []struct {
+// geometry is the shape of a convolution.
+type geometry struct {
 	name           string
 	n, c, h, w     int
 	o, kh, kw      int
 	stride, pad, d [2]int
-}{
+}
+
+func (c *geometry) out() (h, w int) {
+	return (c.h+2*c.pad[0]-(c.kh-1)*c.d[0]-1)/c.stride[0] + 1, (c.w+2*c.pad[1]-(c.kw-1)*c.d[1]-1)/c.stride[1] + 1
+}
+
+// geometries of convolutions: what implementations treat apart.
+var geometries = []geometry{
 	{"1x1", 2, 3, 5, 7, 16, 1, 1, [2]int{1, 1}, [2]int{}, [2]int{1, 1}},
 	{"1x1,s2", 2, 16, 5, 6, 3, 1, 1, [2]int{2, 2}, [2]int{}, [2]int{1, 1}},
 	{"3x3", 2, 3, 6, 7, 4, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
@@ -72,8 +82,7 @@ func convolutions() []Case {
 	for _, c := range geometries {
 		win := graph.Window{Stride: c.stride, Pad: c.pad, Dilation: c.d}
 		attrs := graph.Attrs{Stride: c.stride, Pad: c.pad, Dilation: c.d}
-		p := (c.h+2*c.pad[0]-(c.kh-1)*c.d[0]-1)/c.stride[0] + 1
-		q := (c.w+2*c.pad[1]-(c.kw-1)*c.d[1]-1)/c.stride[1] + 1
+		p, q := c.out()
 		x, w, y := of(uniform(-1, 1), c.n, c.c, c.h, c.w), of(uniform(-1, 1), c.o, c.c, c.kh, c.kw), of(uniform(-1, 1), c.n, c.o, p, q)
 		small := c.n*c.o*p*q*c.c*c.kh*c.kw < 20000
 		cases = append(cases,
@@ -106,6 +115,41 @@ func convolutions() []Case {
 		Case{Name: "conv2d/bias-relu", Types: wideTypes, Tol: tol, in: []operand{of(uniform(-1, 1), 2, 3, 6, 5), of(uniform(-1, 1), 5, 3, 3, 3), of(uniform(-1, 1), 5, 1, 1)},
 			build: func(x nodes) nodes { return nodes{x[0].Conv2D(x[1], graph.Square(1, 1)).Add(x[2]).Tanh().ReLU()} }},
 	)
+}
+
+// packedConvolutions are what the passes winograd and pack make of
+// convolutions: the packed filter and the product with it.
+func packedConvolutions() []Case {
+	var cases []Case
+	wide := geometry{"3x3,48", 1, 48, 6, 9, 32, 3, 3, [2]int{1, 1}, [2]int{2, 0}, [2]int{1, 1}}
+	for _, c := range append(slices.Clip(geometries), wide) {
+		p, q := c.out()
+		filter := graph.Shape{c.o, c.kh, c.kw, c.c}
+		for _, inputGrad := range []bool{false, true} {
+			from, to := []int{c.n, c.h, c.w, c.c}, []int{p, q, c.o}
+			name := c.name
+			if inputGrad {
+				from, to = []int{c.n, p, q, c.o}, []int{c.h, c.w, c.c}
+				name += ",input-grad"
+			}
+			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd} {
+				a := graph.Attrs{Kernel: [2]int{c.kh, c.kw}, Stride: c.stride, Pad: c.pad, Dilation: c.d, Size: to, Algorithm: algorithm, InputGrad: inputGrad}
+				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) {
+					continue
+				}
+				cases = append(cases, Case{
+					Name: fmt.Sprintf("packed-conv2d/%v/%s", algorithm, name), Types: wideTypes, Tol: Tolerance{Abs: 128},
+					in: []operand{of(uniform(-1, 1), from...), of(uniform(-1, 1), filter...)},
+					build: func(x nodes) nodes {
+						g := x[0].Graph()
+						w := g.Make(graph.OpPackFilter, a, x[1])
+						return nodes{w, g.Make(graph.OpPackedConv2D, a, x[0], w)}
+					},
+				})
+			}
+		}
+	}
+	return cases
 }
 
 func pools() []Case {

@@ -24,6 +24,8 @@ type Pass struct {
 type Target struct {
 	// ChannelsLast asks for NHWC convolutions and pooling.
 	ChannelsLast bool
+	// PackedFilters asks for filters in panels and for Winograd's algorithm.
+	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from
 	// sample to sample, with temporaries of about so many bytes a worker.
 	RowBytes int
@@ -41,12 +43,16 @@ var table = []Pass{
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, plain(simplify), nil},
 	{"narrow", "compute before broadcasting, not after", false, plain(narrow), nil},
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
-	{"channels-last", "write convolutions in NHWC, and what stands between them", false, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
+	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
+	{"winograd", "compute 3×3 convolutions with a quarter of the multiplications", false, plain(winograd), packedFilters},
+	{"pack", "pack the filters of convolutions in panels", false, plain(pack), packedFilters},
 	{"hoist", "compute loop invariants once, before the loop", false, plain(hoist), nil},
 	{"clean", "fold and simplify again what the rewrites above left", false, plain(clean), nil},
 	{"dead-loop", "drop loop results that lost their last use", false, plain(deadCode), nil},
 	{"rows", "outline what is independent from sample to sample: chunks that run side by side", false, rows, func(t Target) bool { return t.RowBytes > 0 }},
 }
+
+func packedFilters(t Target) bool { return t.PackedFilters }
 
 // constraints on the order of the table, each with its reason.
 var constraints = []struct{ first, then, reason string }{
@@ -63,6 +69,9 @@ var constraints = []struct{ first, then, reason string }{
 	{"narrow", "channels-last", "narrow would move arithmetic above the reshapes of per-channel values"},
 	{"fold-affine", "channels-last", "fold-affine looks for the factor of an NCHW convolution"},
 	{"channels-last", "hoist", "the filter's transpose is invariant in an attack loop and should leave it"},
+	{"channels-last", "winograd", "the kernels take NHWC"},
+	{"winograd", "pack", "pack takes what winograd leaves"},
+	{"pack", "hoist", "a packed filter is invariant in an attack loop and should leave it"},
 	{"hoist", "clean", "hoisting brings constants and broadcasts together"},
 	{"clean", "dead-loop", "cleaning may take the last use of a loop's result"},
 	{"dead-loop", "rows", "an attack loop must hold nothing but the ascent to be independent from sample to sample"},

@@ -211,7 +211,7 @@ func (a *rowAnalysis) roles(n *graph.Node) []role {
 		if n.Rank() == 2 {
 			all[1] = whole
 		}
-	case graph.OpConv2D, graph.OpConv2DInputGrad:
+	case graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpPackedConv2D:
 		keeps = true
 		all[1] = whole
 	case graph.OpRandom:

@@ -19,7 +19,9 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
-	peak      func(rounds int) // of 96 multiply-adds each
+	// keepMax is KeepMax for slices of equal lengths.
+	keepMax func(top []float32, at []int32, v []float32, index int32)
+	peak    func(rounds int) // of 96 multiply-adds each
 }
 
 var portable = &level{
@@ -31,6 +33,7 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
+	keepMax:   keepMax[float32],
 	peak:      peakPortable,
 }
 

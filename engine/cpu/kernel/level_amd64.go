@@ -16,5 +16,6 @@ var avx2 = &level{
 	v64:       portableVector[float64](),
 	masks:     avx2Masks,
 	random:    avx2Random,
+	keepMax:   keepMaxTail,
 	peak:      peakAVX2,
 }

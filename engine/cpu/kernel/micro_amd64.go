@@ -2,16 +2,17 @@ package kernel
 
 func avx2Micro() *micro[float32] {
 	type tile = func(n, k int, a, b, c []float32, ldc, beta int)
-	type gather = func(width int, starts, offs []int, a, b, c []float32, beta int)
+	type gather = func(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
 	return &micro[float32]{
 		mr: 6, nr: 16,
 		tiles:     []tile{nil, tile1AVX2, tile2AVX2, tile3AVX2, tile4AVX2, tile5AVX2, tile6AVX2},
 		gathers:   []gather{nil, gather1AVX2, gather2AVX2, gather3AVX2, gather4AVX2, gather5AVX2, gather6AVX2},
 		copyPanel: copyPanelAVX2,
-		copyRuns:  copyRunsAVX2,
 		transpose: transposeTail,
-		addRows:   addRowsAVX2,
-		copyRows:  copyRowsAVX2, spreadRows: spreadRowsAVX2,
+		winograd: winogradTransforms[float32]{
+			input: winogradInputAVX2, delta: winogradDeltaAVX2, output: winogradOutputAVX2,
+			filter: winogradFilterAVX2, filterGrad: winogradFilterGradAVX2,
+		},
 	}
 }
 

@@ -32,45 +32,10 @@ func tile5AVX2(n, k int, a, b, c []float32, ldc, beta int)
 //go:noescape
 func tile6AVX2(n, k int, a, b, c []float32, ldc, beta int)
 
-// gather1AVX2 is micro.gathers[1] for 16 columns.
-//
-//go:noescape
-func gather1AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather2AVX2 is micro.gathers[2] for 16 columns.
-//
-//go:noescape
-func gather2AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather3AVX2 is micro.gathers[3] for 16 columns.
-//
-//go:noescape
-func gather3AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather4AVX2 is micro.gathers[4] for 16 columns.
-//
-//go:noescape
-func gather4AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather5AVX2 is micro.gathers[5] for 16 columns.
-//
-//go:noescape
-func gather5AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather6AVX2 is micro.gathers[6] for 16 columns.
-//
-//go:noescape
-func gather6AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
 // copyPanelAVX2 is micro.copyPanel for 16 columns.
 //
 //go:noescape
 func copyPanelAVX2(k int, dst, src []float32, stride int)
-
-// copyRunsAVX2 is micro.copyRuns for 16 columns.
-//
-//go:noescape
-func copyRunsAVX2(dst, src []float32, koff []int, runs []run)
 
 // transposeAVX2 is micro.transpose for n a multiple of 8; it may
 // touch 8 lanes of every row of dst.
@@ -78,25 +43,70 @@ func copyRunsAVX2(dst, src []float32, koff []int, runs []run)
 //go:noescape
 func transposeAVX2(rows, n int, dst []float32, dstStride int, src []float32, srcStride int)
 
-// addRowsAVX2 is micro.addRows.
-//
-//go:noescape
-func addRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride int)
-
-// copyRowsAVX2 is micro.copyRows.
-//
-//go:noescape
-func copyRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride, step int)
-
-// spreadRowsAVX2 is micro.spreadRows.
-//
-//go:noescape
-func spreadRowsAVX2(rows, width int, dst []float32, dstStride, step int, src []float32, srcStride int)
-
 // peakAVX2 does n rounds of 12 independent multiply-adds on 8 lanes.
 //
 //go:noescape
 func peakAVX2(n int)
+
+// gather1AVX2 is micro.gathers[1].
+//
+//go:noescape
+func gather1AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+
+// gather2AVX2 is micro.gathers[2].
+//
+//go:noescape
+func gather2AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+
+// gather3AVX2 is micro.gathers[3].
+//
+//go:noescape
+func gather3AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+
+// gather4AVX2 is micro.gathers[4].
+//
+//go:noescape
+func gather4AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+
+// gather5AVX2 is micro.gathers[5].
+//
+//go:noescape
+func gather5AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+
+// gather6AVX2 is micro.gathers[6].
+//
+//go:noescape
+func gather6AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+
+// winogradInputAVX2 is winogradTransforms.input.
+//
+//go:noescape
+func winogradInputAVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDeltaAVX2 is winogradTransforms.delta.
+//
+//go:noescape
+func winogradDeltaAVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradOutputAVX2 is winogradTransforms.output.
+//
+//go:noescape
+func winogradOutputAVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradFilterAVX2 is winogradTransforms.filter.
+//
+//go:noescape
+func winogradFilterAVX2(n int, src []float32, first, tapStride int, dst []float32, pointStride int)
+
+// winogradFilterGradAVX2 is winogradTransforms.filterGrad.
+//
+//go:noescape
+func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32, tapStride int)
+
+// keepMaxAVX2 is level.keepMax for a multiple of 8 elements.
+//
+//go:noescape
+func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
 
 // pause tells the processor that this is a spinning loop.
 //

@@ -72,6 +72,11 @@ type function struct {
 // begin starts a function. The signature is written as in Go, with a type
 // behind each group of names; doc is the comment of the Go declaration.
 func (f *file) begin(name, signature, doc string) *function {
+	return f.beginFrame(name, signature, doc, 0)
+}
+
+// beginFrame is begin for a function with local memory, in bytes.
+func (f *file) beginFrame(name, signature, doc string, frame int) *function {
 	fn := &function{file: f, offset: map[string]int{}}
 	size := 0
 	group := []string{}
@@ -102,7 +107,11 @@ func (f *file) begin(name, signature, doc string) *function {
 		group = group[:0]
 	}
 	fmt.Fprintf(&f.stubs, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, signature)
-	fmt.Fprintf(&f.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, signature, name, size)
+	flags := "NOSPLIT" // no room for a frame is asked for
+	if frame > 0 {
+		flags = "0"
+	}
+	fmt.Fprintf(&f.text, "\n// func %s(%s)\nTEXT ·%s(SB), %s, $%d-%d\n", name, signature, name, flags, frame, size)
 	return fn
 }
 

@@ -26,6 +26,7 @@ func generate() map[string][]byte {
 		write func(*file)
 	}{
 		{"matrix", matrix},
+		{"conv", conv},
 		{"vector", vector},
 	} {
 		f := &file{}

@@ -1,0 +1,510 @@
+package main
+
+import "fmt"
+
+// panelWidth is kernel.Lanes.
+const panelWidth = 16
+
+func conv(f *file) {
+	for h := 1; h <= rows; h++ {
+		gather(f, h)
+	}
+	transformRows(f, "winogradInput", 6, inputTransform,
+		"input")
+	transformRows(f, "winogradDelta", 4, deltaTransform,
+		"delta")
+	winogradOutput(f)
+	winogradFilter(f)
+	winogradFilterGrad(f)
+	keepMax(f)
+}
+
+// step multiplies one element of each of h rows of A with one row of B.
+func step(fn *function, h int, b string, disp int, a func(row int) string) {
+	fn.op("VMOVUPS", mem(disp, b), "Y12")
+	fn.op("VMOVUPS", mem(disp+32, b), "Y13")
+	for r := range h {
+		t := y(14 + r&1)
+		fn.op("VBROADCASTSS", a(r), t)
+		fn.op("VFMADD231PS", "Y12", t, y(2*r))
+		fn.op("VFMADD231PS", "Y13", t, y(2*r+1))
+	}
+}
+
+// gather finds the rows of A and of C through tables. The arguments that
+// change from group to group are kept up to date in their places.
+func gather(f *file, h int) {
+	fn := f.begin(fmt.Sprintf("gather%dAVX2", h), "n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int",
+		fmt.Sprintf("is micro.gathers[%d].", h))
+	fn.load("stride", "DI")
+	fn.op("SHLQ", "$2", "DI")
+	fn.label("group")
+	fn.load("offs_base", "SI", "a_base", "DX", "starts_base", "R8", "starts_len", "R9", "b_base", "BX")
+	fn.op("MOVQ", "(SI)", "AX")
+	fn.op("LEAQ", "(DX)(AX*4)", "DX")
+	offs := []string{"", "R10", "R11", "R12", "R13", "SI"} // of rows 1 … 5 from row 0
+	for r := 1; r < h; r++ {
+		fn.op("MOVQ", mem(8*r, "SI"), offs[r])
+		fn.op("SUBQ", "AX", offs[r])
+		fn.op("SHLQ", "$2", offs[r])
+	}
+	zero(fn, h)
+	fn.label("segment")
+	fn.op("MOVQ", "(R8)", "AX")
+	fn.op("LEAQ", "(DX)(AX*4)", "AX")
+	fn.load("width", "CX")
+	fn.label("loop")
+	step(fn, h, "BX", 0, func(r int) string {
+		if r == 0 {
+			return "(AX)"
+		}
+		return idx(0, "AX", offs[r], 1)
+	})
+	fn.op("ADDQ", imm(panelWidth*4), "BX")
+	fn.op("ADDQ", "DI", "AX")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "loop")
+	fn.op("ADDQ", "$8", "R8")
+	fn.op("DECQ", "R9")
+	fn.op("JNZ", "segment")
+
+	fn.load("to_base", "SI", "c_base", "DX", "cols", "CX")
+	fn.op("CMPQ", "CX", imm(panelWidth))
+	fn.op("JLT", "part")
+	row := func(r int) {
+		fn.op("MOVQ", mem(8*r, "SI"), "AX")
+		fn.op("LEAQ", "(DX)(AX*4)", "AX")
+	}
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "store")
+	for r := range h {
+		row(r)
+		fn.op("VADDPS", "(AX)", y(2*r), y(2*r))
+		fn.op("VADDPS", "32(AX)", y(2*r+1), y(2*r+1))
+	}
+	fn.label("store")
+	for r := range h {
+		row(r)
+		fn.op("VMOVUPS", y(2*r), "(AX)")
+		fn.op("VMOVUPS", y(2*r+1), "32(AX)")
+	}
+	fn.label("next")
+	fn.op("ADDQ", imm(8*h), fn.arg("offs_base"))
+	fn.op("ADDQ", imm(8*h), fn.arg("to_base"))
+	fn.op("DECQ", fn.arg("n"))
+	fn.op("JNZ", "group")
+	fn.end()
+
+	// Some of the columns only: Y12 and Y13 are masks of the first and the
+	// last eight.
+	fn.label("part")
+	fn.op("XORQ", "BX", "BX")
+	fn.op("MOVQ", "CX", "AX")
+	fn.op("SUBQ", "$8", "AX")
+	fn.op("CMOVQLT", "BX", "AX")
+	fn.op("SUBQ", "AX", "CX")
+	fn.op("LEAQ", f.window(), "BX")
+	for i, n := range []string{"CX", "AX"} {
+		fn.op("NEGQ", n)
+		fn.op("VMOVUPS", idx(32, "BX", n, 4), y(12+i))
+	}
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "storepart")
+	for r := range h {
+		row(r)
+		fn.op("VMASKMOVPS", "(AX)", "Y12", "Y14")
+		fn.op("VMASKMOVPS", "32(AX)", "Y13", "Y15")
+		fn.op("VADDPS", "Y14", y(2*r), y(2*r))
+		fn.op("VADDPS", "Y15", y(2*r+1), y(2*r+1))
+	}
+	fn.label("storepart")
+	for r := range h {
+		row(r)
+		fn.op("VMASKMOVPS", y(2*r), "Y12", "(AX)")
+		fn.op("VMASKMOVPS", y(2*r+1), "Y13", "32(AX)")
+	}
+	fn.op("JMP", "next")
+}
+
+// The transforms of Winograd's F(4×4,3×3) (Lavin and Gray, "Fast algorithms
+// for convolutional neural networks", CVPR 2016) work on 8 channels at a time.
+// A one-dimensional transform takes vectors from registers; out is told the
+// register of each result, which must be stored at once.
+
+// inputTransform is Bᵀ: 6 in Y0 … Y5, 6 out. Y13, Y14, Y15 are 4, 5, 2.
+func inputTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VMOVAPS", "Y4", "Y6") // 4·d0 - 5·d2 + d4
+	fn.op("VFNMADD231PS", "Y2", "Y14", "Y6")
+	fn.op("VFMADD231PS", "Y0", "Y13", "Y6")
+	out(0, "Y6")
+	fn.op("VFNMADD231PS", "Y3", "Y14", "Y5") // 4·d1 - 5·d3 + d5
+	fn.op("VFMADD231PS", "Y1", "Y13", "Y5")
+	out(5, "Y5")
+	fn.op("VMOVAPS", "Y4", "Y7") // d4 - 4·d2
+	fn.op("VFNMADD231PS", "Y2", "Y13", "Y7")
+	fn.op("VMOVAPS", "Y3", "Y8") // d3 - 4·d1
+	fn.op("VFNMADD231PS", "Y1", "Y13", "Y8")
+	sumDifference(fn, "Y7", "Y8", 1, 2, out)
+	fn.op("VSUBPS", "Y2", "Y4", "Y4") // d4 - d2
+	fn.op("VSUBPS", "Y1", "Y3", "Y3") // d3 - d1
+	fn.op("VMOVAPS", "Y4", "Y11")
+	fn.op("VFMADD231PS", "Y3", "Y15", "Y11")
+	out(3, "Y11")
+	fn.op("VFNMADD231PS", "Y3", "Y15", "Y4")
+	out(4, "Y4")
+}
+
+// sumDifference gives out a + b as result i and a - b as result j.
+func sumDifference(fn *function, a, b string, i, j int, out func(i int, reg string)) {
+	fn.op("VADDPS", b, a, "Y9")
+	out(i, "Y9")
+	fn.op("VSUBPS", b, a, "Y10")
+	out(j, "Y10")
+}
+
+// deltaTransform is A: 4 in Y0 … Y3, 6 out. Y13, Y14, Y15 are 4, 8, 2.
+func deltaTransform(fn *function, out func(i int, reg string)) {
+	out(0, "Y0")
+	out(5, "Y3")
+	fn.op("VADDPS", "Y2", "Y0", "Y6")
+	fn.op("VADDPS", "Y3", "Y1", "Y7")
+	sumDifference(fn, "Y6", "Y7", 1, 2, out)
+	fn.op("VFMADD231PS", "Y2", "Y13", "Y0") // d0 + 4·d2
+	fn.op("VMULPS", "Y1", "Y15", "Y1")      // 2·d1 + 8·d3
+	fn.op("VFMADD231PS", "Y3", "Y14", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// outputTransform is Aᵀ: 6 in Y0 … Y5, 4 out. Y13, Y14, Y15 are 4, 8, 2.
+func outputTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y2", "Y1", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VADDPS", "Y6", "Y0", "Y0")
+	fn.op("VADDPS", "Y8", "Y0", "Y0")
+	out(0, "Y0")
+	fn.op("VADDPS", "Y7", "Y5", "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y14", "Y5")
+	out(3, "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y15", "Y7")
+	out(1, "Y7")
+	fn.op("VFMADD231PS", "Y8", "Y13", "Y6")
+	out(2, "Y6")
+}
+
+// filterTransform is G: 3 in Y0 … Y2, 6 out. Y11 … Y15 are 1/4, -1/6, 1/24,
+// 1/12, 1/6.
+func filterTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VMULPS", "Y0", "Y11", "Y3")
+	out(0, "Y3")
+	out(5, "Y2")
+	fn.op("VADDPS", "Y2", "Y0", "Y3")
+	fn.op("VADDPS", "Y1", "Y3", "Y4")
+	fn.op("VMULPS", "Y4", "Y12", "Y4")
+	out(1, "Y4")
+	fn.op("VSUBPS", "Y1", "Y3", "Y4")
+	fn.op("VMULPS", "Y4", "Y12", "Y4")
+	out(2, "Y4")
+	fn.op("VMULPS", "Y0", "Y13", "Y0")
+	fn.op("VFMADD231PS", "Y2", "Y15", "Y0")
+	fn.op("VMULPS", "Y1", "Y14", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// filterGradTransform is Gᵀ: 6 in Y0 … Y5, 3 out, constants as above.
+func filterGradTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y1", "Y2", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VMULPS", "Y0", "Y11", "Y0")
+	fn.op("VFMADD231PS", "Y6", "Y12", "Y0")
+	fn.op("VFMADD231PS", "Y8", "Y13", "Y0")
+	out(0, "Y0")
+	fn.op("VMULPS", "Y7", "Y15", "Y7")
+	fn.op("VFMADD231PS", "Y9", "Y14", "Y7")
+	out(1, "Y7")
+	fn.op("VFMADD231PS", "Y6", "Y12", "Y5")
+	fn.op("VFMADD231PS", "Y8", "Y15", "Y5")
+	out(2, "Y5")
+}
+
+// workspace aligns DX inside the frame, which has 63 bytes to spare.
+func workspace(fn *function) {
+	fn.op("LEAQ", "0(SP)", "DX")
+	fn.op("ADDQ", "$63", "DX")
+	fn.op("ANDQ", "$-64", "DX")
+}
+
+func frame(vectors int) int { return vectors*32 + 64 }
+
+// eachHalf repeats body for both halves of every panel: body works on 8 lanes
+// at dst, and the other pointers move by advance.
+func eachHalf(fn *function, dst, panelStride string, body, advance func()) {
+	fn.op("SHLQ", "$2", fn.arg(panelStride))
+	fn.op("SUBQ", "$32", fn.arg(panelStride)) // what is left after the first half
+	fn.op("SHLQ", "$1", fn.arg("panels"))
+	fn.label("half")
+	body()
+	advance()
+	fn.op("MOVQ", "$32", "AX")
+	fn.op("DECQ", fn.arg("panels"))
+	fn.op("TESTQ", "$1", fn.arg("panels"))
+	fn.op("CMOVQEQ", fn.arg(panelStride), "AX")
+	fn.op("ADDQ", "AX", dst)
+	fn.op("CMPQ", fn.arg("panels"), "$0")
+	fn.op("JNE", "half")
+	fn.end()
+}
+
+// transformRows writes a transform from an n×n tile of pixels, some of which
+// may lie outside of the image, to 6×6 points.
+func transformRows(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+	fn := f.beginFrame(name+"AVX2", "panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int",
+		"is winogradTransforms."+doc+".", frame(6*n))
+	four, second, two := f.float(4), f.float(5), f.float(2)
+	if n == 4 {
+		second = f.float(8)
+	}
+	fn.op("VMOVUPS", four, "Y13")
+	fn.op("VMOVUPS", second, "Y14")
+	fn.op("VMOVUPS", two, "Y15")
+	fn.load("rows_base", "SI", "x_base", "AX", "zero_base", "CX", "dst_base", "DI")
+	row := []string{"R8", "R9", "R10", "R11", "R12", "R13"}[:n]
+	for r, reg := range row {
+		fn.op("MOVQ", mem(8*r, "SI"), "DX")
+		fn.op("LEAQ", "(AX)(DX*4)", reg)
+		fn.op("CMPQ", "DX", imm(outside))
+		fn.op("CMOVQEQ", "CX", reg)
+	}
+	workspace(fn)
+	fn.load("pointStride", "SI", "mask", "BX")
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", fn.arg("step"))
+	eachHalf(fn, "DI", "panelStride", func() {
+		fn.op("XORQ", "CX", "CX")
+		for j := range n {
+			fn.op("BTQ", imm(j), "BX")
+			fn.op("JCC", fmt.Sprintf("outside%d", j))
+			for r, reg := range row {
+				fn.op("VMOVUPS", idx(0, reg, "CX", 1), y(r))
+			}
+			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*n+j)*32, "DX")) })
+			fn.label(fmt.Sprintf("column%d", j))
+			if j < n-1 {
+				fn.op("ADDQ", fn.arg("step"), "CX")
+			}
+		}
+		fn.op("MOVQ", "DI", "AX")
+		fn.op("LEAQ", "(SI)(SI*2)", "CX") // 3 points
+		fn.op("LEAQ", "(SI)(SI*4)", "R14")
+		for i := range 6 {
+			for j := range n {
+				fn.op("VMOVUPS", mem((i*n+j)*32, "DX"), y(j))
+			}
+			transform(fn, func(j int, reg string) {
+				fn.op("VMOVUPS", reg, point(j))
+			})
+			fn.op("LEAQ", "(AX)(CX*2)", "AX")
+		}
+	}, func() {
+		for _, reg := range row {
+			fn.op("ADDQ", "$32", reg)
+		}
+	})
+	for j := range n {
+		fn.label(fmt.Sprintf("outside%d", j))
+		fn.op("VXORPS", "Y0", "Y0", "Y0")
+		for i := range 6 {
+			fn.op("VMOVUPS", "Y0", mem((i*n+j)*32, "DX"))
+		}
+		fn.op("JMP", fmt.Sprintf("column%d", j))
+	}
+}
+
+// outside marks a row that lies outside of the image: kernel.outside.
+const outside = -1 << 31
+
+// point is the operand of point j < 6 of a row, from AX on, SI bytes apart;
+// CX is 3·SI and R14 5·SI where points 5 are used.
+func point(j int) string {
+	switch j {
+	case 0:
+		return "(AX)"
+	case 1, 2:
+		return idx(0, "AX", "SI", j)
+	case 3:
+		return "(AX)(CX*1)"
+	case 4:
+		return "(AX)(SI*4)"
+	}
+	return "(AX)(R14*1)"
+}
+
+// loadColumn loads the 6 points of a column from AX on, 6 points (R8) apart.
+func loadColumn(fn *function) {
+	fn.op("LEAQ", "(AX)(R8*2)", "R9")
+	fn.op("ADDQ", "R8", "R9") // 3 rows on
+	for i, at := range []string{"(AX)", "(AX)(R8*1)", "(AX)(R8*2)", "(R9)", "(R9)(R8*1)", "(R9)(R8*2)"} {
+		fn.op("VMOVUPS", at, y(i))
+	}
+}
+
+func winogradOutput(f *file) {
+	fn := f.beginFrame("winogradOutputAVX2", "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
+		"is winogradTransforms.output.", frame(4*6))
+	for i, v := range []float32{4, 8, 2} {
+		fn.op("VMOVUPS", f.float(v), y(13+i))
+	}
+	fn.load("src_base", "R12", "pointStride", "SI", "dst_base", "R13", "step", "R10", "width", "CX")
+	workspace(fn)
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", "R10")
+	fn.op("SHLQ", "$2", fn.arg("rowStride"))
+	fn.op("LEAQ", "(R10)(R10*2)", "R11")
+	fn.op("LEAQ", "(SI)(SI*2)", "R8")
+	fn.op("ADDQ", "R8", "R8")
+	eachHalf(fn, "R12", "panelStride", func() {
+		fn.op("MOVQ", "R12", "AX")
+		for j := range 6 {
+			loadColumn(fn)
+			outputTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*32, "DX")) })
+			fn.op("ADDQ", "SI", "AX")
+		}
+		fn.op("MOVQ", "R13", "DI")
+		pixel := []string{"(DI)", "(DI)(R10*1)", "(DI)(R10*2)", "(DI)(R11*1)"}
+		for i := range 4 {
+			if i > 0 {
+				fn.op("CMPQ", fn.arg("height"), imm(i))
+				fn.op("JLE", "done")
+				fn.op("ADDQ", fn.arg("rowStride"), "DI")
+			}
+			for j := range 6 {
+				fn.op("VMOVUPS", mem((i*6+j)*32, "DX"), y(j))
+			}
+			outputTransform(fn, func(j int, reg string) {
+				if j == 0 {
+					fn.op("VMOVUPS", reg, pixel[j])
+					return
+				}
+				skip := fmt.Sprintf("skip%d%d", i, j)
+				fn.op("CMPQ", "CX", imm(j))
+				fn.op("JLE", skip)
+				fn.op("VMOVUPS", reg, pixel[j])
+				fn.label(skip)
+			})
+		}
+		fn.label("done")
+	}, func() { fn.op("ADDQ", "$32", "R13") })
+}
+
+// filterConstants are those of G.
+func filterConstants(f *file, fn *function) {
+	for i, v := range []float32{1. / 4, -1. / 6, 1. / 24, 1. / 12, 1. / 6} {
+		fn.op("VMOVUPS", f.float(v), y(11+i))
+	}
+}
+
+// eachVector repeats body, which works on 8 lanes at AX and DI, for n lanes.
+func eachVector(fn *function, body func()) {
+	fn.load("src_base", "R12", "dst_base", "DI")
+	fn.label("vector")
+	fn.op("MOVQ", "R12", "AX")
+	body()
+	fn.op("ADDQ", "$32", "R12")
+	fn.op("ADDQ", "$32", "DI")
+	fn.op("SUBQ", "$8", fn.arg("n"))
+	fn.op("JGT", "vector")
+	fn.end()
+}
+
+func winogradFilter(f *file) {
+	fn := f.beginFrame("winogradFilterAVX2", "n int, src []float32, first, tapStride int, dst []float32, pointStride int",
+		"is winogradTransforms.filter.", frame(6*3))
+	filterConstants(f, fn)
+	workspace(fn)
+	fn.load("tapStride", "SI", "pointStride", "R10")
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", "R10")
+	fn.op("LEAQ", "(SI)(SI*2)", "R8")
+	fn.op("SHLQ", "$2", fn.arg("first"))
+	eachVector(fn, func() {
+		fn.op("ADDQ", fn.arg("first"), "AX")
+		for j := range 3 {
+			for i, at := range []string{"(AX)", "(AX)(R8*1)", "(AX)(R8*2)"} {
+				fn.op("VMOVUPS", at, y(i))
+			}
+			filterTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*3+j)*32, "DX")) })
+			fn.op("ADDQ", "SI", "AX")
+		}
+		fn.op("MOVQ", "DI", "AX")
+		fn.op("LEAQ", "(R10)(R10*2)", "R9")
+		fn.op("LEAQ", "(R10)(R10*4)", "R11")
+		to := []string{"(AX)", "(AX)(R10*1)", "(AX)(R10*2)", "(AX)(R9*1)", "(AX)(R10*4)", "(AX)(R11*1)"}
+		for i := range 6 {
+			for j := range 3 {
+				fn.op("VMOVUPS", mem((i*3+j)*32, "DX"), y(j))
+			}
+			filterTransform(fn, func(j int, reg string) { fn.op("VMOVUPS", reg, to[j]) })
+			fn.op("LEAQ", "(AX)(R9*2)", "AX")
+		}
+	})
+}
+
+func winogradFilterGrad(f *file) {
+	fn := f.beginFrame("winogradFilterGradAVX2", "n int, src []float32, pointStride int, dst []float32, tapStride int",
+		"is winogradTransforms.filterGrad.", frame(3*6))
+	filterConstants(f, fn)
+	workspace(fn)
+	fn.load("pointStride", "SI", "tapStride", "R10")
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", "R10")
+	fn.op("LEAQ", "(SI)(SI*2)", "R8")
+	fn.op("ADDQ", "R8", "R8")
+	eachVector(fn, func() {
+		for j := range 6 {
+			loadColumn(fn)
+			filterGradTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*32, "DX")) })
+			fn.op("ADDQ", "SI", "AX")
+		}
+		fn.op("MOVQ", "DI", "AX")
+		to := []string{"(AX)", "(AX)(R10*1)", "(AX)(R10*2)"}
+		for i := range 3 {
+			for j := range 6 {
+				fn.op("VMOVUPS", mem((i*6+j)*32, "DX"), y(j))
+			}
+			filterGradTransform(fn, func(j int, reg string) { fn.op("VMOVUPS", reg, to[j]) })
+			fn.op("ADDQ", "R10", "AX")
+			fn.op("LEAQ", "(AX)(R10*2)", "AX")
+		}
+	})
+}
+
+// keepMax works on whole vectors.
+func keepMax(f *file) {
+	fn := f.begin("keepMaxAVX2", "top []float32, at []int32, v []float32, index int", "is level.keepMax for a multiple of 8 elements.")
+	fn.load("top_base", "DI", "top_len", "CX", "at_base", "SI", "v_base", "BX")
+	fn.op("VMOVD", fn.arg("index"), "X3")
+	fn.op("VPBROADCASTD", "X3", "Y3")
+	fn.op("SHRQ", "$3", "CX")
+	fn.op("JZ", "done")
+	fn.label("loop")
+	fn.op("VMOVUPS", "(DI)", "Y0")
+	fn.op("VMOVUPS", "(BX)", "Y1")
+	fn.op("VCMPPS", "$6", "Y0", "Y1", "Y2") // not v ≤ top, true for NaN
+	fn.op("VCMPPS", "$7", "Y0", "Y0", "Y4") // top is no NaN
+	fn.op("VANDPS", "Y4", "Y2", "Y2")
+	fn.op("VBLENDVPS", "Y2", "Y1", "Y0", "Y0")
+	fn.op("VMOVUPS", "Y0", "(DI)")
+	fn.op("VMOVUPS", "(SI)", "Y4")
+	fn.op("VBLENDVPS", "Y2", "Y3", "Y4", "Y4")
+	fn.op("VMOVUPS", "Y4", "(SI)")
+	fn.op("ADDQ", "$32", "DI")
+	fn.op("ADDQ", "$32", "SI")
+	fn.op("ADDQ", "$32", "BX")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "loop")
+	fn.label("done")
+	fn.end()
+}
