@@ -9,9 +9,9 @@ import (
 	"temper/engine/plan"
 )
 
-// tile is the number of elements on which a fused group works at a time: a
-// dozen float32 registers of it fit the first-level cache.
-const tile = 512
+// maxTile is the number of elements on which a fused group works at a time, or
+// nearly: a dozen float32 registers of it fit the first-level cache.
+const maxTile = 512
 
 // A fused group is compiled to a vector program. Its slots are what calls read
 // and write, one tile each: splats (filled once a run), registers (scratch of a
@@ -21,6 +21,7 @@ type slotKind uint8
 const (
 	register slotKind = iota
 	splat             // a register that holds one value for the whole run
+	pattern           // a register that holds the same row, over and over, for the whole run
 	direct            // memory whose elements lie as the space's do
 	strided           // a register filled from memory before each tile
 )
@@ -28,8 +29,8 @@ const (
 type slot struct {
 	kind    slotKind
 	size    int // of an element, bytes
-	reg     int // register, splat, strided: which scratch
-	buffer  int // direct, strided, splat of a buffer
+	reg     int // all but direct: which scratch
+	buffer  int // direct, pattern, strided, splat of a buffer
 	imm     bool
 	bits    uint64 // splat of a constant: its element
 	dtype   graph.DType
@@ -49,6 +50,7 @@ type program struct {
 	code    *code
 	dims    []int // the collapsed space
 	size    int
+	tile    int // elements of a tile: whole rows, where a pattern repeats them
 	slots   []slot
 	calls   []call
 	reduces []*reduction
@@ -73,10 +75,10 @@ func (c *code) fused(f *plan.Fused) (func(), error) {
 	if len(p.reduces) > 0 {
 		return p.reducing(), nil
 	}
-	run := c.chunked(p.size, elementsPerChunk, func(worker, lo, hi int) {
+	run := c.chunked(p.size, elementsPerChunk/maxTile*p.tile, func(worker, lo, hi int) {
 		s := &p.scratch[worker]
-		for at := lo; at < hi; at += tile {
-			p.tile(s, at, min(tile, hi-at))
+		for at := lo; at < hi; at += p.tile {
+			p.compute(s, at, min(p.tile, hi-at))
 		}
 	})
 	return func() {
@@ -86,10 +88,10 @@ func (c *code) fused(f *plan.Fused) (func(), error) {
 }
 
 // elementsPerChunk is the work between two looks at the pool's counter.
-const elementsPerChunk = 16 * tile
+const elementsPerChunk = 16 * maxTile
 
 // registerSize is room for a tile of the widest type.
-const registerSize = tile * 8
+const registerSize = maxTile * 8
 
 // prepare makes the workers' scratch. The registers' memory is shared with the
 // other groups, so that it stays in the first-level cache.
@@ -114,18 +116,20 @@ func (p *program) start() {
 				continue
 			}
 			s.addr[k] = unsafe.Pointer(&p.code.scratch.tiles[w][sl.reg*registerSize])
-			switch n := min(tile, p.size); {
+			switch n := min(p.tile, p.size); {
 			case sl.kind == splat && sl.imm:
 				repeat(s.addr[k], unsafe.Pointer(&sl.bits), sl.size, n)
 			case sl.kind == splat:
 				repeat(s.addr[k], p.code.base[sl.buffer], sl.size, n)
+			case sl.kind == pattern:
+				p.gather(s, sl, s.addr[k], 0, n)
 			}
 		}
 	}
 }
 
-// tile computes n elements from element at on.
-func (p *program) tile(s *scratch, at, n int) {
+// compute computes n elements, a tile, from element at on.
+func (p *program) compute(s *scratch, at, n int) {
 	for k := range p.slots {
 		switch sl := &p.slots[k]; sl.kind {
 		case direct:
@@ -251,7 +255,23 @@ func (b *programBuilder) build() error {
 		b.p.calls = append(b.p.calls, call{fn, d, ins[0], ins[1], ins[2]})
 		b.done(n)
 	}
+	b.patterns()
 	return nil
+}
+
+// patterns finds the operands that are the same in each row of the space, as
+// what belongs to a channel is where the channels are last, and fits the tile to
+// the rows, so that they need not be read again for each tile.
+func (b *programBuilder) patterns() {
+	p, row := b.p, last(b.p.dims)
+	p.tile = maxTile
+	for i := range p.slots {
+		s := &p.slots[i]
+		if s.kind == strided && row <= maxTile && last(s.strides) == 1 && !slices.ContainsFunc(s.strides[:len(s.strides)-1], func(x int) bool { return x != 0 }) {
+			s.kind = pattern
+			p.tile = maxTile / row * row
+		}
+	}
 }
 
 // result is the slot that a member writes: memory if other steps read it, else

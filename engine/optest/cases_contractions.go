@@ -177,7 +177,12 @@ func pools() []Case {
 	arg := func(x *graph.Node) *graph.Node {
 		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 3}, Stride: [2]int{2, 2}, Pad: [2]int{1, 1}}, x)
 	}
+	last := func(x *graph.Node) *graph.Node {
+		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 2}, Stride: [2]int{2, 3}, Pad: [2]int{1, 1}, Layout: graph.NHWC}, x)
+	}
 	return append(cases,
+		Case{Name: "pool-argmax/nhwc/special", Types: floatTypes, in: []operand{of(special(), 2, 7, 8, 11)}, build: op1(last)},
+		Case{Name: "pool-argmax/nhwc/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/special", Types: floatTypes, in: []operand{of(special(), 2, 3, 7, 8)}, build: op1(arg)},
 		Case{Name: "pool-argmax/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 3, 7, 8)}, build: op1(arg)},
 	)

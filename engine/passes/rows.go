@@ -558,7 +558,7 @@ func (o *outliner) weights(n *graph.Node) (weights, bool) {
 		return weights{}, false
 	}
 	channels := n.Dim(-1)
-	if n.Rank() == 4 {
+	if n.Rank() == 4 && n.Op() != graph.OpPackedConv2D {
 		channels = n.Dim(n.Attrs().Layout.Channel())
 	}
 	return weights{n.In(1).Size() * n.DType().Size(), n.Size() / (o.a.n * channels), 1}, true

@@ -16,7 +16,6 @@ func conv(f *file) {
 	winogradOutput(f)
 	winogradFilter(f)
 	winogradFilterGrad(f)
-	keepMax(f)
 }
 
 // step multiplies one element of each of h rows of A with one row of B.
@@ -479,32 +478,4 @@ func winogradFilterGrad(f *file) {
 			fn.op("LEAQ", "(AX)(R10*2)", "AX")
 		}
 	})
-}
-
-// keepMax works on whole vectors.
-func keepMax(f *file) {
-	fn := f.begin("keepMaxAVX2", "top []float32, at []int32, v []float32, index int", "is level.keepMax for a multiple of 8 elements.")
-	fn.load("top_base", "DI", "top_len", "CX", "at_base", "SI", "v_base", "BX")
-	fn.op("VMOVD", fn.arg("index"), "X3")
-	fn.op("VPBROADCASTD", "X3", "Y3")
-	fn.op("SHRQ", "$3", "CX")
-	fn.op("JZ", "done")
-	fn.label("loop")
-	fn.op("VMOVUPS", "(DI)", "Y0")
-	fn.op("VMOVUPS", "(BX)", "Y1")
-	fn.op("VCMPPS", "$6", "Y0", "Y1", "Y2") // not v ≤ top, true for NaN
-	fn.op("VCMPPS", "$7", "Y0", "Y0", "Y4") // top is no NaN
-	fn.op("VANDPS", "Y4", "Y2", "Y2")
-	fn.op("VBLENDVPS", "Y2", "Y1", "Y0", "Y0")
-	fn.op("VMOVUPS", "Y0", "(DI)")
-	fn.op("VMOVUPS", "(SI)", "Y4")
-	fn.op("VBLENDVPS", "Y2", "Y3", "Y4", "Y4")
-	fn.op("VMOVUPS", "Y4", "(SI)")
-	fn.op("ADDQ", "$32", "DI")
-	fn.op("ADDQ", "$32", "SI")
-	fn.op("ADDQ", "$32", "BX")
-	fn.op("DECQ", "CX")
-	fn.op("JNZ", "loop")
-	fn.label("done")
-	fn.end()
 }
