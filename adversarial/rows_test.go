@@ -18,18 +18,28 @@ func on(t *testing.T, threads, rowBytes int) optest.Runner {
 	d, err := engine.Open("cpu", engine.DeviceOptions{Threads: threads})
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
-	o := engine.Options{Passes: passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}}}
+	o := engine.Options{Passes: passes.Options{Target: targetOf(d, rowBytes)}}
 	if rowBytes == 0 {
 		o.Passes.Off = []string{"rows"}
 	}
 	return optest.On(d, o)
 }
 
+// targetOf is the device's target with other chunks.
+func targetOf(d *engine.Device, rowBytes int) passes.Target {
+	t := d.Target()
+	t.RowBytes = rowBytes
+	return t
+}
+
 // outlined lists the loops of a graph whose iterations are independent, as the
 // CPU gets it.
 func outlined(t *testing.T, g *graph.Graph, rowBytes int) []*graph.Node {
 	t.Helper()
-	final, err := passes.Run(g, passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}})
+	d, err := engine.Open("cpu", engine.DeviceOptions{})
+	must(t, err)
+	defer d.Close()
+	final, err := passes.Run(g, passes.Options{Target: targetOf(d, rowBytes)})
 	must(t, err)
 	var loops []*graph.Node
 	for n := range graph.Live(final) {

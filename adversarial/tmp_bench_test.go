@@ -67,7 +67,7 @@ func TestTmpBench(t *testing.T) {
 	rounds, _ := strconv.Atoi(os.Getenv("TMP_N"))
 	for _, th := range ths {
 		for _, kb := range kbs {
-			o := engine.Options{Passes: passes.Options{Target: passes.Target{RowBytes: kb << 10}}}
+			o := engine.Options{Passes: passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: kb << 10}}}
 			if kb == 0 {
 				o.Passes.Target.RowBytes = 1
 				o.Passes.Off = []string{"rows"}
