@@ -96,6 +96,7 @@ type region struct {
 	scans    []*graph.Node // values from outside that are sliced
 	exits    []*graph.Node // members that are read outside
 	chunk    int           // samples
+	large    bool          // it has weights that made the chunk large
 	begun    bool
 }
 
@@ -411,44 +412,52 @@ func (o *outliner) repeat(r *region) {
 
 // chain lists what a region must compute to have s without reading it.
 func (o *outliner) chain(r *region, s *graph.Node) (chain []*graph.Node, ok bool) {
-	const longest = 8 // operations cheaper than a write and a read
+	const longest = 8 // operations that are cheaper than a write and a read
+	bytes := func(n *graph.Node) int { return n.Size() * n.DType().Size() }
+	seen := map[*graph.Node]bool{}
+	var visit func(n *graph.Node) int // bytes that the region would read for n
+	visit = func(n *graph.Node) int {
+		if seen[n] || r.holds(n) {
+			return 0
+		}
+		seen[n] = true
+		reads, begin := 0, len(chain)
+		if o.cheap(n) {
+			for _, in := range n.Ins() {
+				reads += visit(in)
+			}
+			if n == s || reads < bytes(n) || reads == bytes(n) && o.repeatable(n) {
+				chain = append(chain, n)
+				return reads
+			}
+			chain = chain[:begin] // better read n itself
+		}
+		if o.a.of[n] != rowwise || slices.Contains(r.scans, n) {
+			return 0
+		}
+		return bytes(n)
+	}
 	if !o.repeatable(s) {
 		return nil, false
 	}
-	reads, seen := 0, map[*graph.Node]bool{}
-	var visit func(n *graph.Node)
-	visit = func(n *graph.Node) {
-		if seen[n] || r.holds(n) {
-			return
-		}
-		seen[n] = true
-		if n == s || o.repeatable(n) {
-			for _, in := range n.Ins() {
-				visit(in)
-			}
-			chain = append(chain, n)
-			return
-		}
-		if m := o.scanned(n); m != nil && o.a.of[n] == rowwise && !slices.Contains(r.scans, m) {
-			reads += m.Size() * m.DType().Size()
-		}
-	}
-	visit(s)
-	return chain, len(chain) <= longest && reads <= s.Size()*s.DType().Size()
+	reads := visit(s)
+	return chain, len(chain) <= longest && reads <= bytes(s)
 }
 
 // repeatable reports whether n is cheap to compute and need not be in memory.
 func (o *outliner) repeatable(n *graph.Node) bool {
+	return o.cheap(n) && !slices.ContainsFunc(o.readers[n], func(m *graph.Node) bool {
+		return m == nil || o.owner(m) == nil && !fusible(m)
+	})
+}
+
+// cheap reports whether n is element-wise and no transcendental function.
+func (o *outliner) cheap(n *graph.Node) bool {
 	switch n.Op() {
 	case graph.OpExp, graph.OpExpm1, graph.OpLog, graph.OpLog1p, graph.OpTanh, graph.OpSigmoid, graph.OpPow, graph.OpNormal:
 		return false
 	}
-	if o.a.of[n] != rowwise || n.Op().Class() != graph.ClassElementwise {
-		return false
-	}
-	return !slices.ContainsFunc(o.readers[n], func(m *graph.Node) bool {
-		return m == nil || o.owner(m) == nil && !fusible(m)
-	})
+	return o.a.of[n] == rowwise && n.Op().Class() == graph.ClassElementwise
 }
 
 // fusible reports whether an operation reads element by element.
@@ -482,7 +491,7 @@ func (o *outliner) pays(r *region) bool {
 	most := n / minChunks
 	if o.chunks != nil {
 		most = n / 2
-	} else if slices.ContainsFunc(u.weights, o.large) {
+	} else if r.large = slices.ContainsFunc(u.weights, o.large); r.large {
 		budget *= manyRows
 	}
 	want := max(1, min(most, budget/max(u.peak, 1)))
@@ -580,7 +589,8 @@ func base(n *graph.Node) *graph.Node {
 }
 
 // inMemory reports whether a value will be written to memory: the result of a
-// kernel, or an element-wise one that a kernel reads.
+// kernel, or an element-wise one that a kernel reads. One that is summed counts
+// too, though it need not be: the region can then compute again what it sums.
 func (o *outliner) inMemory(n *graph.Node) bool {
 	if n != base(n) || n.Op() == graph.OpLoop {
 		return false
@@ -588,7 +598,9 @@ func (o *outliner) inMemory(n *graph.Node) bool {
 	if n.Op().Class() != graph.ClassElementwise {
 		return true
 	}
-	return slices.ContainsFunc(o.readers[n], func(r *graph.Node) bool { return r == nil || !fusible(r) })
+	return slices.ContainsFunc(o.readers[n], func(r *graph.Node) bool {
+		return r == nil || r.Op().Class() != graph.ClassElementwise
+	})
 }
 
 // need makes the image of a value in the current block, after what it reads.
@@ -646,7 +658,9 @@ func (o *outliner) emit(r *region) {
 	}
 	o.dst.CloseBody(results...)
 	loop := o.dst.MakeLoop(trips, 0, body, ins...)
-	o.made[loop] = r.chunk
+	if r.large {
+		o.made[loop] = r.chunk
+	}
 	loop.Named(fmt.Sprintf("rows: %d samples of %d at a time", r.chunk, o.a.n))
 	for i, n := range r.exits {
 		o.img[n] = o.dst.Make(graph.OpGet, graph.Attrs{Index: i}, loop).Reshape(n.Shape()...)
