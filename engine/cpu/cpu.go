@@ -62,7 +62,7 @@ func (d *device) Target() passes.Target {
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
-const rowBytes = 4 << 20
+const rowBytes = 1 << 20
 
 func (d *device) Alloc(bytes int) (engine.Memory, error) { return &memory{alloc(bytes)}, nil }
 
