@@ -56,11 +56,10 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	}
 	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Plan),
 		inputs: map[string]*port{}, scalars: map[string]*port{}, outputs: map[string]plan.Output{}}
-	if e.code, err = d.Load(e.plan); err != nil {
+	if err := e.declare(g.Root(), st); err != nil { // first: what is left of the memory is the program's
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
-	if err := e.declare(g.Root(), st); err != nil {
-		e.Close()
+	if e.code, err = d.Load(e.plan); err != nil {
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
 	for i, b := range e.plan.Buffers {
@@ -125,8 +124,9 @@ func keys[V any](m map[string]V) string {
 }
 
 // FeedBytes binds host memory, row-major and little-endian, to an input for the
-// coming runs. Nothing is copied on a CPU; the memory must stay as it is until
-// Run returns.
+// coming runs. Nothing is copied on a CPU, while a GPU starts to fetch it at
+// once: the memory must stay as it is until Run returns, and new content must
+// be fed again.
 func (e *Executable) FeedBytes(name string, b []byte) error {
 	p, err := e.input(name)
 	if err != nil {

@@ -62,7 +62,7 @@ func (d *device) Target() passes.Target {
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
-const rowBytes = 4 << 20
+const rowBytes = 1 << 20
 
 func (d *device) Alloc(bytes int) (engine.Memory, error) { return &memory{alloc(bytes)}, nil }
 
@@ -138,7 +138,7 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 			c.base[i] = unsafe.Pointer(&c.words[i])
 		case plan.Const:
 			mem := alloc(b.Bytes())
-			fillConst(mem, b)
+			fill(mem, b, b.Element)
 			c.base[i] = unsafe.Pointer(&mem[0])
 		}
 	}
@@ -308,21 +308,6 @@ func (c *code) body(l *plan.Loop) (func(i int), error) {
 			f()
 		}
 	}, nil
-}
-
-// fillConst writes a constant's or an iota's elements.
-func fillConst(mem []byte, b *plan.Buffer) {
-	n := b.Shape.Size()
-	value := func(i int) float64 { v := b.Node.Attrs().Values; return v[min(i, len(v)-1)] }
-	if b.Node.Op() == graph.OpIota {
-		axis := b.Node.Attrs().Axis
-		stride, extent := b.Node.Shape().Strides()[axis], b.Node.Dim(axis)
-		if n < b.Node.Size() {
-			stride = 1
-		}
-		value = func(i int) float64 { return float64(i / stride % extent) }
-	}
-	fill(mem, b, value)
 }
 
 // fill writes value(i) to each element of a buffer's memory.

@@ -367,8 +367,9 @@ func (b *programBuilder) collapse() {
 			}
 		}
 	}
+	rows := f.Axes != nil && !slices.Contains(f.Axes, 0) // of which each is reduced
 	for i, d := range f.Space {
-		if d == 1 {
+		if d == 1 && (i > 0 || !rows) {
 			continue
 		}
 		k := len(b.axes) - 1

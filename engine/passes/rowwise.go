@@ -30,13 +30,17 @@ type rowAnalysis struct {
 	of   map[*graph.Node]dependence
 }
 
+func newRowAnalysis(n int, live map[*graph.Node]bool) *rowAnalysis {
+	return &rowAnalysis{n: n, live: live, of: map[*graph.Node]dependence{}}
+}
+
 // RowIndependent proves that in every output and assignment of g, and in all
 // that they need, row i depends on row i of the named inputs alone, all of which
 // have the same first axis, and on what is not among them: then rows may be
 // added to a batch, or taken from it, without a change of the others. The error
 // names the first value that mixes rows.
 func RowIndependent(g *graph.Graph, inputs ...string) error {
-	a := &rowAnalysis{live: graph.Live(g), of: map[*graph.Node]dependence{}}
+	a := newRowAnalysis(0, graph.Live(g))
 	seen := map[string]bool{}
 	for n := range a.live {
 		if n.Op() != graph.OpInput || !slices.Contains(inputs, n.Attrs().Name) {
