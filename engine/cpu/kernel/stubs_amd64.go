@@ -401,6 +401,11 @@ func addWideAVX2(lanes []float64, a []float32)
 //go:noescape
 func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
 
+// spreadTapsAVX2 is spreadTaps.
+//
+//go:noescape
+func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+
 // gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
 // largest index.
 //
