@@ -250,38 +250,43 @@ func (o *outliner) member(n *graph.Node, member map[*graph.Node]bool) bool {
 // separable reports whether all that a loop carries and computes is about single
 // samples, or cheap enough to be computed again in each chunk.
 func (o *outliner) separable(l *graph.Node) bool {
-	if l.Attrs().Carry == 0 || len(l.Body().Results()) > l.Attrs().Carry {
-		return false
+	var body func(b *graph.Block) bool
+	loop := func(l *graph.Node) bool {
+		carry, params := l.Attrs().Carry, l.Body().Params()[1:]
+		return carry > 0 && carry == len(l.Body().Results()) && body(l.Body()) &&
+			!slices.ContainsFunc(params[:carry], func(p *graph.Node) bool { return o.a.of[p] != rowwise })
 	}
-	for _, p := range l.Body().Params()[1:] {
-		if p.Attrs().Index <= l.Attrs().Carry && o.a.of[p] != rowwise {
-			return false
-		}
+	// A slice of a value that the body computes anew as a whole cannot be taken
+	// from outside.
+	sliceable := func(n *graph.Node) bool {
+		s := o.scanned(n)
+		return s == nil || o.a.of[s] == rowwise || !l.Body().Encloses(s.Block())
 	}
-	return o.separableBody(l.Body())
-}
-
-func (o *outliner) separableBody(b *graph.Block) bool {
-	for _, n := range b.Nodes() {
-		switch {
-		case !o.live[n] || n.Op() == graph.OpParam || n.Op() == graph.OpGet:
-		case n.Op() == graph.OpLoop:
-			if !o.separable(n) {
-				return false
-			}
-		case o.a.of[n] == mixed || o.a.of[n] == shared && n.Op().Class() == graph.ClassContraction:
-			return false
-		case o.a.of[n] == rowwise:
-			for i, in := range n.Ins() {
-				// A slice of a value that every iteration computes anew cannot be
-				// taken from outside.
-				if o.a.roles(n)[i] == sliced && o.a.of[in] != rowwise && o.scanned(in) != nil && in.Block() == b {
+	body = func(b *graph.Block) bool {
+		for _, n := range b.Nodes() {
+			switch k := o.a.of[n]; {
+			case !o.live[n] || n.Op() == graph.OpParam || n.Op() == graph.OpGet:
+			case n.Op() == graph.OpLoop:
+				if !loop(n) || !all(n.Ins()[:n.Attrs().Carry], sliceable) {
 					return false
+				}
+			case k == mixed || k == shared && n.Op().Class() == graph.ClassContraction:
+				return false
+			case k == rowwise:
+				for i, role := range o.a.roles(n) {
+					if role == sliced && !sliceable(n.In(i)) {
+						return false
+					}
 				}
 			}
 		}
+		return all(b.Results(), sliceable)
 	}
-	return true
+	return loop(l)
+}
+
+func all(ns []*graph.Node, ok func(*graph.Node) bool) bool {
+	return !slices.ContainsFunc(ns, func(n *graph.Node) bool { return !ok(n) })
 }
 
 // scanned is the value whose slice is taken from memory where n's slice is
