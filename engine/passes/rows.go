@@ -259,7 +259,7 @@ func (o *outliner) separable(l *graph.Node) bool {
 	// A slice of a value that the body computes anew as a whole cannot be taken
 	// from outside.
 	sliceable := func(n *graph.Node) bool {
-		s := o.scanned(n)
+		s := o.a.scanned(n)
 		return s == nil || o.a.of[s] == rowwise || !l.Body().Encloses(s.Block())
 	}
 	body = func(b *graph.Block) bool {
@@ -287,30 +287,6 @@ func (o *outliner) separable(l *graph.Node) bool {
 
 func all(ns []*graph.Node, ok func(*graph.Node) bool) bool {
 	return !slices.ContainsFunc(ns, func(n *graph.Node) bool { return !ok(n) })
-}
-
-// scanned is the value whose slice is taken from memory where n's slice is
-// needed; nil if the slice is made anew.
-func (o *outliner) scanned(n *graph.Node) *graph.Node {
-	if o.a.of[n] == rowwise {
-		return n
-	}
-	switch n.Op() {
-	case graph.OpConst:
-		if len(n.Attrs().Values) == 1 {
-			return nil
-		}
-	case graph.OpIota:
-		if n.Attrs().Axis != 0 {
-			return nil
-		}
-	case graph.OpBroadcast:
-		if n.In(0).Dim(0) == 1 {
-			return nil
-		}
-		return o.scanned(n.In(0))
-	}
-	return n
 }
 
 // deps lists what n reads of its block and those around it.
@@ -359,7 +335,7 @@ func (o *outliner) scan(r *region) {
 	r.scans = nil
 	var visit func(n *graph.Node)
 	add := func(in *graph.Node) {
-		s := o.scanned(in)
+		s := o.a.scanned(in)
 		if s != nil && !r.holds(s) && !slices.Contains(r.scans, s) {
 			r.scans = append(r.scans, s)
 		}
@@ -746,7 +722,7 @@ func (o *outliner) whole(n *graph.Node) *graph.Node {
 
 // slice is the image of a chunk's rows of a value.
 func (o *outliner) slice(n *graph.Node) *graph.Node {
-	if s := o.scanned(n); s == n {
+	if s := o.a.scanned(n); s == n {
 		return o.row[n]
 	}
 	var ins []*graph.Node
