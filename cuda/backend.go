@@ -136,17 +136,22 @@ type gpu struct {
 	modules   []*Module
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
+	precision Precision            // of float32's products
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
 }
 
 // openGPU takes a device into use.
 func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compileFunc, error)) (engine.Driver, error) {
+	precision, err := float32Precision()
+	if err != nil {
+		return nil, err
+	}
 	d, err := lib.Device(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
+	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
 	if g.work, err = d.NewStream(); err == nil {
 		g.inputs, err = d.NewStream()
 	}
@@ -213,7 +218,7 @@ func (m *memory) Free() {
 
 // Load implements engine.Driver.
 func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
-	of, all, err := kernelsOf(p)
+	of, all, err := kernelsOf(p, g.precision)
 	if err != nil {
 		return nil, err
 	}

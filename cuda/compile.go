@@ -63,10 +63,14 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	if k.compiler == nil {
 		return Prebuilt{}, k.missing
 	}
+	precision, err := float32Precision()
+	if err != nil {
+		return Prebuilt{}, err
+	}
 	var kernels []Kernel
 	seen := map[string]bool{}
 	for _, p := range plans {
-		_, all, err := kernelsOf(p)
+		_, all, err := kernelsOf(p, precision)
 		if err != nil {
 			return Prebuilt{}, err
 		}
@@ -117,12 +121,12 @@ func emulatorCompiler(checked bool) compileFunc {
 // load compiles and loads those kernels that no earlier plan had.
 func (g *gpu) load(kernels []Kernel) (err error) {
 	var missing []Kernel
-	seen := map[string]bool{}
+	shared := map[string]int{} // by the kernel's name
 	for _, k := range kernels {
-		if g.functions[k.Name] == nil && !seen[k.Name] {
+		if _, seen := shared[k.Name]; !seen && g.functions[k.Name] == nil {
 			missing = append(missing, k)
 		}
-		seen[k.Name] = true
+		shared[k.Name] = k.Shared
 	}
 	if len(missing) == 0 {
 		return nil
@@ -144,11 +148,18 @@ func (g *gpu) load(kernels []Kernel) (err error) {
 		}
 		g.modules = append(g.modules, m)
 		for _, name := range im.names {
-			if g.functions[name], err = m.Function(name); err != nil {
-				delete(g.functions, name)
+			f, err := m.Function(name)
+			if err == nil && shared[name] > usualShared {
+				err = f.SetDynamicShared(shared[name])
+			}
+			if err != nil {
 				return err
 			}
+			g.functions[name] = f
 		}
 	}
 	return nil
 }
+
+// usualShared is the dynamic shared memory that a launch may have unasked.
+const usualShared = 48 << 10

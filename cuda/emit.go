@@ -10,6 +10,7 @@ import (
 
 	"temper/engine/graph"
 	"temper/engine/plan"
+	"temper/kernels"
 )
 
 // Emit writes the CUDA C++ of one fused group: a kernel whose arguments are the
@@ -68,7 +69,11 @@ func Blocks(f *plan.Fused) int {
 
 // Unit is the translation unit of some kernels.
 func Unit(sources ...string) string {
-	return "#include \"device.h\"\n#include \"contract.h\"\n\n" + strings.Join(sources, "\n")
+	var all strings.Builder
+	for _, h := range kernels.Headers {
+		fmt.Fprintf(&all, "#include %q\n", h)
+	}
+	return all.String() + "\n" + strings.Join(sources, "\n")
 }
 
 // Args lists the plan's buffers that a fused group's kernel takes: first those

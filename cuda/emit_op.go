@@ -8,30 +8,55 @@ import (
 	"temper/engine/graph"
 )
 
-// EmitOp writes the CUDA C++ of an operation that moves elements, adds them up
-// where indices say, or works along an axis: a kernel whose arguments are the operands' buffers, in order, then
-// the result's, then the number of work items, Items. "" is for operations
-// that it does not know.
+// OpKernel is a kernel of an operation. Its parameters are buffers, then the
+// number of work items.
+type OpKernel struct {
+	Source string // CUDA C++, in which NAME stands for the kernel's name
+	Args   []int  // the buffers: an operand's number, Result or Scratch
+	Items  int
+	Blocks int // for which there is work; fewer take more than one turn
+	Shared int // dynamic shared memory, in bytes
+}
+
+// Buffers of operations' kernels that are no operands.
+const (
+	Result  = -1
+	Scratch = -2 // memory that nothing else uses while the operation runs
+)
+
+// OpKernels writes the CUDA C++ of an operation that moves elements, adds them
+// up where indices say, works along an axis, or multiplies: the kernels in the
+// order in which they run, and how much scratch memory they need, in bytes. It
+// returns none for operations that it does not know.
 //
 // A thread takes items i, i + grid, …. For most operations an item is an
 // element of the result; for those along an axis a line, but for sorting an
 // element, which counts how many stand before it. Of a contraction a block
 // takes items, which are tiles of the result.
-func EmitOp(n *graph.Node, name string) string {
+func OpKernels(n *graph.Node, precision Precision) (kernels []OpKernel, scratch int) {
+	if onTensorTiles(n) {
+		op := newTensorOp(n, precision)
+		return op.kernels(), op.scratch()
+	}
 	e := &opEmitter{n: n}
 	body, known := e.body()
 	if !known {
-		return ""
+		return nil, 0
 	}
-	var params []string
-	for i, in := range n.Ins() {
-		params = append(params, fmt.Sprintf("const %v* __restrict__ in%d", in.DType(), i))
-	}
+	k := OpKernel{Args: make([]int, 0, len(n.Ins())+1), Items: itemSpace(n).Size()}
 	var b strings.Builder
-	fmt.Fprintf(&b, "extern \"C\" __global__ void %s(%s, %v* __restrict__ out, u32 n) {\n", name, strings.Join(params, ", "), n.DType())
+	b.WriteString("extern \"C\" __global__ void NAME(")
+	for i, in := range n.Ins() {
+		k.Args = append(k.Args, i)
+		fmt.Fprintf(&b, "const %v* __restrict__ in%d, ", in.DType(), i)
+	}
+	k.Args = append(k.Args, Result)
+	fmt.Fprintf(&b, "%v* __restrict__ out, u32 n) {\n", n.DType())
 	if n.Op().Class() == graph.ClassContraction {
-		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", n.DType())
+		k.Blocks = k.Items
+		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", sumType(n.DType()))
 	} else {
+		k.Blocks = ceil(k.Items, BlockThreads)
 		b.WriteString("  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {\n")
 	}
 	rest := 1
@@ -43,18 +68,9 @@ func EmitOp(n *graph.Node, name string) string {
 	for line := range strings.Lines(body) {
 		b.WriteString("    " + line)
 	}
-	fmt.Fprintf(&b, "  }\n}\nEXPORT(%s)\n", name)
-	return b.String()
-}
-
-// Items is the number of work items of EmitOp's kernel, and the number of blocks
-// for which there is work.
-func Items(n *graph.Node) (items, blocks int) {
-	items = itemSpace(n).Size()
-	if n.Op().Class() == graph.ClassContraction {
-		return items, items
-	}
-	return items, (items + BlockThreads - 1) / BlockThreads
+	b.WriteString("  }\n}\nEXPORT(NAME)\n")
+	k.Source = b.String()
+	return []OpKernel{k}, 0
 }
 
 // itemSpace is the space of work items.
@@ -245,15 +261,21 @@ func (e *opEmitter) scatterAdd() (string, bool) {
 
 func (e *opEmitter) poolArgMax() (string, bool) {
 	a, in := e.n.Attrs(), e.n.In(0).Shape()
-	return fmt.Sprintf(`const %v* plane = in0 + (x0 * %du + x1) * %du;
+	s := a.Layout.Spatial()
+	channels, pixels, step := in[a.Layout.Channel()], in[s]*in[s+1], 1
+	plane := fmt.Sprintf("(x0 * %d + x1) * %d", channels, pixels)
+	if a.Layout == graph.NHWC {
+		plane, step = fmt.Sprintf("x0 * %d + x3", channels*pixels), channels
+	}
+	return fmt.Sprintf(`const %v* plane = in0 + %s;
 i32 best = -1;
-for (i32 h = x2 * %d - %d; h < x2 * %d - %d + %d; h++)
-  for (i32 w = x3 * %d - %d; w < x3 * %d - %d + %d; w++) {
+for (i32 h = x%d * %d - %d; h < x%d * %d - %d + %d; h++)
+  for (i32 w = x%d * %d - %d; w < x%d * %d - %d + %d; w++) {
     if (h < 0 || h >= %d || w < 0 || w >= %d) continue;
     const i32 k = h * %d + w;
-    if (best < 0 || above(plane[k], plane[best])) best = k;
+    if (best < 0 || above(plane[k * %d], plane[best * %d])) best = k;
   }
 out[i] = best;
-`, e.n.In(0).DType(), in[1], in[2]*in[3], a.Stride[0], a.Pad[0], a.Stride[0], a.Pad[0], a.Kernel[0],
-		a.Stride[1], a.Pad[1], a.Stride[1], a.Pad[1], a.Kernel[1], in[2], in[3], in[3]), true
+`, e.n.In(0).DType(), plane, s, a.Stride[0], a.Pad[0], s, a.Stride[0], a.Pad[0], a.Kernel[0],
+		s+1, a.Stride[1], a.Pad[1], s+1, a.Stride[1], a.Pad[1], a.Kernel[1], in[s], in[s+1], in[s+1], step, step), true
 }

@@ -55,8 +55,11 @@ func TestEmitPGDStep(t *testing.T) {
 				count++
 			}
 			if s.Op != nil {
-				fmt.Fprintf(&b, "\n%s", EmitOp(s.Op, fmt.Sprintf("op%d", count)))
-				count++
+				ks, _ := OpKernels(s.Op, Exact)
+				for _, k := range ks {
+					fmt.Fprintf(&b, "\n%s", strings.ReplaceAll(k.Source, "NAME", fmt.Sprintf("op%d", count)))
+					count++
+				}
 			}
 			if s.Loop != nil {
 				emit(s.Loop.Steps)

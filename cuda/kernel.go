@@ -14,7 +14,7 @@ import (
 )
 
 // Target is what the compiler should do for a GPU.
-func Target() passes.Target { return passes.Target{} }
+func Target() passes.Target { return passes.Target{ChannelsLast: true} }
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
 // is launched. Kernels of one name have one source.
@@ -23,22 +23,24 @@ type Kernel struct {
 	// Blocks is the number of blocks for which there is work; fewer take more
 	// than one turn.
 	Blocks int
-	// The arguments: the addresses of the plan's buffers, then the numbers.
+	// The arguments: the addresses of the plan's buffers, or Scratch, then the
+	// numbers.
 	Buffers []int
 	Numbers []uint32
+	Shared  int // dynamic shared memory, in bytes
+	Scratch int // memory, in bytes, that only the step's kernels use meanwhile
 }
 
 // Kernels lists a step's kernels in the order in which they run. Copies and
 // loops have none.
-func Kernels(p *plan.Plan, s plan.Step) ([]Kernel, error) {
+func Kernels(p *plan.Plan, s plan.Step, precision Precision) ([]Kernel, error) {
 	switch {
 	case s.Fused != nil:
 		return []Kernel{fusedKernel(p, s.Fused)}, nil
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
 	case s.Op != nil:
-		k, err := opKernel(p, s.Op)
-		return []Kernel{k}, err
+		return opKernels(p, s.Op, precision)
 	}
 	return nil, nil
 }
@@ -62,19 +64,27 @@ func fusedKernel(p *plan.Plan, f *plan.Fused) Kernel {
 	return k
 }
 
-func opKernel(p *plan.Plan, n *graph.Node) (Kernel, error) {
-	source := EmitOp(n, "NAME")
-	if source == "" {
-		return Kernel{}, fmt.Errorf("CUDA has no %v of %v", n.Op(), n.In(0).DType())
+func opKernels(p *plan.Plan, n *graph.Node, precision Precision) ([]Kernel, error) {
+	ops, scratch := OpKernels(n, precision)
+	if len(ops) == 0 {
+		return nil, fmt.Errorf("CUDA has no %v of %v", n.Op(), n.In(0).DType())
 	}
-	k := named(source)
-	for _, in := range n.Ins() {
-		k.Buffers = append(k.Buffers, p.Buffer(in))
+	var ks []Kernel
+	for _, op := range ops {
+		k := named(op.Source)
+		for _, a := range op.Args {
+			switch {
+			case a == Result:
+				a = p.Buffer(n)
+			case a >= 0:
+				a = p.Buffer(n.In(a))
+			}
+			k.Buffers = append(k.Buffers, a)
+		}
+		k.Numbers, k.Blocks, k.Shared, k.Scratch = []uint32{uint32(op.Items)}, op.Blocks, op.Shared, scratch
+		ks = append(ks, k)
 	}
-	k.Buffers = append(k.Buffers, p.Buffer(n))
-	items, blocks := Items(n)
-	k.Numbers, k.Blocks = []uint32{uint32(items)}, blocks
-	return k, nil
+	return ks, nil
 }
 
 func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
@@ -97,7 +107,7 @@ const maxElements = 1 << 31
 
 // kernelsOf lists the kernels of each of a plan's steps, those in loops
 // included, under the step's group or operation; and all of them, in order.
-func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
+func kernelsOf(p *plan.Plan, precision Precision) (of map[any][]Kernel, all []Kernel, err error) {
 	for i := range p.Buffers {
 		if b := &p.Buffers[i]; b.Shape.Size() >= maxElements {
 			return nil, nil, fmt.Errorf("a tensor of %v%v has 2³¹ elements or more: take a smaller batch", b.DType, b.Shape)
@@ -113,7 +123,7 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				}
 				continue
 			}
-			ks, err := Kernels(p, s)
+			ks, err := Kernels(p, s, precision)
 			if err != nil {
 				return err
 			}

@@ -28,6 +28,7 @@ type program struct {
 	owned   []Ptr
 	base    []Ptr // of each buffer
 	indices Ptr   // 0, 1, 2, … for the loops
+	scratch Ptr   // of the kernels that ask for it
 
 	input map[int]int // buffer to its place in a slot; the same for scalars:
 	words []uint32    // the step block,
@@ -159,8 +160,22 @@ func (c *program) place() error {
 	for i := range trips(c.plan.Steps) {
 		numbers = binary.LittleEndian.AppendUint32(numbers, uint32(i))
 	}
-	c.indices, err = c.upload(numbers)
+	if c.indices, err = c.upload(numbers); err != nil {
+		return err
+	}
+	c.scratch, err = c.alloc(scratch(c.kernels))
 	return err
+}
+
+// scratch is the most memory that a step's kernels need for themselves.
+func scratch(kernels map[any][]Kernel) int {
+	most := 0
+	for _, ks := range kernels {
+		for _, k := range ks {
+			most = max(most, k.Scratch)
+		}
+	}
+	return most
 }
 
 func (c *program) upload(content []byte) (Ptr, error) {
@@ -219,6 +234,7 @@ func (c *program) fits() error {
 		return err
 	}
 	grows, fixed := need(c.plan)
+	fixed += scratch(c.kernels)
 	if grows+fixed <= unused {
 		return nil
 	}
@@ -487,13 +503,17 @@ const turnsPerSM = 8
 func (c *program) launch(k *Kernel) error {
 	args := make([]any, 0, len(k.Buffers)+len(k.Numbers))
 	for _, i := range k.Buffers {
-		args = append(args, c.base[i])
+		if i == Scratch {
+			args = append(args, c.scratch)
+		} else {
+			args = append(args, c.base[i])
+		}
 	}
 	for _, v := range k.Numbers {
 		args = append(args, v)
 	}
 	blocks := min(k.Blocks, turnsPerSM*c.gpu.Device.Info.SMs)
-	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{BlockThreads, 1, 1}, 0, args...)
+	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{BlockThreads, 1, 1}, k.Shared, args...)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ struct bf16 {  // the upper half of an f32
 #include "emulator.h"
 #else
 #define DEVICE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 // EXPORT(kernel) follows each kernel: the emulator needs the parameters' sizes.
 #define EXPORT(kernel)
@@ -306,6 +307,13 @@ DEVICE bf16 f32_to_bf16(f32 a) {
 }
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// Rounds to the 11 significant bits of a tf32 number.
+DEVICE u32 f32_to_tf32(f32 a) {
+  u32 r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(a));
+  return r;
+}
 
 // Copies 16 bytes to shared memory in the background, or zeros if not wanted.
 DEVICE void copy_async16(void* to, const void* from, bool wanted) {

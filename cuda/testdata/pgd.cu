@@ -77,9 +77,9 @@ extern "C" __global__ void op2(const f32* __restrict__ in0, const f32* __restric
     const i32 x1 = (i32)(i / 8u % 1u);
     const i32 x0 = (i32)(i / 8u % 1u);
     contract<f32>(tiles, x1, x2, 4u, 512u, 27u,
-      [&](u32 i, u32 k) -> f32 { return in1[i * 27u + k]; },
-      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 c = k / 9u; const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; const i32 h = (i32)p * 1 - 1 + (i32)r * 1, w = (i32)q * 1 - 1 + (i32)s * 1; return h >= 0 && h < 8 && w >= 0 && w < 8 ? in0[((image * 3u + c) * 8u + (u32)h) * 8u + (u32)w] : 0; },
-      [&](u32 i, u32 j, f32 v) { const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; out[((image * 4u + i) * 8u + p) * 8u + q] = v; });
+      [&](u32 i, u32 k) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 c = k / 9u; return in1[((i * 3u + c) * 3u + r) * 3u + s]; },
+      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 c = k / 9u; const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; const i32 h = (i32)p * 1 - 1 + (i32)r * 1, w = (i32)q * 1 - 1 + (i32)s * 1; return h >= 0 && h < 8 && w >= 0 && w < 8 ? in0[((image * 3u + c) * 8u + (u32)h) * 8u + (u32)w] : f32{}; },
+      [&](u32 i, u32 j, f32 v) { const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; out[((image * 4u + i) * 8u + p) * 8u + q] = convert<f32>(v); });
   }
 }
 EXPORT(op2)
@@ -115,17 +115,13 @@ extern "C" __global__ void group4(const f32* __restrict__ in0, f32* __restrict__
 }
 EXPORT(group4)
 
-extern "C" __global__ void op5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
-  __shared__ contract_tiles<f32> tiles;
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    const i32 x2 = (i32)(i / 1u % 1u);
-    const i32 x1 = (i32)(i / 1u % 1u);
-    const i32 x0 = (i32)(i / 1u % 1u);
-    contract<f32>(tiles, x1, x2, 8u, 10u, 4u,
-      [&](u32 i, u32 k) -> f32 { return in0[x0 * 32u + i * 4u + k]; },
-      [&](u32 k, u32 j) -> f32 { return in1[x0 * 40u + j * 4u + k]; },
-      [&](u32 i, u32 j, f32 v) { out[x0 * 80u + i * 10u + j] = v; });
-  }
+extern "C" __global__ void __launch_bounds__(BLOCK) op5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+  static_assert(tensor_shared<tile, true, true>() == 23040, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    tensor_matmul<tile, 8, 10>(shared, i, matrix<f32, true, 4>{in0}, matrix<f32, true, 4>{in1}, 0, 4, 
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<10>(out + row * 10u + column, column, v); });
 }
 EXPORT(op5)
 
@@ -176,17 +172,13 @@ extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __rest
 }
 EXPORT(group9)
 
-extern "C" __global__ void op10(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
-  __shared__ contract_tiles<f32> tiles;
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    const i32 x2 = (i32)(i / 1u % 1u);
-    const i32 x1 = (i32)(i / 1u % 1u);
-    const i32 x0 = (i32)(i / 1u % 1u);
-    contract<f32>(tiles, x1, x2, 8u, 4u, 10u,
-      [&](u32 i, u32 k) -> f32 { return in0[x0 * 80u + i * 10u + k]; },
-      [&](u32 k, u32 j) -> f32 { return in1[x0 * 40u + k * 4u + j]; },
-      [&](u32 i, u32 j, f32 v) { out[x0 * 32u + i * 4u + j] = v; });
-  }
+extern "C" __global__ void __launch_bounds__(BLOCK) op10(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+  static_assert(tensor_shared<tile, true, false>() == 23040, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    tensor_matmul<tile, 8, 4>(shared, i, matrix<f32, true, 10>{in0}, matrix<f32, false, 4>{in1}, 0, 10, 
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<4>(out + row * 4u + column, column, v); });
 }
 EXPORT(op10)
 
@@ -218,8 +210,8 @@ extern "C" __global__ void op13(const f32* __restrict__ in0, const f32* __restri
     const i32 x0 = (i32)(i / 8u % 1u);
     contract<f32>(tiles, x1, x2, 3u, 512u, 36u,
       [&](u32 i, u32 k) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; return in1[((o * 3u + i) * 3u + r) * 3u + s]; },
-      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; const i32 u = (i32)h + 1 - (i32)r * 1, v = (i32)w + 1 - (i32)s * 1; return u >= 0 && u % 1 == 0 && u < 8 && v >= 0 && v % 1 == 0 && v < 8 ? in0[((image * 4u + o) * 8u + (u32)u / 1u) * 8u + (u32)v / 1u] : 0; },
-      [&](u32 i, u32 j, f32 v) { const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; out[((image * 3u + i) * 8u + h) * 8u + w] = v; });
+      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; const i32 u = (i32)h + 1 - (i32)r * 1, v = (i32)w + 1 - (i32)s * 1; return u >= 0 && u % 1 == 0 && u < 8 && v >= 0 && v % 1 == 0 && v < 8 ? in0[((image * 4u + o) * 8u + (u32)u / 1u) * 8u + (u32)v / 1u] : f32{}; },
+      [&](u32 i, u32 j, f32 v) { const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; out[((image * 3u + i) * 8u + h) * 8u + w] = convert<f32>(v); });
   }
 }
 EXPORT(op13)
