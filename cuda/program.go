@@ -227,7 +227,8 @@ func batchOf(p *plan.Plan) int {
 	return batch
 }
 
-// fits says how much memory is short, for what, and which batch would fit.
+// fits says how much memory is short, for what, and which batch would fit, with
+// a little left for the driver.
 func (c *program) fits() error {
 	unused, total, err := c.gpu.Memory()
 	if err != nil {
@@ -241,7 +242,7 @@ func (c *program) fits() error {
 	short := fmt.Sprintf("out of device memory: it needs %s (%s of temporaries), and %s of %s are free",
 		mebibytes(grows+fixed), mebibytes(c.plan.Arena+c.plan.Private), mebibytes(unused), mebibytes(total))
 	if batch := batchOf(c.plan); batch > 1 && unused > fixed {
-		if fit := int(float64(batch) * float64(unused-fixed) / float64(grows)); fit > 0 {
+		if fit := int(0.97 * float64(batch) * float64(unused-fixed) / float64(grows)); fit > 0 {
 			return fmt.Errorf("%s: the batch is %d, a batch of %d would fit", short, batch, fit)
 		}
 	}
