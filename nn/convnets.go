@@ -44,9 +44,9 @@ func cifarSmall(c Config) Forward { return twoStages(c, 3) }
 func twoStages(c Config, kernel int) Forward {
 	return func(s *Scope, x *graph.Node) (features, logits *graph.Node) {
 		conv := Conv{Out: c.Width, Kernel: kernel, Pad: kernel / 2}
-		x = MaxPool(Conv2D(s.Sub("conv1"), x, conv), 2).ReLU()
+		x = ConvMaxPool(s.Sub("conv1"), x, conv, 2).ReLU()
 		conv.Out *= 2
-		x = MaxPool(Conv2D(s.Sub("conv2"), x, conv), 2).ReLU()
+		x = ConvMaxPool(s.Sub("conv2"), x, conv, 2).ReLU()
 		features = Linear(s.Sub("fc1"), x.Flatten(1), c.Hidden, nil).ReLU()
 		return features, Linear(s.Sub("fc2"), features, c.Classes, nil)
 	}
