@@ -247,7 +247,7 @@ func (op *tensorOp) source(out graph.DType, shared int) string {
 	if op.t == graph.F32 {
 		precision = ", " + op.precision.String()
 	}
-	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK) NAME(const %v* __restrict__ in0, const %v* __restrict__ in1, %v* __restrict__ out, u32 n) {
+	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(const %v* __restrict__ in0, const %v* __restrict__ in1, %v* __restrict__ out, u32 n) {
   typedef tensor_tile<%v, %d, %d%s> tile;
 %s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
   DYNAMIC_SHARED(u8, shared);

@@ -47,7 +47,9 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	if err := g.Err(); err != nil {
 		return nil, fmt.Errorf("graph %q: %w", g.Name(), err)
 	}
-	o.Passes.Target = d.Target()
+	if o.Passes.Target == (passes.Target{}) {
+		o.Passes.Target = d.Target()
+	}
 	final, err := passes.Run(g, o.Passes)
 	if err != nil {
 		return nil, err

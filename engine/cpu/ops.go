@@ -41,18 +41,18 @@ func (c *code) op(n *graph.Node) (func(), error) {
 	return f, nil
 }
 
-// workspace is scratch of at least n elements, shared by all kernels of the
-// program, which run one at a time.
+// workspace is scratch of at least n elements, shared by all kernels that run one
+// at a time.
 func workspace[T kernel.Float](c *code, n int) func() []T {
 	var t T
-	if need := n * int(unsafe.Sizeof(t)); need > len(c.ws) {
-		c.ws = alloc(need)
+	if need := n * int(unsafe.Sizeof(t)); need > len(c.scratch.kernel) {
+		c.scratch.kernel = alloc(need)
 	}
 	return func() []T {
 		if n == 0 {
 			return nil
 		}
-		return unsafe.Slice((*T)(unsafe.Pointer(&c.ws[0])), n)
+		return unsafe.Slice((*T)(unsafe.Pointer(&c.scratch.kernel[0])), n)
 	}
 }
 
@@ -78,8 +78,11 @@ func direction(inputGrad bool) kernel.Direction {
 }
 
 func algorithm(n *graph.Node) kernel.Algorithm {
-	if n.Attrs().Algorithm == graph.Winograd {
+	switch n.Attrs().Algorithm {
+	case graph.Winograd:
 		return kernel.Winograd
+	case graph.Patches:
+		return kernel.Patches
 	}
 	return kernel.Direct
 }
@@ -166,97 +169,6 @@ func matMul[T kernel.Float](c *code, n *graph.Node) func() {
 	return func() {
 		g.RunBatch(batch, ws(), slice[T](c, a), x.Dim(-1), m*k, slice[T](c, b), w.Dim(-1), k*cols, 0, slice[T](c, y), cols, m*cols)
 	}
-}
-
-func (c *code) poolArgMax(n *graph.Node) func() {
-	switch n.In(0).DType() {
-	case graph.F32:
-		return poolT[float32](c, n)
-	case graph.F64:
-		return poolT[float64](c, n)
-	case graph.I32:
-		return poolT[int32](c, n)
-	case graph.U32:
-		return poolT[uint32](c, n)
-	case graph.U8:
-		return poolT[uint8](c, n)
-	}
-	return nil
-}
-
-func poolT[T float | integer](c *code, n *graph.Node) func() {
-	if n.Attrs().Layout == graph.NHWC {
-		return poolLast[T](c, n)
-	}
-	return poolFirst[T](c, n)
-}
-
-// poolWindow is the range of positions under the window of result i on an axis.
-func poolWindow(a *graph.Attrs, axis, i, size int) (from, to int) {
-	at := i*a.Stride[axis] - a.Pad[axis]
-	return max(0, at), min(size, at+a.Kernel[axis])
-}
-
-// poolFirst pools (N,C,H,W), one image of a channel after the other.
-func poolFirst[T float | integer](c *code, n *graph.Node) func() {
-	x, a := n.In(0), n.Attrs()
-	from, to := c.plan.Buffer(x), c.plan.Buffer(n)
-	h, w, oh, ow := x.Dim(2), x.Dim(3), n.Dim(2), n.Dim(3)
-	return c.chunked(x.Dim(0)*x.Dim(1), max(1, elementsPerChunk/(h*w)), func(_, lo, hi int) {
-		for p := lo; p < hi; p++ {
-			v, y := slice[T](c, from)[p*h*w:][:h*w], slice[int32](c, to)[p*oh*ow:][:oh*ow]
-			for i := range oh {
-				i0, i1 := poolWindow(a, 0, i, h)
-				for j := range ow {
-					j0, j1 := poolWindow(a, 1, j, w)
-					best := i0*w + j0
-					top := v[best]
-					for r := i0; r < i1; r++ {
-						for k, x := range v[r*w+j0 : r*w+j1] {
-							if !(x <= top) && above(x, top) { // the first is true for NaN too
-								best, top = r*w+j0+k, x
-							}
-						}
-					}
-					y[i*ow+j] = int32(best)
-				}
-			}
-		}
-	})
-}
-
-// poolLast pools (N,H,W,C), all channels of a window together.
-func poolLast[T float | integer](c *code, n *graph.Node) func() {
-	x, a := n.In(0), n.Attrs()
-	from, to := c.plan.Buffer(x), c.plan.Buffer(n)
-	h, w, oh, ow, channels := x.Dim(1), x.Dim(2), n.Dim(1), n.Dim(2), x.Dim(3)
-	tops := make([][]T, c.dev.pool.Workers()) // of the window so far
-	for i := range tops {
-		tops[i] = make([]T, channels+64/int(unsafe.Sizeof(T(0)))) // each on cache lines of its own
-	}
-	return c.chunked(x.Dim(0)*oh, max(1, elementsPerChunk/(ow*channels)), func(worker, lo, hi int) {
-		top := tops[worker][:channels]
-		for row := lo; row < hi; row++ {
-			v := slice[T](c, from)[row/oh*h*w*channels:][:h*w*channels]
-			y := slice[int32](c, to)[row*ow*channels:][:ow*channels]
-			i0, i1 := poolWindow(a, 0, row%oh, h)
-			for j := range ow {
-				j0, j1 := poolWindow(a, 1, j, w)
-				best := y[j*channels:][:channels]
-				for k := range best {
-					best[k] = int32(i0*w + j0)
-				}
-				copy(top, v[(i0*w+j0)*channels:])
-				for p := i0; p < i1; p++ {
-					for q := j0; q < j1; q++ {
-						if p > i0 || q > j0 {
-							kernel.KeepMax(top, best, v[(p*w+q)*channels:][:channels], int32(p*w+q))
-						}
-					}
-				}
-			}
-		}
-	})
 }
 
 func (c *code) random(n *graph.Node) func() {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"unsafe"
 
+	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 )
 
@@ -31,7 +32,7 @@ func (b *programBuilder) reduction(n *graph.Node, src int) *reduction {
 
 // Bounds on the parts of a reducing group.
 const (
-	minPart        = 8 * tile // elements
+	minPart        = 8 * maxTile // elements
 	maxParts       = 64
 	maxAccumulated = 1 << 21 // partial results of all parts
 )
@@ -57,9 +58,9 @@ func (p *program) reducing() func() {
 	part := func(worker, k int) {
 		s := &p.scratch[worker]
 		lo, hi := rows*k/parts*inner, rows*(k+1)/parts*inner
-		for at := lo; at < hi; at += tile {
-			n := min(tile, hi-at)
-			p.tile(s, at, n)
+		for at := lo; at < hi; at += p.tile {
+			n := min(p.tile, hi-at)
+			p.compute(s, at, n)
 			for _, r := range p.reduces {
 				acc := r.acc
 				if !apart {
@@ -70,7 +71,7 @@ func (p *program) reducing() func() {
 		}
 	}
 	return func() {
-		p.splats()
+		p.start()
 		for _, r := range p.reduces {
 			r.reset()
 		}
@@ -107,8 +108,15 @@ func (p *program) accumulate(s *scratch, r *reduction, acc []float64, at, n int)
 	size := p.slots[r.src].size
 	for done := 0; done < n; {
 		run := min(n-done, p.dims[last]-s.idx[last])
-		r.run(acc[off:], unsafe.Add(s.addr[r.src], done*size), run, r.strides[last])
+		if rows := r.rows(p, s, n-done); rows > 1 {
+			kernel.AddColumns(acc[off:][:p.dims[last]], unsafe.Slice((*float32)(unsafe.Add(s.addr[r.src], done*size)), rows*p.dims[last]))
+			run = rows * p.dims[last]
+			s.idx[last-1] += rows - 1
+		} else {
+			r.run(acc[off:], unsafe.Add(s.addr[r.src], done*size), run, r.strides[last])
+		}
 		done += run // no pointer behind the last element: it may lie in another object
+		run = (run-1)%p.dims[last] + 1
 		off += run * r.strides[last]
 		s.idx[last] += run
 		for i := last; i > 0 && s.idx[i] == p.dims[i]; i-- {
@@ -117,6 +125,16 @@ func (p *program) accumulate(s *scratch, r *reduction, acc []float64, at, n int)
 			s.idx[i-1]++
 		}
 	}
+}
+
+// rows is the number of whole rows, of the n elements to come, that are added
+// to the same row of results.
+func (r *reduction) rows(p *program, s *scratch, n int) int {
+	last := len(p.dims) - 1
+	if r.max || r.dtype != graph.F32 || last == 0 || s.idx[last] > 0 || r.strides[last] != 1 || r.strides[last-1] != 0 {
+		return 0
+	}
+	return min(n/p.dims[last], p.dims[last-1]-s.idx[last-1])
 }
 
 // run adds n neighbouring elements: to one result, or each to its own.
@@ -148,7 +166,11 @@ func reduceRun[T float32 | float64 | int32 | uint32](acc []float64, v []T, strid
 			acc[i] = maxNaN(acc[i], float64(x))
 		}
 	case stride == 0:
-		acc[0] += sumRun(v)
+		if f, ok := any(v).([]float32); ok {
+			acc[0] += kernel.Sum64(f)
+		} else {
+			acc[0] += sumRun(v)
+		}
 	default:
 		acc = acc[:len(v)]
 		for i, x := range v {

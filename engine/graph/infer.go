@@ -520,10 +520,21 @@ func inferPackFilter(n *Node) error {
 	if !w.dtype.Float() || len(w.shape) != 4 {
 		return fmt.Errorf("of %s: want a filter (O,kh,kw,C)", w.typed())
 	}
-	if n.attrs.Algorithm == Winograd && !CanWinograd(w.shape, &n.attrs) {
-		return fmt.Errorf("filter %v, stride %v, dilation %v: not for Winograd", w.shape, n.attrs.Stride, n.attrs.Dilation)
+	if !serves(w.shape, &n.attrs) {
+		return fmt.Errorf("filter %v, stride %v, dilation %v, input-grad %v: not for %v", w.shape, n.attrs.Stride, n.attrs.Dilation, n.attrs.InputGrad, n.attrs.Algorithm)
 	}
 	return n.setType(w.dtype, PackedShape(w.shape, &n.attrs))
+}
+
+// serves reports whether an algorithm can use a filter.
+func serves(w Shape, a *Attrs) bool {
+	switch a.Algorithm {
+	case Winograd:
+		return CanWinograd(w, a)
+	case Patches:
+		return CanPatches(w, a)
+	}
+	return true
 }
 
 // FilterShape is the shape (O,kh,kw,C) of the filter that a packed-conv2d's
@@ -542,6 +553,9 @@ func inferPackedConv2D(n *Node) error {
 		return fmt.Errorf("of %s and %s to %v: want (N,h,w,c), a packed filter and (h,w,c)", from.typed(), packed.typed(), n.attrs.Size)
 	}
 	w := n.FilterShape()
+	if !serves(w, &n.attrs) {
+		return fmt.Errorf("filter %v: not for %v", w, n.attrs.Algorithm)
+	}
 	if want := PackedShape(w, &n.attrs); !want.Equal(packed.shape) {
 		return fmt.Errorf("packed filter %v: filter %v gives %v", packed.shape, w, want)
 	}
@@ -597,13 +611,14 @@ func inferRandom(n *Node) error {
 }
 
 // inferLoop checks the body against the operands; the loop itself has no
-// value, its results are taken with get.
+// value, its results are taken with get. A loop that carries nothing is one
+// whose iterations are independent.
 func inferLoop(n *Node) error {
 	if n.attrs.Trips < 1 {
 		return fmt.Errorf("%d iterations: want at least 1", n.attrs.Trips)
 	}
 	b := n.body
-	if b == nil || n.attrs.Carry < 1 || n.attrs.Carry > len(n.ins) || len(b.params) != len(n.ins)+1 || len(b.results) < n.attrs.Carry {
+	if b == nil || n.attrs.Carry < 0 || n.attrs.Carry > len(n.ins) || len(b.params) != len(n.ins)+1 || len(b.results) < n.attrs.Carry {
 		return fmt.Errorf("body and operands do not fit: %d carried of %d", n.attrs.Carry, len(n.ins))
 	}
 	for i, in := range n.ins {

@@ -3,11 +3,18 @@ package interp
 import "temper/engine/graph"
 
 // unpacked calls f for every element of a filter (O,kh,kw,C) with its position
-// and that in the directly packed form; see graph.PackedShape.
+// and that in the packed form, Winograd's excepted; see graph.PackedShape.
 func unpacked(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
-	m, k := w[0], w[3]
+	if a.Algorithm == graph.Patches {
+		row := w[1:].Size()
+		for i := range w.Size() {
+			f(i, (i%row/graph.Lanes*w[0]+i/row)*graph.Lanes+i%row%graph.Lanes)
+		}
+		return
+	}
+	k := w[3]
 	if a.InputGrad {
-		m, k = k, m
+		k = w[0]
 	}
 	rank := 0
 	tap := func(i, j int) {
@@ -46,7 +53,7 @@ func unpacked(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
 
 func packFilter(y []float64, n *graph.Node, w *Tensor) {
 	a := n.Attrs()
-	if a.Algorithm == graph.Direct {
+	if a.Algorithm != graph.Winograd {
 		unpacked(w.Shape, a, func(from, to int) { y[to] = w.Data[from] })
 		return
 	}

@@ -132,9 +132,9 @@ func packedConvolutions() []Case {
 				from, to = []int{c.n, p, q, c.o}, []int{c.h, c.w, c.c}
 				name += ",input-grad"
 			}
-			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd} {
+			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches} {
 				a := graph.Attrs{Kernel: [2]int{c.kh, c.kw}, Stride: c.stride, Pad: c.pad, Dilation: c.d, Size: to, Algorithm: algorithm, InputGrad: inputGrad}
-				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) {
+				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) || algorithm == graph.Patches && !graph.CanPatches(filter, &a) {
 					continue
 				}
 				cases = append(cases, Case{
@@ -177,7 +177,12 @@ func pools() []Case {
 	arg := func(x *graph.Node) *graph.Node {
 		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 3}, Stride: [2]int{2, 2}, Pad: [2]int{1, 1}}, x)
 	}
+	last := func(x *graph.Node) *graph.Node {
+		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 2}, Stride: [2]int{2, 3}, Pad: [2]int{1, 1}, Layout: graph.NHWC}, x)
+	}
 	return append(cases,
+		Case{Name: "pool-argmax/nhwc/special", Types: floatTypes, in: []operand{of(special(), 2, 7, 8, 11)}, build: op1(last)},
+		Case{Name: "pool-argmax/nhwc/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/special", Types: floatTypes, in: []operand{of(special(), 2, 3, 7, 8)}, build: op1(arg)},
 		Case{Name: "pool-argmax/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 3, 7, 8)}, build: op1(arg)},
 	)

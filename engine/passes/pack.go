@@ -40,10 +40,40 @@ func paysWinograd(w, y graph.Shape, n *graph.Node) bool {
 func pack(g *graph.Graph) (*graph.Graph, error) {
 	return graph.Rewrite(g, func(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 		if n.Attrs().Layout == graph.NHWC && (n.Op() == graph.OpConv2D || n.Op() == graph.OpConv2DInputGrad) {
+			a := graph.Attrs{InputGrad: n.Op() == graph.OpConv2DInputGrad}
+			if w := ins[1].Shape(); graph.CanPatches(w, &a) && w[1]*w[2] > 1 {
+				return packed(c, n, ins, graph.Patches)
+			}
 			return packed(c, n, ins, graph.Direct)
+		}
+		if n.Op() == graph.OpMatMul && n.Rank() == 2 && !n.Attrs().TA && n.Dim(0) <= maxPackedRows && stored(ins[1]) {
+			return packedProduct(c, n, ins)
 		}
 		return nil
 	})
+}
+
+// maxPackedRows bounds the products that are worth the trouble: of a batch with
+// the weights of a layer. A product of large matrices packs both.
+const maxPackedRows = 512
+
+// stored reports whether n holds a state's elements.
+func stored(n *graph.Node) bool {
+	for n.Op() == graph.OpReshape || n.Op() == graph.OpTranspose {
+		n = n.In(0)
+	}
+	return n.Op() == graph.OpState
+}
+
+// packedProduct writes a product with weights as a convolution of images of one
+// pixel, so that they are packed once for all chunks of a batch and all steps of
+// an attack.
+func packedProduct(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
+	x, w, inputGrad := ins[0], ins[1], !n.Attrs().TB
+	one := [2]int{1, 1}
+	a := graph.Attrs{Stride: one, Dilation: one, Kernel: one, InputGrad: inputGrad, Size: []int{1, 1, n.Dim(1)}}
+	filter := c.Dst.Make(graph.OpPackFilter, packAttrs(a), w.Reshape(w.Dim(0), 1, 1, w.Dim(1)))
+	return c.Dst.Make(graph.OpPackedConv2D, a, x.Reshape(x.Dim(0), 1, 1, x.Dim(1)), filter).Reshape(n.Shape()...)
 }
 
 // packed writes conv2d or conv2d-input-grad with a packed filter.
@@ -60,7 +90,7 @@ func packed(c *graph.Copier, n *graph.Node, ins []*graph.Node, algorithm graph.A
 // nothing else share it.
 func packAttrs(a graph.Attrs) graph.Attrs {
 	out := graph.Attrs{Algorithm: a.Algorithm, InputGrad: a.InputGrad, Stride: [2]int{1, 1}, Dilation: [2]int{1, 1}}
-	if a.InputGrad {
+	if a.InputGrad && a.Algorithm == graph.Direct {
 		out.Stride, out.Dilation = a.Stride, a.Dilation
 	}
 	return out

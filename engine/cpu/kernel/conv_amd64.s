@@ -2408,33 +2408,133 @@ vector:
 	VZEROUPPER
 	RET
 
-// func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
-TEXT ·keepMaxAVX2(SB), NOSPLIT, $0-80
-	MOVQ top_base+0(FP), DI
-	MOVQ top_len+8(FP), CX
-	MOVQ at_base+24(FP), SI
-	MOVQ v_base+48(FP), BX
-	VMOVD index+72(FP), X3
-	VPBROADCASTD X3, Y3
-	SHRQ $3, CX
-	JZ done
-loop:
-	VMOVUPS (DI), Y0
-	VMOVUPS (BX), Y1
-	VCMPPS $6, Y0, Y1, Y2
-	VCMPPS $7, Y0, Y0, Y4
-	VANDPS Y4, Y2, Y2
-	VBLENDVPS Y2, Y1, Y0, Y0
-	VMOVUPS Y0, (DI)
-	VMOVUPS (SI), Y4
-	VBLENDVPS Y2, Y3, Y4, Y4
-	VMOVUPS Y4, (SI)
-	ADDQ $32, DI
-	ADDQ $32, SI
-	ADDQ $32, BX
+// func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold1AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VADDSS (SI)(AX*4), X0, X0
+	ADDQ $8, R10
 	DECQ CX
-	JNZ loop
-done:
+	JNZ element
+store:
+	VMOVSS X0, (DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// func fold2AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold2AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VMOVSD (SI)(AX*4), X1
+	VADDPS X1, X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVSD X0, (DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// func fold3AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold3AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VADDPS (SI)(AX*4), X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVSD X0, (DI)
+	VEXTRACTPS $2, X0, 8(DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
+	VZEROUPPER
+	RET
+
+// func fold4AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+TEXT ·fold4AVX2(SB), NOSPLIT, $0-96
+	MOVQ n+0(FP), DX
+	MOVQ elements_base+8(FP), R8
+	MOVQ elements_len+16(FP), R9
+	MOVQ p_base+32(FP), SI
+	MOVQ step+56(FP), R11
+	MOVQ dst_base+64(FP), DI
+	MOVQ dstStep+88(FP), R12
+	SHLQ $2, R11
+	SHLQ $2, R12
+pixel:
+	VXORPS X0, X0, X0
+	MOVQ R8, R10
+	MOVQ R9, CX
+	TESTQ CX, CX
+	JZ store
+element:
+	MOVQ (R10), AX
+	VADDPS (SI)(AX*4), X0, X0
+	ADDQ $8, R10
+	DECQ CX
+	JNZ element
+store:
+	VMOVUPS X0, (DI)
+	ADDQ R11, SI
+	ADDQ R12, DI
+	DECQ DX
+	JNZ pixel
 	VZEROUPPER
 	RET
 

@@ -41,6 +41,10 @@ func runConv[T Float](t testing.TB, s ConvShape, a Algorithm, workers int, x, w,
 	fence := newFence[T](t)
 	var out [3][]T
 	for d, src := range [][]T{x, dy} {
+		a := a
+		if a == Patches && Direction(d) == Forward {
+			a = Direct
+		}
 		pack, err := NewFilterPack[T](pool, s, Direction(d), a)
 		if err != nil {
 			t.Fatal(err)
@@ -55,6 +59,9 @@ func runConv[T Float](t testing.TB, s ConvShape, a Algorithm, workers int, x, w,
 		y := fence.new([]int{sizeY, sizeX}[d])
 		k.Run(fence.new(k.Workspace()), y, fence.copy(src), packed)
 		out[d] = slices.Clone(y)
+	}
+	if a == Patches {
+		a = Direct
 	}
 	g, err := NewConvFilterGrad[T](pool, s, a)
 	if err != nil {
@@ -156,6 +163,10 @@ func TestConv(t *testing.T) {
 		for i, c := range cases {
 			testConv[float32](t, c, Direct, uint32(i))
 			testConv[float64](t, c, Direct, uint32(i))
+			if c.C <= MaxPatchChannels {
+				testConv[float32](t, c, Patches, uint32(i))
+				testConv[float64](t, c, Patches, uint32(i))
+			}
 		}
 	})
 }
@@ -326,6 +337,9 @@ func FuzzConv(f *testing.F) {
 		})
 		if s.Check() == nil {
 			testConv[float32](t, s, Direct, 1)
+			if s.C <= MaxPatchChannels {
+				testConv[float32](t, s, Patches, 1)
+			}
 		}
 		w := ConvShape{N: s.N, C: 16 * s.KH, H: s.H, W: s.W, O: 16 * s.KW, KH: 3, KW: 3, SH: 1, SW: 1, PH: s.PH, PW: s.PW, DH: 1, DW: 1}
 		if w.Check() == nil {

@@ -1,7 +1,7 @@
 package kernel
 
 // Conv is a plan for the result y of a convolution, or for the gradient dx
-// with respect to its images: one of the two implementations below. A plan is
+// with respect to its images: a directConv, winogradConv or patchConv. A plan is
 // used by one goroutine at a time.
 type Conv[T Float] interface {
 	// Workspace returns the number of elements that Run needs as scratch.
@@ -13,11 +13,14 @@ type Conv[T Float] interface {
 
 // NewConv plans one direction of a convolution.
 func NewConv[T Float](pool *Pool, s ConvShape, d Direction, a Algorithm) (Conv[T], error) {
-	if err := s.check(a); err != nil {
+	if err := s.check(d, a); err != nil {
 		return nil, err
 	}
-	if a == Winograd {
+	switch a {
+	case Winograd:
 		return newWinogradConv[T](pool, s, d), nil
+	case Patches:
+		return newPatchConv[T](pool, s), nil
 	}
 	return newDirectConv[T](pool, s, d), nil
 }

@@ -22,6 +22,9 @@ const (
 	// Winograd is F(4×4,3×3): a quarter of the multiplications, some of the
 	// precision, and only shapes that CanWinograd accepts.
 	Winograd
+	// Patches multiplies single pixels with the whole filter and adds up: the
+	// gradient with respect to images of at most MaxPatchChannels channels.
+	Patches
 )
 
 // CanWinograd reports whether Winograd can compute a convolution and its
@@ -41,7 +44,8 @@ func (s ConvShape) channels(d Direction) (from, to int) {
 // PackedShape is the shape of a packed filter. With the channels that the
 // direction takes and gives called k and m, it is (m/16, KH·KW·k, 16) for
 // Direct, panels of 16 of the given channels padded with zeros, and
-// (36, m/16, k, 16) for Winograd, the transformed filters G·w·Gᵀ in panels. The
+// (36, m/16, k, 16) for Winograd, the transformed filters G·w·Gᵀ in panels, and
+// (KH·KW·m/16, k, 16) for Patches, panels of taps and channels. The
 // input gradient's filters are turned by half a turn; where it is direct and
 // has strides, the taps that meet the same pixels modulo the strides (kh·DH mod
 // SH, kw·DW mod SW) stand together, in the order of these remainders.
@@ -49,6 +53,9 @@ func (s ConvShape) PackedShape(d Direction, a Algorithm) []int {
 	k, m := s.channels(d)
 	if a == Winograd {
 		return []int{points, m / Lanes, k, Lanes}
+	}
+	if a == Patches {
+		return []int{ceilDiv(s.KH*s.KW*m, Lanes), k, Lanes}
 	}
 	return []int{ceilDiv(m, Lanes), s.KH * s.KW * k, Lanes}
 }
@@ -72,6 +79,7 @@ type FilterPack[T Float] struct {
 	depth     int   // channels that the direction takes
 	width     int   // channels that it gives
 	panels    int   // of these
+	size      int   // of the packed filter
 	taps      []int // in the packed order, direct input gradient only
 	panel     func(worker, chunk int)
 	call      struct{ ws, packed, w []T }
@@ -82,13 +90,18 @@ const packDepth = 64
 
 // NewFilterPack plans the packing of a filter.
 func NewFilterPack[T Float](pool *Pool, s ConvShape, d Direction, a Algorithm) (*FilterPack[T], error) {
-	if err := s.check(a); err != nil {
+	if err := s.check(d, a); err != nil {
 		return nil, err
 	}
 	p := &FilterPack[T]{ConvShape: s, direction: d, algorithm: a, pool: pool, micro: microFor[T]()}
 	p.depth, p.width = s.channels(d)
+	p.size = product(s.PackedShape(d, a))
 	p.panels = ceilDiv(p.width, Lanes)
 	switch {
+	case a == Patches:
+		p.width *= s.KH * s.KW
+		p.panels = ceilDiv(p.width, Lanes)
+		p.panel = p.patches
 	case a == Winograd && d == InputGrad:
 		p.panel = p.winogradTurned
 	case a == Winograd:
@@ -111,9 +124,12 @@ func NewFilterPack[T Float](pool *Pool, s ConvShape, d Direction, a Algorithm) (
 	return p, nil
 }
 
-func (s ConvShape) check(a Algorithm) error {
+func (s ConvShape) check(d Direction, a Algorithm) error {
 	if err := s.Check(); err != nil {
 		return err
+	}
+	if a == Patches && (d != InputGrad || s.C > MaxPatchChannels) {
+		return fmt.Errorf("conv2d: no patches for %d channels, direction %d", s.C, d)
 	}
 	if a == Winograd && !s.CanWinograd() {
 		return fmt.Errorf("conv2d: no Winograd for %d to %d channels, kernel %d×%d, stride (%d, %d), dilation (%d, %d)",
@@ -123,7 +139,7 @@ func (s ConvShape) check(a Algorithm) error {
 }
 
 // Size returns the number of elements of the packed filter.
-func (p *FilterPack[T]) Size() int { return product(p.PackedShape(p.direction, p.algorithm)) }
+func (p *FilterPack[T]) Size() int { return p.size }
 
 // Workspace returns the number of elements that Run needs as scratch.
 func (p *FilterPack[T]) Workspace() int {
@@ -180,6 +196,14 @@ func (p *FilterPack[T]) turned(_, panel int) {
 		for o := range p.O {
 			copy(dst[(i*p.O+o)*Lanes:][:n], p.call.w[(o*len(p.taps)+tap)*p.C+panel*Lanes:])
 		}
+	}
+}
+
+func (p *FilterPack[T]) patches(_, panel int) {
+	dst := p.call.packed[panel*p.O*Lanes:][:p.O*Lanes]
+	n := p.lanes(panel, dst)
+	for o := range p.O {
+		copy(dst[o*Lanes:][:n], p.call.w[o*p.width+panel*Lanes:])
 	}
 }
 

@@ -14,7 +14,7 @@ type ConvFilterGrad[T Float] interface {
 
 // NewConvFilterGrad plans the gradient of a convolution's filter.
 func NewConvFilterGrad[T Float](pool *Pool, s ConvShape, a Algorithm) (ConvFilterGrad[T], error) {
-	if err := s.check(a); err != nil {
+	if err := s.check(Forward, a); err != nil {
 		return nil, err
 	}
 	if a == Winograd {

@@ -19,9 +19,8 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
-	// keepMax is KeepMax for slices of equal lengths.
-	keepMax func(top []float32, at []int32, v []float32, index int32)
-	peak    func(rounds int) // of 96 multiply-adds each
+	columns   columns
+	peak      func(rounds int) // of 96 multiply-adds each
 }
 
 var portable = &level{
@@ -33,7 +32,7 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
-	keepMax:   keepMax[float32],
+	columns:   portableColumns,
 	peak:      peakPortable,
 }
 

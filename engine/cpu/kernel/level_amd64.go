@@ -16,6 +16,6 @@ var avx2 = &level{
 	v64:       portableVector[float64](),
 	masks:     avx2Masks,
 	random:    avx2Random,
-	keepMax:   keepMaxTail,
+	columns:   avx2Columns,
 	peak:      peakAVX2,
 }

@@ -31,6 +31,11 @@ type micro[T Float] struct {
 	transpose func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
 
 	winograd winogradTransforms[T]
+
+	// folds[c], 1 ≤ c ≤ MaxPatchChannels, adds up the elements of patches for
+	// n pixels of c channels: see fold. Some elements behind the last may be
+	// read.
+	folds [MaxPatchChannels + 1]func(n int, elements []int, p []T, step int, dst []T, dstStep int)
 }
 
 // Lanes is the width of a panel of packed filters.

@@ -13,6 +13,7 @@ func avx2Micro() *micro[float32] {
 			input: winogradInputAVX2, delta: winogradDeltaAVX2, output: winogradOutputAVX2,
 			filter: winogradFilterAVX2, filterGrad: winogradFilterGradAVX2,
 		},
+		folds: [...]func(n int, elements []int, p []float32, step int, dst []float32, dstStep int){nil, fold1AVX2, fold2AVX2, fold3AVX2, fold4AVX2},
 	}
 }
 

@@ -16,6 +16,9 @@ func portableMicro[T Float]() *micro[T] {
 		transpose: transpose[T],
 		winograd:  portableWinograd[T](),
 	}
+	for c := 1; c <= MaxPatchChannels; c++ {
+		m.folds[c] = fold[T](c)
+	}
 	for h := 1; h <= portableMR; h++ {
 		m.tiles[h] = func(n, k int, a, b, c []T, ldc, beta int) {
 			for t := range n {

@@ -103,10 +103,25 @@ func winogradFilterAVX2(n int, src []float32, first, tapStride int, dst []float3
 //go:noescape
 func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32, tapStride int)
 
-// keepMaxAVX2 is level.keepMax for a multiple of 8 elements.
+// fold1AVX2 is micro.folds[1]; n is at least 1.
 //
 //go:noescape
-func keepMaxAVX2(top []float32, at []int32, v []float32, index int)
+func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold2AVX2 is micro.folds[2]; n is at least 1.
+//
+//go:noescape
+func fold2AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold3AVX2 is micro.folds[3]; n is at least 1.
+//
+//go:noescape
+func fold3AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold4AVX2 is micro.folds[4]; n is at least 1.
+//
+//go:noescape
+func fold4AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
 
 // pause tells the processor that this is a spinning loop.
 //
@@ -369,3 +384,25 @@ func notAVX2(dst, a []uint8)
 //
 //go:noescape
 func philoxAVX2(dst, state []uint32)
+
+// addColumnsAVX2 is addColumns for a multiple of 8 columns; stride is the
+// number of elements from row to row.
+//
+//go:noescape
+func addColumnsAVX2(acc []float64, v []float32, rows, stride int)
+
+// addWideAVX2 adds a multiple of 16 elements to 16 lanes.
+//
+//go:noescape
+func addWideAVX2(lanes []float64, a []float32)
+
+// argMaxTapsAVX2 is argMaxTaps.
+//
+//go:noescape
+func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
+
+// gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
+// largest index.
+//
+//go:noescape
+func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)

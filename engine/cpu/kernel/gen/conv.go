@@ -16,7 +16,9 @@ func conv(f *file) {
 	winogradOutput(f)
 	winogradFilter(f)
 	winogradFilterGrad(f)
-	keepMax(f)
+	for channels := 1; channels <= 4; channels++ {
+		fold(f, channels)
+	}
 }
 
 // step multiplies one element of each of h rows of A with one row of B.
@@ -481,30 +483,49 @@ func winogradFilterGrad(f *file) {
 	})
 }
 
-// keepMax works on whole vectors.
-func keepMax(f *file) {
-	fn := f.begin("keepMaxAVX2", "top []float32, at []int32, v []float32, index int", "is level.keepMax for a multiple of 8 elements.")
-	fn.load("top_base", "DI", "top_len", "CX", "at_base", "SI", "v_base", "BX")
-	fn.op("VMOVD", fn.arg("index"), "X3")
-	fn.op("VPBROADCASTD", "X3", "Y3")
-	fn.op("SHRQ", "$3", "CX")
-	fn.op("JZ", "done")
-	fn.label("loop")
-	fn.op("VMOVUPS", "(DI)", "Y0")
-	fn.op("VMOVUPS", "(BX)", "Y1")
-	fn.op("VCMPPS", "$6", "Y0", "Y1", "Y2") // not v ≤ top, true for NaN
-	fn.op("VCMPPS", "$7", "Y0", "Y0", "Y4") // top is no NaN
-	fn.op("VANDPS", "Y4", "Y2", "Y2")
-	fn.op("VBLENDVPS", "Y2", "Y1", "Y0", "Y0")
-	fn.op("VMOVUPS", "Y0", "(DI)")
-	fn.op("VMOVUPS", "(SI)", "Y4")
-	fn.op("VBLENDVPS", "Y2", "Y3", "Y4", "Y4")
-	fn.op("VMOVUPS", "Y4", "(SI)")
-	fn.op("ADDQ", "$32", "DI")
-	fn.op("ADDQ", "$32", "SI")
-	fn.op("ADDQ", "$32", "BX")
+// fold has a loop for each number of channels. Four are read where there are
+// three.
+func fold(f *file, channels int) {
+	fn := f.begin(fmt.Sprintf("fold%dAVX2", channels), "n int, elements []int, p []float32, step int, dst []float32, dstStep int",
+		fmt.Sprintf("is micro.folds[%d]; n is at least 1.", channels))
+	fn.load("n", "DX", "elements_base", "R8", "elements_len", "R9", "p_base", "SI", "step", "R11", "dst_base", "DI", "dstStep", "R12")
+	fn.op("SHLQ", "$2", "R11")
+	fn.op("SHLQ", "$2", "R12")
+	fn.label("pixel")
+	fn.op("VXORPS", "X0", "X0", "X0")
+	fn.op("MOVQ", "R8", "R10")
+	fn.op("MOVQ", "R9", "CX")
+	fn.op("TESTQ", "CX", "CX")
+	fn.op("JZ", "store")
+	fn.label("element")
+	fn.op("MOVQ", "(R10)", "AX")
+	switch channels {
+	case 1:
+		fn.op("VADDSS", "(SI)(AX*4)", "X0", "X0")
+	case 2:
+		fn.op("VMOVSD", "(SI)(AX*4)", "X1")
+		fn.op("VADDPS", "X1", "X0", "X0")
+	default:
+		fn.op("VADDPS", "(SI)(AX*4)", "X0", "X0")
+	}
+	fn.op("ADDQ", "$8", "R10")
 	fn.op("DECQ", "CX")
-	fn.op("JNZ", "loop")
-	fn.label("done")
+	fn.op("JNZ", "element")
+	fn.label("store")
+	switch channels {
+	case 1:
+		fn.op("VMOVSS", "X0", "(DI)")
+	case 2:
+		fn.op("VMOVSD", "X0", "(DI)")
+	case 3:
+		fn.op("VMOVSD", "X0", "(DI)")
+		fn.op("VEXTRACTPS", "$2", "X0", "8(DI)")
+	case 4:
+		fn.op("VMOVUPS", "X0", "(DI)")
+	}
+	fn.op("ADDQ", "R11", "SI")
+	fn.op("ADDQ", "R12", "DI")
+	fn.op("DECQ", "DX")
+	fn.op("JNZ", "pixel")
 	fn.end()
 }

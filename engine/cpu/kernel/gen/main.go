@@ -28,6 +28,7 @@ func generate() map[string][]byte {
 		{"matrix", matrix},
 		{"conv", conv},
 		{"vector", vector},
+		{"columns", columns},
 	} {
 		f := &file{}
 		part.write(f)
