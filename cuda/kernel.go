@@ -14,7 +14,10 @@ import (
 )
 
 // Target is what the compiler should do for a GPU.
-func Target() passes.Target { return passes.Target{ChannelsLast: true} }
+func Target() passes.Target {
+	precision, _ := float32Precision() // what opens a device reports the error
+	return passes.Target{ChannelsLast: true, BF16: true, Autocast: precision == BF16}
+}
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
 // is launched. Kernels of one name have one source.

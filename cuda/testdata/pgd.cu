@@ -115,7 +115,7 @@ extern "C" __global__ void group4(const f32* __restrict__ in0, f32* __restrict__
 }
 EXPORT(group4)
 
-extern "C" __global__ void __launch_bounds__(BLOCK) op5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) op5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, true>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
@@ -172,7 +172,7 @@ extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __rest
 }
 EXPORT(group9)
 
-extern "C" __global__ void __launch_bounds__(BLOCK) op10(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) op10(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, false>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
