@@ -245,7 +245,7 @@ func (op *tensorOp) source(out graph.DType, shared int) string {
 		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
 	}
 	result := fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store8<%d>(%s, column, v); }", op.n, position)
-	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, "RESULT", "\n        "+result).Replace(op.call)
+	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
 		precision = ", " + strings.ToUpper(op.precision.String())

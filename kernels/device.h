@@ -274,6 +274,31 @@ template <u32 WIDTH, class T> DEVICE T column_max(T v, T* tree) {
   return column_reduce<WIDTH>(v, tree, [](T a, T b) { return max_(a, b); });
 }
 
+// join_parts joins PARTS rows of n results, a block 32 columns at a time.
+template <u32 PARTS, class T, class F> DEVICE void join_parts(const T* parts, T* out, u32 n, F join) {
+  __shared__ T tree[BLOCK];
+  for (u32 first = blockIdx.x * 32; first < n; first += gridDim.x * 32) {
+    const u32 column = first + threadIdx.x % 32, row = threadIdx.x / 32;
+    T v = T();
+    bool some = false;
+    if (column < n)
+      for (u32 k = row; k < PARTS; k += BLOCK / 32) {
+        const T x = parts[k * n + column];
+        v = some ? join(v, x) : x;
+        some = true;
+      }
+    __syncthreads();  // the tree's last results have been read
+    tree[threadIdx.x] = v;
+    __syncthreads();
+    if (row == 0 && column < n) {
+      for (u32 k = 1; k < BLOCK / 32 && k < PARTS; k++) v = join(v, tree[k * 32 + threadIdx.x]);
+      out[column] = v;
+    }
+  }
+}
+
+DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+
 // ---- four neighbours at once
 
 template <class T> struct __align__(sizeof(T) < 4 ? 4 * sizeof(T) : 16) vector4 { T e[4]; };
