@@ -220,13 +220,16 @@ func (m *memory) Free() {
 
 // Adopt makes device memory that others allocated in the device's primary
 // context, by another library in the process, memory for engine.State.Adopt.
-// It stays theirs: they free it, when no program uses it any more. What others
-// do on streams of their own and what programs do is not ordered: wait with
+// It starts at a multiple of 16 bytes, and stays theirs: they free it, when no
+// program uses it any more. What others do on streams of their own and what programs do is not ordered: wait with
 // their means before a program runs, and with Synchronize before they go on.
 func Adopt(dev *engine.Device, p Ptr, bytes int) (engine.Memory, error) {
 	g, ok := dev.Driver.(*gpu)
 	if !ok {
 		return nil, notCUDA(dev)
+	}
+	if p%16 != 0 {
+		return nil, fmt.Errorf("device memory at %#x: want a multiple of 16", uint64(p))
 	}
 	return adopted{&memory{g, p, bytes}}, nil
 }

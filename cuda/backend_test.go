@@ -283,6 +283,9 @@ func TestAdopt(t *testing.T) {
 	if err := st.Adopt("w", graph.F32, nil, nil); err == nil || err.Error() != `state "w" is there already` {
 		t.Error(err)
 	}
+	if _, err := Adopt(dev, 0x1008, 4); err == nil || err.Error() != "device memory at 0x1008: want a multiple of 16" {
+		t.Error(err)
+	}
 	c := cpu(t)
 	if _, err := Adopt(c, p, 12); err == nil || err.Error() != "device cpu is no CUDA device" || Synchronize(c) == nil {
 		t.Error(err)
