@@ -1,9 +1,11 @@
 package cpu_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"temper/engine/optest"
 	"temper/engine/passes"
 	"temper/engine/plan"
+	"temper/engine/rng"
 )
 
 func open(t *testing.T, threads int) *engine.Device {
@@ -177,6 +180,54 @@ func TestPlannedGraphs(t *testing.T) {
 				}
 				if err := (optest.Tolerance{Rel: 500, Abs: 500}).CompareResults(want, got); err != nil {
 					t.Errorf("%s, %+v, %d workers: %v", filepath.Base(file), o, threads, err)
+				}
+			}
+		}
+	}
+}
+
+// What is reduced for one sample has the same bits in a batch of any size.
+func TestReductionsOfRows(t *testing.T) {
+	rows := func(n int, x []float64) [][]byte {
+		g := graph.New("rows")
+		in := g.Input("x", graph.F64, n, 7, 999) // whose last bits tell the order
+		outs := []*graph.Node{in.Sum(1, 2), in.Sum(1), in.Sum(2), in.Exp().Sum(2), in.Slice(2, 0, 10).Mean(1, 2)}
+		for i, o := range outs {
+			g.Output(strconv.Itoa(i), o)
+		}
+		dev := open(t, 2)
+		e, err := dev.Compile(g, dev.NewState(), engine.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.FeedBytes("x", engine.Bytes(x)); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Run(); err != nil {
+			t.Fatal(err)
+		}
+		var all [][]byte
+		for i := range outs {
+			b, err := e.FetchBytes(strconv.Itoa(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, bytes.Clone(b))
+		}
+		return all
+	}
+	const n, size = 6, 7 * 999
+	x := make([]float64, n*size)
+	s := rng.NewStream(1, "rows", 0)
+	for i := range x {
+		x[i] = float64(s.Normal())
+	}
+	want := rows(n, x)
+	for _, k := range []int{1, 2, 3} {
+		for at := 0; at < n; at += k {
+			for i, got := range rows(k, x[at*size:][:k*size]) {
+				if per := len(got) / k; !bytes.Equal(got, want[i][at*per:][:len(got)]) {
+					t.Errorf("reduction %d of rows %d to %d of %d differs from that of all", i, at, at+k, n)
 				}
 			}
 		}

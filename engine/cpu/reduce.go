@@ -10,7 +10,8 @@ import (
 
 // reduction is one reduction of a fused group. It sums in float64: partial sums
 // of a part of the space first, then the parts in order, so that the result
-// depends on the shape alone.
+// depends on the shape alone; where the first axis is not reduced, on the shape
+// of what is reduced for one row, so that it is the same in a smaller batch.
 type reduction struct {
 	src     int   // slot
 	buffer  int   // of the result
@@ -37,12 +38,19 @@ const (
 	maxAccumulated = 1 << 21 // partial results of all parts
 )
 
-// reducing runs a group that has reductions. The space is cut along its first
-// collapsed axis into parts, whose number follows from the shape.
+// reducing runs a group that has reductions. The space is cut into parts, whose
+// number follows from the shape: between rows, along the axes before the first
+// that is reduced, or else along the first collapsed axis.
 func (p *program) reducing() func() {
-	rows, inner := p.dims[0], p.size/p.dims[0]
+	rows, apart := 1, p.reduces[0].strides[0] != 0
+	for k := 0; k < len(p.dims) && p.reduces[0].strides[k] != 0; k++ {
+		rows *= p.dims[k]
+	}
+	if !apart {
+		rows = p.dims[0]
+	}
+	inner := p.size / rows
 	parts := max(1, min(rows, maxParts, p.size/minPart))
-	apart := p.reduces[0].strides[0] != 0
 	for _, r := range p.reduces {
 		if !apart {
 			parts = max(1, min(parts, maxAccumulated/r.size))
@@ -54,19 +62,28 @@ func (p *program) reducing() func() {
 		} else {
 			r.acc = make([]float64, parts*r.size)
 		}
+		*p.code.held += 8 * len(r.acc)
 	}
 	part := func(worker, k int) {
 		s := &p.scratch[worker]
 		lo, hi := rows*k/parts*inner, rows*(k+1)/parts*inner
-		for at := lo; at < hi; at += p.tile {
-			n := min(p.tile, hi-at)
-			p.compute(s, at, n)
-			for _, r := range p.reduces {
-				acc := r.acc
-				if !apart {
-					acc = acc[k*r.size:][:r.size]
+		unit := hi - lo // a row never meets others in a tile's sum
+		if apart {
+			unit = max(inner, p.tile/inner*inner)
+		}
+		for end := lo; end < hi; {
+			at := end
+			end = min(hi, end+unit)
+			for ; at < end; at += p.tile {
+				n := min(p.tile, end-at)
+				p.compute(s, at, n)
+				for _, r := range p.reduces {
+					acc := r.acc
+					if !apart {
+						acc = acc[k*r.size:][:r.size]
+					}
+					p.accumulate(s, r, acc, at, n)
 				}
-				p.accumulate(s, r, acc, at, n)
 			}
 		}
 	}

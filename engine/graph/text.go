@@ -213,11 +213,14 @@ func (p *printer) node(n *Node, indent string) {
 	if attrs != "" {
 		attrs = " {" + attrs + "}"
 	}
-	label := ""
-	if n.label != "" {
-		label = "  # " + n.label
+	fmt.Fprintf(p.w, "%s%s = %v%s%s : %s%s\n", indent, p.def(n), n.op, ins, attrs, n.typed(), comment(n))
+}
+
+func comment(n *Node) string {
+	if n.label == "" {
+		return ""
 	}
-	fmt.Fprintf(p.w, "%s%s = %v%s%s : %s%s\n", indent, p.def(n), n.op, ins, attrs, n.typed(), label)
+	return "  # " + n.label
 }
 
 func (p *printer) loop(n *Node, indent string) {
@@ -227,7 +230,7 @@ func (p *printer) loop(n *Node, indent string) {
 	for i, q := range n.body.params {
 		params[i] = p.def(q) + " " + q.typed()
 	}
-	fmt.Fprintf(p.w, "%s%s = loop %s {%s} (%s) do\n", indent, ref, ins, n.attrs.text(n.op), strings.Join(params, ", "))
+	fmt.Fprintf(p.w, "%s%s = loop %s {%s} (%s) do%s\n", indent, ref, ins, n.attrs.text(n.op), strings.Join(params, ", "), comment(n))
 	p.block(n.body, indent+"  ")
 	fmt.Fprintf(p.w, "%s  yield %s\n", indent, p.refs(n.body.results))
 }

@@ -181,6 +181,10 @@ func pools() []Case {
 		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 2}, Stride: [2]int{2, 3}, Pad: [2]int{1, 1}, Layout: graph.NHWC}, x)
 	}
 	return append(cases,
+		Case{Name: "max-pool/convolved", Types: wideTypes, Tol: Tolerance{Abs: 32}, in: []operand{of(uniform(-1, 1), 2, 3, 6, 4), of(uniform(-1, 1), 11, 3, 3, 3)}, diff: true,
+			build: op2(func(x, w *graph.Node) *graph.Node {
+				return x.Conv2D(w, graph.Square(1, 1)).MaxPool([2]int{2, 2}, graph.Square(2, 0))
+			})},
 		Case{Name: "pool-argmax/nhwc/special", Types: floatTypes, in: []operand{of(special(), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/nhwc/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/special", Types: floatTypes, in: []operand{of(special(), 2, 3, 7, 8)}, build: op1(arg)},

@@ -1,6 +1,7 @@
 package passes
 
 import (
+	"fmt"
 	"slices"
 
 	"temper/engine/graph"
@@ -16,34 +17,33 @@ import (
 // A region ends where samples meet: batch statistics, mean losses, gradients
 // of weights. A sum or maximum over the samples is split: each chunk's part is
 // computed in the region, the parts are joined behind it.
+//
+// Large weights that are applied to few pixels want many samples at a time,
+// images want few: where a region has both, its chunks are large, and in them
+// what stands between those weights is outlined again.
 func rows(g *graph.Graph, t Target) (*graph.Graph, error) {
 	n := batchOf(g)
 	if n < 2 {
 		return g, g.Err()
 	}
-	o := &outliner{
-		target: t, dst: graph.New(g.Name()), img: map[*graph.Node]*graph.Node{}, region: map[*graph.Node]*region{},
-		a: &rowAnalysis{n: n, live: graph.Live(g), of: map[*graph.Node]dependence{}},
-	}
-	for in := range o.a.live {
+	outer := newOutliner(g, t)
+	outer.a = newRowAnalysis(n, outer.live)
+	for in := range outer.live {
 		if in.Op() == graph.OpInput && in.Rank() > 0 && in.Dim(0) == n {
-			o.a.of[in] = rowwise
+			outer.a.of[in] = rowwise
 		}
 	}
-	o.a.block(g.Root())
-	o.readers = readersOf(g, o.a.live)
-	o.block(g.Root())
-	for _, out := range g.Outputs() {
-		o.dst.Output(out.Name, o.img[out.Node])
+	outer.a.block(g.Root())
+	if err := outer.run(); err != nil {
+		return nil, err
 	}
-	for _, as := range g.Assigns() {
-		o.dst.Assign(o.img[as.State], o.img[as.Value])
-	}
-	if err := o.dst.Err(); err != nil {
+	inner := newOutliner(outer.dst, t)
+	inner.chunks = outer.made
+	if err := inner.run(); err != nil {
 		return nil, err
 	}
 	// Wholes of which only slices were needed are dead now.
-	return graph.Rewrite(o.dst, func(*graph.Copier, *graph.Node, []*graph.Node) *graph.Node { return nil })
+	return graph.Rewrite(inner.dst, func(*graph.Copier, *graph.Node, []*graph.Node) *graph.Node { return nil })
 }
 
 // batchOf is the number of samples: the first axis that most inputs have, the
@@ -91,39 +91,107 @@ func readersOf(g *graph.Graph, live map[*graph.Node]bool) map[*graph.Node][]*gra
 // chunk.
 type region struct {
 	members  []*graph.Node // operands first
-	exits    []*graph.Node // members that are read outside
 	partials []*graph.Node // reductions over the samples, split
-	chunk    int           // samples
+	inside   map[*graph.Node]bool
 	scans    []*graph.Node // values from outside that are sliced
+	exits    []*graph.Node // members that are read outside
+	chunk    int           // samples
+	large    bool          // it has weights that made the chunk large
 	begun    bool
 }
 
 type outliner struct {
+	src     *graph.Graph
 	target  Target
-	a       *rowAnalysis
-	dst     *graph.Graph
+	live    map[*graph.Node]bool
 	readers map[*graph.Node][]*graph.Node
+	a       *rowAnalysis        // nil: nothing is outlined here
+	chunks  map[*graph.Node]int // loops over chunks, of so many samples, whose bodies are to be outlined
+	made    map[*graph.Node]int // the loops that were made
+	dst     *graph.Graph
 	region  map[*graph.Node]*region     // of members and of split reductions
 	img     map[*graph.Node]*graph.Node // whole values
 	row     map[*graph.Node]*graph.Node // of the region being filled: its values of one chunk
 	chunk   int                         // of that region
 }
 
+func newOutliner(g *graph.Graph, t Target) *outliner {
+	live := graph.Live(g)
+	return &outliner{src: g, target: t, live: live, readers: readersOf(g, live), dst: graph.New(g.Name()),
+		made: map[*graph.Node]int{}, region: map[*graph.Node]*region{}, img: map[*graph.Node]*graph.Node{}}
+}
+
+// run copies the graph, its regions outlined.
+func (o *outliner) run() error {
+	o.block(o.src.Root())
+	for _, out := range o.src.Outputs() {
+		o.dst.Output(out.Name, o.img[out.Node])
+	}
+	for _, as := range o.src.Assigns() {
+		o.dst.Assign(o.img[as.State], o.img[as.Value])
+	}
+	return o.dst.Err()
+}
+
 // block copies a block's live nodes, its regions outlined.
 func (o *outliner) block(b *graph.Block) {
-	for _, r := range o.regions(b) {
-		if !o.settle(r) {
-			continue
-		}
-		for _, n := range slices.Concat(r.members, r.partials) {
-			o.region[n] = r
-		}
+	if o.a != nil {
+		o.outline(b)
 	}
 	for _, n := range b.Nodes() {
-		if o.a.live[n] {
+		if o.live[n] {
 			o.need(n)
 		}
 	}
+}
+
+// outline settles on the regions of a block.
+func (o *outliner) outline(b *graph.Block) {
+	var list []*region
+	for _, r := range o.regions(b) {
+		r.inside = map[*graph.Node]bool{}
+		for _, n := range slices.Concat(r.members, r.partials) {
+			r.inside[n] = true
+		}
+		if !o.pays(r) {
+			continue
+		}
+		list = append(list, r)
+		for n := range r.inside {
+			o.region[n] = r
+		}
+	}
+	scanned := map[*graph.Node]bool{}
+	for _, r := range list {
+		o.repeat(r)
+		for _, s := range r.scans {
+			scanned[s] = true
+		}
+	}
+	for _, r := range list {
+		for _, n := range r.members {
+			outside := func(m *graph.Node) bool { return o.owner(m) == nil }
+			if o.region[n] == r && n.Op() != graph.OpLoop && (scanned[n] || slices.ContainsFunc(o.readers[n], outside)) {
+				r.exits = append(r.exits, n)
+			}
+		}
+	}
+}
+
+// owner is the region in which a value is computed, nil if there is none.
+func (o *outliner) owner(n *graph.Node) *region {
+	if n == nil {
+		return nil
+	}
+	if r := o.region[n]; r != nil {
+		return r
+	}
+	for l, r := range o.region {
+		if l.Body() != nil && l.Body().Encloses(n.Block()) {
+			return r
+		}
+	}
+	return nil
 }
 
 // regions lists the candidates of a block. Values of one region have met the
@@ -134,7 +202,7 @@ func (o *outliner) regions(b *graph.Block) []*region {
 	member := map[*graph.Node]bool{}
 	var list []*region
 	for _, n := range b.Nodes() {
-		if !o.a.live[n] {
+		if !o.live[n] {
 			continue
 		}
 		member[n] = o.member(n, member)
@@ -155,7 +223,7 @@ func (o *outliner) regions(b *graph.Block) []*region {
 		r.members = append(r.members, n)
 	}
 	for _, n := range b.Nodes() {
-		if o.a.live[n] && n.Op().Class() == graph.ClassReduce && member[n.In(0)] && slices.Contains(n.Attrs().Axes, 0) {
+		if o.live[n] && n.Op().Class() == graph.ClassReduce && member[n.In(0)] && slices.Contains(n.Attrs().Axes, 0) {
 			r := list[level[n.In(0)]]
 			r.partials = append(r.partials, n)
 		}
@@ -169,9 +237,12 @@ func (o *outliner) member(n *graph.Node, member map[*graph.Node]bool) bool {
 	case graph.OpInput, graph.OpParam:
 		return false
 	case graph.OpLoop:
-		return o.separable(n)
+		return o.chunks == nil && o.separable(n)
 	case graph.OpGet:
 		return member[n.In(0)]
+	}
+	if w, ok := o.weights(n); ok && o.chunks != nil && o.large(w) {
+		return false
 	}
 	return o.a.of[n] == rowwise
 }
@@ -179,62 +250,43 @@ func (o *outliner) member(n *graph.Node, member map[*graph.Node]bool) bool {
 // separable reports whether all that a loop carries and computes is about single
 // samples, or cheap enough to be computed again in each chunk.
 func (o *outliner) separable(l *graph.Node) bool {
-	if l.Attrs().Carry == 0 || len(l.Body().Results()) > l.Attrs().Carry {
-		return false
+	var body func(b *graph.Block) bool
+	loop := func(l *graph.Node) bool {
+		carry, params := l.Attrs().Carry, l.Body().Params()[1:]
+		return carry > 0 && carry == len(l.Body().Results()) && body(l.Body()) &&
+			!slices.ContainsFunc(params[:carry], func(p *graph.Node) bool { return o.a.of[p] != rowwise })
 	}
-	for _, p := range l.Body().Params()[1:] {
-		if p.Attrs().Index <= l.Attrs().Carry && o.a.of[p] != rowwise {
-			return false
-		}
+	// A slice of a value that the body computes anew as a whole cannot be taken
+	// from outside.
+	sliceable := func(n *graph.Node) bool {
+		s := o.a.scanned(n)
+		return s == nil || o.a.of[s] == rowwise || !l.Body().Encloses(s.Block())
 	}
-	return o.separableBody(l.Body())
-}
-
-func (o *outliner) separableBody(b *graph.Block) bool {
-	for _, n := range b.Nodes() {
-		switch {
-		case !o.a.live[n] || n.Op() == graph.OpParam || n.Op() == graph.OpGet:
-		case n.Op() == graph.OpLoop:
-			if !o.separable(n) {
-				return false
-			}
-		case o.a.of[n] == mixed || o.a.of[n] == shared && n.Op().Class() == graph.ClassContraction:
-			return false
-		case o.a.of[n] == rowwise:
-			for i, in := range n.Ins() {
-				// A slice of a value that every iteration computes anew cannot be
-				// taken from outside.
-				if o.a.roles(n)[i] == sliced && o.a.of[in] != rowwise && o.scanned(in) != nil && in.Block() == b {
+	body = func(b *graph.Block) bool {
+		for _, n := range b.Nodes() {
+			switch k := o.a.of[n]; {
+			case !o.live[n] || n.Op() == graph.OpParam || n.Op() == graph.OpGet:
+			case n.Op() == graph.OpLoop:
+				if !loop(n) || !all(n.Ins()[:n.Attrs().Carry], sliceable) {
 					return false
+				}
+			case k == mixed || k == shared && n.Op().Class() == graph.ClassContraction:
+				return false
+			case k == rowwise:
+				for i, role := range o.a.roles(n) {
+					if role == sliced && !sliceable(n.In(i)) {
+						return false
+					}
 				}
 			}
 		}
+		return all(b.Results(), sliceable)
 	}
-	return true
+	return loop(l)
 }
 
-// scanned is the value whose slice is taken from memory where n's slice is
-// needed; nil if the slice is made anew.
-func (o *outliner) scanned(n *graph.Node) *graph.Node {
-	if o.a.of[n] == rowwise {
-		return n
-	}
-	switch n.Op() {
-	case graph.OpConst:
-		if len(n.Attrs().Values) == 1 {
-			return nil
-		}
-	case graph.OpIota:
-		if n.Attrs().Axis != 0 {
-			return nil
-		}
-	case graph.OpBroadcast:
-		if n.In(0).Dim(0) == 1 {
-			return nil
-		}
-		return o.scanned(n.In(0))
-	}
-	return n
+func all(ns []*graph.Node, ok func(*graph.Node) bool) bool {
+	return !slices.ContainsFunc(ns, func(n *graph.Node) bool { return !ok(n) })
 }
 
 // deps lists what n reads of its block and those around it.
@@ -265,26 +317,12 @@ func captured(b *graph.Block) []*graph.Node {
 	return list
 }
 
-// settle finds what enters and leaves a region, and its chunk; false if it does
-// not pay.
-func (o *outliner) settle(r *region) bool {
-	inside := map[*graph.Node]bool{}
-	for _, n := range slices.Concat(r.members, r.partials) {
-		inside[n] = true
+// holds reports whether a value is computed in the region.
+func (r *region) holds(n *graph.Node) bool {
+	if r.inside[n] {
+		return true
 	}
-	for _, n := range r.members {
-		outside := func(m *graph.Node) bool { return m == nil || !inside[m] && !o.within(m, inside) }
-		if n.Op() != graph.OpLoop && slices.ContainsFunc(o.readers[n], outside) {
-			r.exits = append(r.exits, n)
-		}
-	}
-	o.scans(r, inside)
-	return o.pays(r)
-}
-
-// within reports whether a value stands in the body of a loop of the region.
-func (o *outliner) within(n *graph.Node, inside map[*graph.Node]bool) bool {
-	for l := range inside {
+	for l := range r.inside {
 		if l.Body() != nil && l.Body().Encloses(n.Block()) {
 			return true
 		}
@@ -292,12 +330,13 @@ func (o *outliner) within(n *graph.Node, inside map[*graph.Node]bool) bool {
 	return false
 }
 
-// scans finds the values from outside of which a region reads slices.
-func (o *outliner) scans(r *region, inside map[*graph.Node]bool) {
+// scan finds the values from outside of which a region reads slices.
+func (o *outliner) scan(r *region) {
+	r.scans = nil
 	var visit func(n *graph.Node)
 	add := func(in *graph.Node) {
-		s := o.scanned(in)
-		if s != nil && !inside[s] && !o.within(s, inside) && !slices.Contains(r.scans, s) {
+		s := o.a.scanned(in)
+		if s != nil && !r.holds(s) && !slices.Contains(r.scans, s) {
 			r.scans = append(r.scans, s)
 		}
 	}
@@ -308,7 +347,7 @@ func (o *outliner) scans(r *region, inside map[*graph.Node]bool) {
 				add(in)
 			}
 			for _, m := range n.Body().Nodes() {
-				if o.a.live[m] {
+				if o.live[m] {
 					visit(m)
 				}
 			}
@@ -328,6 +367,86 @@ func (o *outliner) scans(r *region, inside map[*graph.Node]bool) {
 	}
 }
 
+// repeat has a region compute element-wise values again that it would read from
+// memory, where it reads no more for that: the normalised form of what a
+// convolution before batch statistics has stored. If all readers do, the value
+// is never stored.
+func (o *outliner) repeat(r *region) {
+	for again := true; again; {
+		again = false
+		o.scan(r)
+		for _, s := range r.scans {
+			chain, ok := o.chain(r, s)
+			if !ok {
+				continue
+			}
+			again = true
+			for _, n := range chain {
+				r.inside[n] = true
+			}
+			r.members = append(r.members, chain...)
+			slices.SortFunc(r.members, func(a, b *graph.Node) int { return a.ID() - b.ID() })
+			break
+		}
+	}
+}
+
+// chain lists what a region must compute to have s without reading it.
+func (o *outliner) chain(r *region, s *graph.Node) (chain []*graph.Node, ok bool) {
+	const longest = 8 // operations that are cheaper than a write and a read
+	bytes := func(n *graph.Node) int { return n.Size() * n.DType().Size() }
+	seen := map[*graph.Node]bool{}
+	var visit func(n *graph.Node) int // bytes that the region would read for n
+	visit = func(n *graph.Node) int {
+		if seen[n] || r.holds(n) {
+			return 0
+		}
+		seen[n] = true
+		reads, begin := 0, len(chain)
+		if o.cheap(n) {
+			for _, in := range n.Ins() {
+				reads += visit(in)
+			}
+			if n == s || reads < bytes(n) || reads == bytes(n) && o.repeatable(n) {
+				chain = append(chain, n)
+				return reads
+			}
+			chain = chain[:begin] // better read n itself
+		}
+		if o.a.of[n] != rowwise || slices.Contains(r.scans, n) {
+			return 0
+		}
+		return bytes(n)
+	}
+	if !o.repeatable(s) {
+		return nil, false
+	}
+	reads := visit(s)
+	return chain, len(chain) <= longest && reads <= bytes(s)
+}
+
+// repeatable reports whether n is cheap to compute and need not be in memory.
+func (o *outliner) repeatable(n *graph.Node) bool {
+	return o.cheap(n) && !slices.ContainsFunc(o.readers[n], func(m *graph.Node) bool {
+		return m == nil || o.owner(m) == nil && !fusible(m)
+	})
+}
+
+// cheap reports whether n is element-wise and no transcendental function.
+func (o *outliner) cheap(n *graph.Node) bool {
+	switch n.Op() {
+	case graph.OpExp, graph.OpExpm1, graph.OpLog, graph.OpLog1p, graph.OpTanh, graph.OpSigmoid, graph.OpPow, graph.OpNormal:
+		return false
+	}
+	return o.a.of[n] == rowwise && n.Op().Class() == graph.ClassElementwise
+}
+
+// fusible reports whether an operation reads element by element.
+func fusible(n *graph.Node) bool {
+	c := n.Op().Class()
+	return c == graph.ClassElementwise || c == graph.ClassReduce
+}
+
 // Bounds on chunks.
 const (
 	minChunks = 8 // of a batch, so that two workers or four share it evenly
@@ -336,27 +455,41 @@ const (
 	// manyPixels is the number of results that make it cheap to read a weight:
 	// kernels read them again for about as many anyway.
 	manyPixels = 256
+
+	// manyRows is how much more memory than elsewhere a chunk may take that has
+	// large weights: they come from the next cache, as does the chunk.
+	manyRows = 8
 )
 
 // pays chooses a region's chunk: the largest divisor of N whose temporaries fit
 // the target's budget. It declines where the region keeps less in the cache
-// than it reads weights again, once a chunk, for few results; where all of it fits into a cache
-// anyway; and where N has no divisor near the wanted size. (A batch of a prime
-// number of samples thus runs layer by layer, as without the pass; to split off
-// a remainder would copy what enters and leaves.)
+// than it reads weights again, once a chunk, for few results; where all of it
+// fits into a cache anyway; and where N has no divisor near the wanted size. (A
+// batch of a prime number of samples thus runs layer by layer, as without the
+// pass; to split off a remainder would copy what enters and leaves.)
 func (o *outliner) pays(r *region) bool {
-	u := o.usage(slices.Concat(r.members, r.partials))
-	want := min(o.target.RowBytes/max(u.peak, 1), o.a.n/minChunks)
-	want = max(want, 1)
-	for r.chunk = want; o.a.n%r.chunk != 0; r.chunk-- {
+	u, n, budget := o.usage(slices.Concat(r.members, r.partials)), o.a.n, o.target.RowBytes
+	most := n / minChunks
+	if o.chunks != nil {
+		most = n / 2
+	} else if r.large = slices.ContainsFunc(u.weights, o.large); r.large {
+		budget *= manyRows
+	}
+	want := max(1, min(most, budget/max(u.peak, 1)))
+	for r.chunk = want; n%r.chunk != 0; r.chunk-- {
 	}
 	again := 0
 	for _, w := range u.weights {
 		if r.chunk*w.pixels < manyPixels {
-			again += w.bytes * w.times * (o.a.n / r.chunk)
+			again += w.bytes * w.times * (n / r.chunk)
 		}
 	}
-	return r.chunk*patience > want && u.kept*o.a.n > max(again, o.target.RowBytes)
+	return r.chunk*patience > want && u.kept*n > max(again, o.target.RowBytes)
+}
+
+// large reports whether weights are better read for many samples at a time.
+func (o *outliner) large(w weights) bool {
+	return w.bytes > o.target.RowBytes/4 && w.pixels < manyPixels
 }
 
 // usage estimates what a region's values need, in bytes: of memory at one time,
@@ -375,7 +508,7 @@ func (o *outliner) usage(members []*graph.Node) usage {
 	var u usage
 	last := map[*graph.Node]int{} // reader
 	for i, n := range members {
-		for _, in := range n.Ins() {
+		for _, in := range deps(n) {
 			last[base(in)] = i
 		}
 	}
@@ -391,19 +524,17 @@ func (o *outliner) usage(members []*graph.Node) usage {
 				u.weights = append(u.weights, w)
 			}
 		}
-		if n.Op().Class() == graph.ClassContraction && o.a.of[n.In(1)] != rowwise {
-			channels := n.Dim(-1)
-			if n.Rank() == 4 {
-				channels = n.Dim(n.Attrs().Layout.Channel())
-			}
-			u.weights = append(u.weights, weights{n.In(1).Size() * n.DType().Size(), n.Size() / (o.a.n * channels), 1})
+		if w, ok := o.weights(n); ok {
+			u.weights = append(u.weights, w)
 		}
-		if end, read := last[n]; o.inMemory(n) {
+		if o.inMemory(n) {
 			bytes := n.Size() / o.a.n * n.DType().Size()
-			if live += bytes; read {
+			live += bytes
+			end, read := last[n]
+			if read {
 				u.kept += 2 * bytes // written and read
-				ends[end] += bytes
 			}
+			ends[max(end, i)] += bytes
 		}
 		u.peak = max(u.peak, live)
 		live -= ends[i]
@@ -411,10 +542,22 @@ func (o *outliner) usage(members []*graph.Node) usage {
 	return u
 }
 
+// weights are those of a contraction.
+func (o *outliner) weights(n *graph.Node) (weights, bool) {
+	if n.Op().Class() != graph.ClassContraction || o.a.of[n.In(1)] == rowwise {
+		return weights{}, false
+	}
+	channels := n.Dim(-1)
+	if n.Rank() == 4 && n.Op() != graph.OpPackedConv2D {
+		channels = n.Dim(n.Attrs().Layout.Channel())
+	}
+	return weights{n.In(1).Size() * n.DType().Size(), n.Size() / (o.a.n * channels), 1}, true
+}
+
 // rowsOf lists the values of a body that are computed chunk by chunk.
 func (o *outliner) rowsOf(b *graph.Block) []*graph.Node {
 	return slices.DeleteFunc(slices.Clone(b.Nodes()), func(n *graph.Node) bool {
-		return !o.a.live[n] || n.Op() == graph.OpParam || n.Op() != graph.OpLoop && o.a.of[n] != rowwise
+		return !o.live[n] || n.Op() == graph.OpParam || n.Op() != graph.OpLoop && o.a.of[n] != rowwise
 	})
 }
 
@@ -427,7 +570,8 @@ func base(n *graph.Node) *graph.Node {
 }
 
 // inMemory reports whether a value will be written to memory: the result of a
-// kernel, or an element-wise one that a kernel reads.
+// kernel, or an element-wise one that a kernel reads. One that is summed counts
+// too, though it need not be: the region can then compute again what it sums.
 func (o *outliner) inMemory(n *graph.Node) bool {
 	if n != base(n) || n.Op() == graph.OpLoop {
 		return false
@@ -464,7 +608,7 @@ func (o *outliner) emit(r *region) {
 	r.begun = true
 	for _, n := range slices.Concat(r.members, r.partials) {
 		for _, d := range deps(n) {
-			if o.region[d] != r {
+			if !r.inside[d] {
 				o.need(d)
 			}
 		}
@@ -495,6 +639,10 @@ func (o *outliner) emit(r *region) {
 	}
 	o.dst.CloseBody(results...)
 	loop := o.dst.MakeLoop(trips, 0, body, ins...)
+	if r.large {
+		o.made[loop] = r.chunk
+	}
+	loop.Named(fmt.Sprintf("rows: %d samples of %d at a time", r.chunk, o.a.n))
 	for i, n := range r.exits {
 		o.img[n] = o.dst.Make(graph.OpGet, graph.Attrs{Index: i}, loop).Reshape(n.Shape()...)
 	}
@@ -527,6 +675,14 @@ func (o *outliner) copy(n *graph.Node) *graph.Node {
 		return o.dst.MakeTyped(n.Op(), *n.Attrs(), n.DType(), n.Shape(), images(n.Ins(), o.whole)...)
 	}
 	body := o.openBody(n, o.img, (*graph.Node).Shape)
+	if chunk := o.chunks[n]; chunk > 1 {
+		o.a = newRowAnalysis(chunk, o.live)
+		for _, p := range n.Body().Params()[1:] {
+			o.a.of[p] = rowwise
+		}
+		o.a.block(n.Body())
+		defer func() { o.a = nil }()
+	}
 	o.block(n.Body())
 	o.dst.CloseBody(images(n.Body().Results(), o.whole)...)
 	return o.dst.MakeLoop(n.Attrs().Trips, n.Attrs().Carry, body, images(n.Ins(), o.whole)...)
@@ -566,7 +722,7 @@ func (o *outliner) whole(n *graph.Node) *graph.Node {
 
 // slice is the image of a chunk's rows of a value.
 func (o *outliner) slice(n *graph.Node) *graph.Node {
-	if s := o.scanned(n); s == n {
+	if s := o.a.scanned(n); s == n {
 		return o.row[n]
 	}
 	var ins []*graph.Node
@@ -618,7 +774,7 @@ func (o *outliner) copyLoop(l *graph.Node) *graph.Node {
 	})
 	for _, n := range l.Body().Nodes() {
 		switch {
-		case !o.a.live[n] || n.Op() == graph.OpParam:
+		case !o.live[n] || n.Op() == graph.OpParam:
 		case n.Op() == graph.OpLoop || n.Op() == graph.OpGet || o.a.of[n] == rowwise:
 			o.row[n] = o.copyRows(n).Named(n.Label())
 		default:

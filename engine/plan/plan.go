@@ -215,15 +215,23 @@ func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
 		case s.Copy != nil:
 			fmt.Fprintf(b, "%s%s = copy %s\n", indent, p.where(s.Copy.Dst), p.where(s.Copy.Src))
 		case s.Loop != nil:
-			fmt.Fprintf(b, "%sloop %d times%s\n", indent, s.Loop.Node.Attrs().Trips, map[bool]string{true: ", side by side"}[s.Loop.Parallel])
-			for _, c := range s.Loop.Scan {
-				fmt.Fprintf(b, "%s  %s = slice of %s\n", indent, p.where(c.Part), p.where(c.Whole))
-			}
-			p.list(b, s.Loop.Steps, indent+"  ")
-			for _, c := range s.Loop.Stack {
-				fmt.Fprintf(b, "%s  slice of %s = %s\n", indent, p.where(c.Whole), p.where(c.Part))
-			}
+			p.listLoop(b, s.Loop, indent)
 		}
+	}
+}
+
+func (p *Plan) listLoop(b *strings.Builder, l *Loop, indent string) {
+	fmt.Fprintf(b, "%sloop %d times", indent, l.Node.Attrs().Trips)
+	if l.Parallel {
+		b.WriteString(", side by side")
+	}
+	b.WriteString(label(l.Node) + "\n")
+	for _, c := range l.Scan {
+		fmt.Fprintf(b, "%s  %s = slice of %s\n", indent, p.where(c.Part), p.where(c.Whole))
+	}
+	p.list(b, l.Steps, indent+"  ")
+	for _, c := range l.Stack {
+		fmt.Fprintf(b, "%s  slice of %s = %s\n", indent, p.where(c.Whole), p.where(c.Part))
 	}
 }
 

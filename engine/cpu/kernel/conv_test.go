@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -186,6 +187,50 @@ func TestWinograd(t *testing.T) {
 		} {
 			testConv[float32](t, c, Winograd, uint32(i))
 			testConv[float64](t, c, Winograd, uint32(i))
+		}
+	})
+}
+
+// Special values among the images go where the products take them, and nowhere
+// else: Winograd may spread NaN over the tiles that it touches, no farther than
+// its image, but loses none.
+func TestConvSpecialValues(t *testing.T) {
+	inf, nan := math.Inf(1), math.NaN()
+	eachLevel(t, func(t *testing.T) {
+		for _, c := range []struct {
+			s ConvShape
+			a Algorithm
+		}{
+			{square(4, 3, 9, 20, 3, 1, 1, 1), Direct}, {square(4, 3, 9, 20, 3, 2, 1, 1), Direct}, {square(4, 17, 6, 5, 1, 1, 0, 1), Direct},
+			{square(4, 3, 9, 20, 3, 1, 1, 1), Patches}, {square(4, 16, 9, 16, 3, 1, 1, 1), Winograd},
+		} {
+			for _, special := range []float64{nan, inf, -inf, 0x1p-149, -0x1p-127, math.Copysign(0, -1)} {
+				stream := rng.NewStream(7, "special", 0)
+				sizeX, sizeW, sizeY := c.s.sizes()
+				x, w, dy := random[float32](stream, sizeX), random[float32](stream, sizeW), random[float32](stream, sizeY)
+				// In the third image; not at its border, where the product with
+				// padding is NaN too.
+				oh, ow := c.s.Out()
+				x[sizeX/2+(c.s.H/2*c.s.W+c.s.W/2)*c.s.C] = float32(special)
+				dy[sizeY/2+(oh/2*ow+ow/2)*c.s.O] = float32(special)
+				want, mass := reference(c.s, x, w, dy)
+				got := runConv(t, c.s, c.a, 2, x, w, dy)
+				for i, what := range results {
+					for at, v := range got[i] {
+						exact, image := want[i][at], at*c.s.N/len(got[i])
+						finite := exact-exact == 0
+						spread := c.a == Winograd && special-special != 0 && (image == 2 || i == 2)
+						switch {
+						case !finite && float64(v)-float64(v) == 0:
+							t.Fatalf("%+v %s with %v: element %d is %v, want %v", c, what, special, at, v, exact)
+						case !finite && c.a != Winograd && (exact == exact) != (v == v):
+							t.Fatalf("%+v %s with %v: element %d is %v, want %v", c, what, special, at, v, exact)
+						case finite && !spread && !(abs(float64(v)-exact) <= tolerance[float32](4*mass[i][at]+1)):
+							t.Fatalf("%+v %s with %v: element %d is %v, want %v", c, what, special, at, v, exact)
+						}
+					}
+				}
+			}
 		}
 	})
 }

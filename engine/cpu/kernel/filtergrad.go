@@ -129,8 +129,11 @@ func (g *directFilterGrad[T]) Workspace() int {
 // panelSize is the number of elements of a packed panel of dy.
 func (g *directFilterGrad[T]) panelSize() int { return largest(g.steps) * g.ow * Lanes }
 
-// scratch is one worker's share of the workspace: a panel and a padded copy.
-func (g *directFilterGrad[T]) scratch() int { return g.panelSize() + roundUp(g.padded) }
+// panelsSize is that of the panels that are multiplied at a time.
+func (g *directFilterGrad[T]) panelsSize() int { return g.micro.columns / Lanes * g.panelSize() }
+
+// scratch is one worker's share of the workspace: panels and a padded copy.
+func (g *directFilterGrad[T]) scratch() int { return g.panelsSize() + roundUp(g.padded) }
 
 // Run implements ConvFilterGrad.
 func (g *directFilterGrad[T]) Run(ws, dw, x, dy []T) {
@@ -152,7 +155,7 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 	part, in := g.parts[chunk/len(g.inputs)], &g.inputs[chunk%len(g.inputs)]
 	sums := g.call.sums[chunk/len(g.inputs)*g.partSize():][:g.partSize()]
 	ws := g.call.ws[worker*g.scratch():][:g.scratch()]
-	panel, padded := ws[:g.panelSize()], ws[g.panelSize():]
+	panels, padded := ws[:g.panelsSize()], ws[g.panelsSize():]
 	beta := 0
 	for n := part.from; n < part.from+part.n; n += g.group {
 		images := min(g.group, part.from+part.n-n)
@@ -168,9 +171,13 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 				break
 			}
 			dy := g.call.dy[(n*g.oh+step.from)*g.ow*g.O:]
-			for p := range g.panels {
-				packPanel(panel, dy[p*Lanes:], rows*g.ow, min(Lanes, g.O-p*Lanes), g.O)
-				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panel, sums[p*g.depth*Lanes:], Lanes, beta)
+			for o := 0; o < g.panels*Lanes; o += g.micro.columns {
+				cols := min(g.micro.columns, g.panels*Lanes-o)
+				for c := 0; c < cols; c += Lanes {
+					packPanel(panels[c/Lanes*g.panelSize():], dy[o+c:], rows*g.ow, min(Lanes, g.O-o-c), g.O)
+				}
+				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panels, sums[o*g.depth:],
+					g.panelSize(), g.depth*Lanes, cols, beta)
 			}
 			beta = 1
 		}
@@ -307,7 +314,7 @@ func (g *winogradFilterGrad[T]) Run(ws, dw, x, dy []T) {
 	g.call.dw, g.call.x, g.call.dy, g.call.ws = dw, x, dy, ws
 	for g.step = range g.steps {
 		g.pool.Run(ceilDiv(g.steps[g.step].n, tileChunk), g.transform)
-		g.pool.Run(points*g.delta.panels, g.multiply)
+		g.pool.Run(points*ceilDiv(g.delta.panels, g.together()), g.multiply)
 	}
 	g.pool.Run(g.delta.panels, g.restore)
 	g.call.dw, g.call.x, g.call.dy, g.call.ws = nil, nil, nil, nil
@@ -334,11 +341,15 @@ func (g *winogradFilterGrad[T]) transformChunk(worker, chunk int) {
 }
 
 func (g *winogradFilterGrad[T]) multiplyChunk(_, chunk int) {
-	p, panel := chunk/g.delta.panels, chunk%g.delta.panels
+	p, panel := chunk%points, chunk/points*g.together()
 	sums, in, delta, _ := g.arrays()
 	g.micro.gather(g.steps[g.step].n, Lanes, g.start, g.offs, g.to,
-		in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[chunk*g.src.c*Lanes:], Lanes, min(g.step, 1))
+		in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[(p*g.delta.panels+panel)*g.src.c*Lanes:],
+		g.delta.panelStride(), g.src.c*Lanes, min(g.together(), g.delta.panels-panel)*Lanes, min(g.step, 1))
 }
+
+// together is the number of panels that are multiplied at a time.
+func (g *winogradFilterGrad[T]) together() int { return g.micro.columns / Lanes }
 
 func (g *winogradFilterGrad[T]) restoreChunk(worker, panel int) {
 	sums, _, _, scratch := g.arrays()

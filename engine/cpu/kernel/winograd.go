@@ -78,7 +78,10 @@ type winogradConv[T Float] struct {
 
 const (
 	maxFilter    = 1 << 20 // elements of transformed filters that chunks may read again and again
-	chunkTiles   = 48      // of a chunk
+	chunkTiles   = 48      // of a chunk, at most
+	minTiles     = 18      // of a chunk, unless there are fewer
+	cachedFilter = 160e3   // elements of a filter that shares the second-level cache with a chunk's arrays …
+	cachedArrays = 110e3   // … of so many elements
 	stepTiles    = 512     // of a step that is taken together
 	stepElements = 6 << 20 // of both point arrays of such a step, unless tiles are few
 	tileChunk    = 8       // tiles that are transformed as one chunk
@@ -89,10 +92,14 @@ func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradCon
 	tiles, channels := g.tiles(), g.src.c+g.dst.c
 	g.together = points*g.src.c*g.dst.c > maxFilter
 	size := chunkTiles
-	if g.together {
+	switch {
+	case g.together:
 		size = min(stepTiles, max(64, stepElements/(points*channels)))
-	} else {
-		size = max(1, min(size, ceilDiv(tiles, pool.workers)))
+	case points*g.src.c*g.dst.c <= cachedFilter:
+		size = min(size, max(minTiles, cachedArrays/(points*channels)))
+	}
+	if !g.together {
+		size = min(size, ceilDiv(tiles, pool.workers))
 	}
 	g.steps = blocks(tiles, size)
 	size = largest(g.steps)
@@ -190,9 +197,10 @@ func (g *winogradConv[T]) multiplyPoint(p, from, to int, out, in []T, n int) {
 	a, c := in[p*g.in.stride():], out[p*g.out.stride():]
 	for k := 0; k < g.in.panels; k += most {
 		starts := g.starts[k:min(k+most, g.in.panels)]
-		for panel := from; panel < to; panel++ {
+		for panel := from; panel < to; panel += g.micro.columns / Lanes {
 			filter := g.call.packed[((p*g.out.panels+panel)*g.src.c+k*Lanes)*Lanes:]
-			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():], Lanes, min(k, 1))
+			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():],
+				g.src.c*Lanes, g.out.panelStride(), min(g.micro.columns, (to-panel)*Lanes), min(k, 1))
 		}
 	}
 }
