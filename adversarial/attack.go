@@ -62,10 +62,10 @@ type algorithm struct {
 type kind int
 
 const (
-	steps    kind = iota // first-order steps of a given size
-	adaptive             // chooses its own step size; keeps the worst point
-	minimal              // looks for the nearest point that the network gets wrong
-	search0              // uses no gradients; keeps the worst point
+	steps        kind = iota // first-order steps of a given size
+	adaptive                 // chooses its own step size; keeps the worst point
+	minimal                  // looks for the nearest point that the network gets wrong
+	gradientFree             // uses no gradients; keeps the worst point
 )
 
 // attacks are the algorithms by their names.
@@ -80,11 +80,11 @@ var attacks = named(map[string]algorithm{
 	"apgd-t":         {Attack{Steps: 100, RandomStart: true, Loss: "dlr", Targets: 9}, "APGD-T", standard, adaptive},
 	"fab":            {Attack{Steps: 100}, "FAB", standard, minimal},
 	"fab-t":          {Attack{Steps: 100, Targets: 9}, "FAB-T", standard, minimal},
-	"square":         {Attack{Steps: 5000, Loss: "cw"}, "Square", []Norm{Linf, L2}, search0},
+	"square":         {Attack{Steps: 5000, Loss: "cw"}, "Square", []Norm{Linf, L2}, gradientFree},
 	"cw-l2":          {Attack{Steps: 1000, StepSize: MustEpsilon("0.01"), Loss: "cw"}, "C&W", []Norm{L2}, minimal},
 	"deepfool":       {Attack{Steps: 50}, "DeepFool", []Norm{Linf, L2}, minimal},
-	"random-uniform": {Attack{Steps: 100}, "Random", nil, search0},
-	"random-corner":  {Attack{Steps: 100}, "Random corners", []Norm{Linf}, search0},
+	"random-uniform": {Attack{Steps: 100}, "Random", nil, gradientFree},
+	"random-corner":  {Attack{Steps: 100}, "Random corners", []Norm{Linf}, gradientFree},
 })
 
 // standard are the norms of AutoAttack.
@@ -123,7 +123,7 @@ func (a Attack) Validate() error {
 		return err
 	}
 	kind := attacks[a.Name].kind
-	restarting := a.RandomStart || kind == search0 || a.Name == "fab" || a.Name == "fab-t" // these draw from the second run on
+	restarting := a.RandomStart || kind == gradientFree || a.Name == "fab" || a.Name == "fab-t" // these draw from the second run on
 	switch {
 	case a.Steps < 0 || a.Restarts < 0 || a.Targets < 0:
 		return fmt.Errorf("attack %s: %d steps, %d restarts and %d targets: want at least 1, 1 and 0", a.Name, a.Steps, a.Restarts, a.Targets)
@@ -248,3 +248,6 @@ func (a Attack) describe(threat string) string {
 	}
 	return s
 }
+
+// BlackBox reports whether the attack uses no gradients.
+func (a Attack) BlackBox() bool { return attacks[a.Name].kind == gradientFree }
