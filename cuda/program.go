@@ -118,11 +118,24 @@ func (c *program) place() error {
 	if err != nil {
 		return err
 	}
+	private, err := c.alloc(c.plan.Private) // iterations run one behind the other
+	if err != nil {
+		return err
+	}
 	for i := range c.plan.Buffers {
 		b := &c.plan.Buffers[i]
 		switch b.Kind {
 		case plan.Temp:
 			c.base[i] = arena + Ptr(b.Offset)
+			if b.Private {
+				c.base[i] = private + Ptr(b.Offset)
+			}
+		case plan.View:
+			if !whole(b.Bytes()) {
+				if c.base[i], err = c.alloc(b.Bytes()); err != nil {
+					return err
+				}
+			}
 		case plan.Scalar:
 			c.word[i] = len(c.words)
 			c.words = append(c.words, 0)
@@ -187,7 +200,7 @@ func trips(steps []plan.Step) int {
 // need is the device memory that a plan takes beside its states: what grows
 // with the batch, and what does not.
 func need(p *plan.Plan) (grows, fixed int) {
-	grows = p.Arena
+	grows = p.Arena + p.Private
 	for i := range p.Buffers {
 		switch b := &p.Buffers[i]; b.Kind {
 		case plan.Input:
@@ -214,7 +227,8 @@ func batchOf(p *plan.Plan) int {
 	return batch
 }
 
-// fits says how much memory is short, for what, and which batch would fit.
+// fits says how much memory is short, for what, and which batch would fit, with
+// a little left for the driver.
 func (c *program) fits() error {
 	unused, total, err := c.gpu.Memory()
 	if err != nil {
@@ -226,9 +240,9 @@ func (c *program) fits() error {
 		return nil
 	}
 	short := fmt.Sprintf("out of device memory: it needs %s (%s of temporaries), and %s of %s are free",
-		mebibytes(grows+fixed), mebibytes(c.plan.Arena), mebibytes(unused), mebibytes(total))
+		mebibytes(grows+fixed), mebibytes(c.plan.Arena+c.plan.Private), mebibytes(unused), mebibytes(total))
 	if batch := batchOf(c.plan); batch > 1 && unused > fixed {
-		if fit := int(float64(batch) * float64(unused-fixed) / float64(grows)); fit > 0 {
+		if fit := int(0.97 * float64(batch) * float64(unused-fixed) / float64(grows)); fit > 0 {
 			return fmt.Errorf("%s: the batch is %d, a batch of %d would fit", short, batch, fit)
 		}
 	}
@@ -289,7 +303,9 @@ func (c *program) makeOutputs() (err error) {
 }
 
 // BindState implements engine.Code.
-func (c *program) BindState(i int, m engine.Memory) { c.base[i] = m.(*memory).at }
+func (c *program) BindState(i int, m engine.Memory) {
+	c.base[i] = m.(interface{ address() Ptr }).address()
+}
 
 // slot is the one that the next run takes its inputs from, once the host may
 // write to it.
@@ -511,7 +527,7 @@ func (c *program) launch(k *Kernel) error {
 // loop writes down a loop's iterations one behind the other. Each has its own
 // addresses: its number is in a table, its slices are used where they lie.
 func (c *program) loop(l *plan.Loop) error {
-	fresh := c.made(l)
+	made := c.made(l)
 	for i := range l.Node.Attrs().Trips {
 		c.base[l.Index] = c.indices + Ptr(4*i)
 		for _, s := range l.Scan {
@@ -523,7 +539,7 @@ func (c *program) loop(l *plan.Loop) error {
 			}
 		}
 		for _, s := range l.Stack {
-			if fresh[s.Part] {
+			if made[s.Part] {
 				c.base[s.Part] = c.slice(s, i)
 			}
 		}
@@ -547,16 +563,16 @@ func (c *program) slice(s plan.Slice, i int) Ptr {
 func whole(bytes int) bool { return bytes%16 == 0 || bytes < 16 && bytes&(bytes-1) == 0 }
 
 // made lists the stacked parts that may be computed straight into their slices:
-// those that a step of the body makes anew in each iteration.
+// those that are nothing else, and those that a step of the body makes anew in
+// each iteration.
 func (c *program) made(l *plan.Loop) map[int]bool {
-	carried := map[int]bool{}
+	carried, fresh := map[int]bool{}, map[int]bool{}
 	for _, p := range l.Node.Body().Params()[1 : 1+l.Node.Attrs().Carry] {
 		carried[c.plan.Buffer(p)] = true
 	}
-	by := map[int]bool{}
 	note := func(n *graph.Node) {
-		if i := c.plan.Buffer(n); !carried[i] && c.plan.Buffers[i].Kind == plan.Temp && whole(c.plan.Buffers[i].Bytes()) {
-			by[i] = true
+		if i := c.plan.Buffer(n); !carried[i] {
+			fresh[i] = true
 		}
 	}
 	for _, s := range l.Steps {
@@ -569,13 +585,12 @@ func (c *program) made(l *plan.Loop) map[int]bool {
 			note(s.Op)
 		}
 	}
-	fresh := map[int]bool{}
+	parts := map[int]bool{}
 	for _, s := range l.Stack {
-		if by[s.Part] && !fresh[s.Part] {
-			fresh[s.Part] = true
-		}
+		b := &c.plan.Buffers[s.Part]
+		parts[s.Part] = whole(b.Bytes()) && (b.Kind == plan.View || b.Kind == plan.Temp && fresh[s.Part])
 	}
-	return fresh
+	return parts
 }
 
 // Fetch implements engine.Code.

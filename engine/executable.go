@@ -106,6 +106,16 @@ func (e *Executable) Name() string { return e.name }
 // Plan is what the executable runs.
 func (e *Executable) Plan() *plan.Plan { return e.plan }
 
+// Memory is what the program holds on the host or the device beside state, in
+// bytes: the plan's arena, the workers' private memory, constants and kernels'
+// scratch. Only the plan's where the back end does not count.
+func (e *Executable) Memory() int {
+	if c, ok := e.code.(interface{ Memory() int }); ok {
+		return c.Memory()
+	}
+	return e.plan.Arena
+}
+
 func (e *Executable) input(name string) (*port, error) {
 	p := e.inputs[name]
 	if p == nil {

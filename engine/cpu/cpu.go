@@ -96,9 +96,19 @@ type code struct {
 	steps   []func()
 	scratch *workspaces
 	lanes   []lane // of the workers, for parallel loops
+	held    *int   // bytes that were allocated for all this
 
 	inside bool // it is a body
 }
+
+// alloc is alloc, counted.
+func (c *code) alloc(bytes int) []byte {
+	*c.held += bytes
+	return alloc(bytes)
+}
+
+// Memory is what the program holds: see engine.Executable.
+func (c *code) Memory() int { return *c.held }
 
 // workspaces are the scratch of kernels and fused groups, which run one at a
 // time.
@@ -121,12 +131,12 @@ func newScratch(pool *kernel.Pool) *workspaces {
 
 // Load implements engine.Driver.
 func (d *device) Load(p *plan.Plan) (engine.Code, error) {
-	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool)}
+	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int)}
 	for k := 0; p.Private > 0 && k < d.pool.Workers(); k++ {
 		one := kernel.NewPool(1)
-		c.lanes = append(c.lanes, lane{dev: &device{one}, private: alloc(max(p.Private, 64)), scratch: newScratch(one)})
+		c.lanes = append(c.lanes, lane{dev: &device{one}, private: c.alloc(p.Private), scratch: newScratch(one)})
 	}
-	arena := alloc(max(p.Arena, 64))
+	arena := c.alloc(max(p.Arena, 64))
 	for i := range p.Buffers {
 		b := &p.Buffers[i]
 		switch b.Kind {
@@ -137,7 +147,7 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 		case plan.Scalar:
 			c.base[i] = unsafe.Pointer(&c.words[i])
 		case plan.Const:
-			mem := alloc(b.Bytes())
+			mem := c.alloc(b.Bytes())
 			fill(mem, b, b.Element)
 			c.base[i] = unsafe.Pointer(&mem[0])
 		}
@@ -256,7 +266,7 @@ func (c *code) parallel(l *plan.Loop) (func(), error) {
 	}
 	workers := make([]worker, len(c.lanes))
 	for k, at := range c.lanes {
-		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, inside: true}
+		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, inside: true}
 		for i := range w.base {
 			if b := &c.plan.Buffers[i]; b.Kind == plan.Temp && b.Private {
 				w.base[i] = unsafe.Pointer(&at.private[b.Offset])

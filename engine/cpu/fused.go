@@ -100,7 +100,8 @@ func (p *program) prepare() {
 	for i := range p.scratch {
 		p.scratch[i] = scratch{addr: make([]unsafe.Pointer, len(p.slots)), idx: make([]int, len(p.dims))}
 		if t := &p.code.scratch.tiles[i]; len(*t) < p.regs*registerSize {
-			*t = alloc(p.regs * registerSize)
+			*p.code.held -= len(*t)
+			*t = p.code.alloc(p.regs * registerSize)
 		}
 	}
 }

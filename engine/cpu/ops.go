@@ -46,7 +46,8 @@ func (c *code) op(n *graph.Node) (func(), error) {
 func workspace[T kernel.Float](c *code, n int) func() []T {
 	var t T
 	if need := n * int(unsafe.Sizeof(t)); need > len(c.scratch.kernel) {
-		c.scratch.kernel = alloc(need)
+		*c.held -= len(c.scratch.kernel)
+		c.scratch.kernel = c.alloc(need)
 	}
 	return func() []T {
 		if n == 0 {

@@ -62,6 +62,7 @@ func (p *program) reducing() func() {
 		} else {
 			r.acc = make([]float64, parts*r.size)
 		}
+		*p.code.held += 8 * len(r.acc)
 	}
 	part := func(worker, k int) {
 		s := &p.scratch[worker]

@@ -250,62 +250,43 @@ func (o *outliner) member(n *graph.Node, member map[*graph.Node]bool) bool {
 // separable reports whether all that a loop carries and computes is about single
 // samples, or cheap enough to be computed again in each chunk.
 func (o *outliner) separable(l *graph.Node) bool {
-	if l.Attrs().Carry == 0 || len(l.Body().Results()) > l.Attrs().Carry {
-		return false
+	var body func(b *graph.Block) bool
+	loop := func(l *graph.Node) bool {
+		carry, params := l.Attrs().Carry, l.Body().Params()[1:]
+		return carry > 0 && carry == len(l.Body().Results()) && body(l.Body()) &&
+			!slices.ContainsFunc(params[:carry], func(p *graph.Node) bool { return o.a.of[p] != rowwise })
 	}
-	for _, p := range l.Body().Params()[1:] {
-		if p.Attrs().Index <= l.Attrs().Carry && o.a.of[p] != rowwise {
-			return false
-		}
+	// A slice of a value that the body computes anew as a whole cannot be taken
+	// from outside.
+	sliceable := func(n *graph.Node) bool {
+		s := o.a.scanned(n)
+		return s == nil || o.a.of[s] == rowwise || !l.Body().Encloses(s.Block())
 	}
-	return o.separableBody(l.Body())
-}
-
-func (o *outliner) separableBody(b *graph.Block) bool {
-	for _, n := range b.Nodes() {
-		switch {
-		case !o.live[n] || n.Op() == graph.OpParam || n.Op() == graph.OpGet:
-		case n.Op() == graph.OpLoop:
-			if !o.separable(n) {
-				return false
-			}
-		case o.a.of[n] == mixed || o.a.of[n] == shared && n.Op().Class() == graph.ClassContraction:
-			return false
-		case o.a.of[n] == rowwise:
-			for i, in := range n.Ins() {
-				// A slice of a value that every iteration computes anew cannot be
-				// taken from outside.
-				if o.a.roles(n)[i] == sliced && o.a.of[in] != rowwise && o.scanned(in) != nil && in.Block() == b {
+	body = func(b *graph.Block) bool {
+		for _, n := range b.Nodes() {
+			switch k := o.a.of[n]; {
+			case !o.live[n] || n.Op() == graph.OpParam || n.Op() == graph.OpGet:
+			case n.Op() == graph.OpLoop:
+				if !loop(n) || !all(n.Ins()[:n.Attrs().Carry], sliceable) {
 					return false
+				}
+			case k == mixed || k == shared && n.Op().Class() == graph.ClassContraction:
+				return false
+			case k == rowwise:
+				for i, role := range o.a.roles(n) {
+					if role == sliced && !sliceable(n.In(i)) {
+						return false
+					}
 				}
 			}
 		}
+		return all(b.Results(), sliceable)
 	}
-	return true
+	return loop(l)
 }
 
-// scanned is the value whose slice is taken from memory where n's slice is
-// needed; nil if the slice is made anew.
-func (o *outliner) scanned(n *graph.Node) *graph.Node {
-	if o.a.of[n] == rowwise {
-		return n
-	}
-	switch n.Op() {
-	case graph.OpConst:
-		if len(n.Attrs().Values) == 1 {
-			return nil
-		}
-	case graph.OpIota:
-		if n.Attrs().Axis != 0 {
-			return nil
-		}
-	case graph.OpBroadcast:
-		if n.In(0).Dim(0) == 1 {
-			return nil
-		}
-		return o.scanned(n.In(0))
-	}
-	return n
+func all(ns []*graph.Node, ok func(*graph.Node) bool) bool {
+	return !slices.ContainsFunc(ns, func(n *graph.Node) bool { return !ok(n) })
 }
 
 // deps lists what n reads of its block and those around it.
@@ -354,7 +335,7 @@ func (o *outliner) scan(r *region) {
 	r.scans = nil
 	var visit func(n *graph.Node)
 	add := func(in *graph.Node) {
-		s := o.scanned(in)
+		s := o.a.scanned(in)
 		if s != nil && !r.holds(s) && !slices.Contains(r.scans, s) {
 			r.scans = append(r.scans, s)
 		}
@@ -741,7 +722,7 @@ func (o *outliner) whole(n *graph.Node) *graph.Node {
 
 // slice is the image of a chunk's rows of a value.
 func (o *outliner) slice(n *graph.Node) *graph.Node {
-	if s := o.scanned(n); s == n {
+	if s := o.a.scanned(n); s == n {
 		return o.row[n]
 	}
 	var ins []*graph.Node

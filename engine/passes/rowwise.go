@@ -36,14 +36,14 @@ func newRowAnalysis(n int, live map[*graph.Node]bool) *rowAnalysis {
 
 // RowIndependent proves that in every output and assignment of g, and in all
 // that they need, row i depends on row i of the named inputs alone, all of which
-// have the same first axis, and on what is not among them: then rows may be
-// added to a batch, or taken from it, without a change of the others. The error
-// names the first value that mixes rows.
+// have the same first axis, and on what is no row: then rows may be added to a
+// batch, or taken from it, without a change of the others. The error names the
+// first value that mixes rows, or depends on where one stands.
 func RowIndependent(g *graph.Graph, inputs ...string) error {
 	a := newRowAnalysis(0, graph.Live(g))
 	seen := map[string]bool{}
-	for n := range a.live {
-		if n.Op() != graph.OpInput || !slices.Contains(inputs, n.Attrs().Name) {
+	for _, n := range g.Root().Nodes() {
+		if n.Op() != graph.OpInput || !a.live[n] || !slices.Contains(inputs, n.Attrs().Name) {
 			continue
 		}
 		seen[n.Attrs().Name] = true
@@ -61,8 +61,11 @@ func RowIndependent(g *graph.Graph, inputs ...string) error {
 		return fmt.Errorf("graph %q: from %d rows one cannot tell whether they mix: build it for at least 2", g.Name(), a.n)
 	}
 	a.block(g.Root())
-	if n := a.firstMixed(g.Root()); n != nil {
+	if n := a.first(g.Root(), func(n *graph.Node) bool { return a.of[n] == mixed }); n != nil {
 		return fmt.Errorf("graph %q: %s mixes rows of the batch", g.Name(), describe(n))
+	}
+	if n := a.first(g.Root(), a.placed); n != nil {
+		return fmt.Errorf("graph %q: %s depends on where a row stands in the batch", g.Name(), describe(n))
 	}
 	return nil
 }
@@ -79,19 +82,62 @@ func describe(n *graph.Node) string {
 	return s
 }
 
-// firstMixed is the first live value that mixes rows, nil if there is none.
-func (a *rowAnalysis) firstMixed(b *graph.Block) *graph.Node {
+// first is the first live value, bodies included, of which is holds; nil if there
+// is none.
+func (a *rowAnalysis) first(b *graph.Block, is func(*graph.Node) bool) *graph.Node {
 	for _, n := range b.Nodes() {
-		if n.Body() != nil && a.live[n] {
-			if m := a.firstMixed(n.Body()); m != nil {
+		if !a.live[n] {
+			continue
+		}
+		if n.Body() != nil {
+			if m := a.first(n.Body(), is); m != nil {
 				return m
 			}
 		}
-		if a.of[n] == mixed {
+		if is(n) {
 			return n
 		}
 	}
 	return nil
+}
+
+// placed reports whether n joins rows with a value that is another one for each
+// place in the batch.
+func (a *rowAnalysis) placed(n *graph.Node) bool {
+	if n.Op() == graph.OpLoop {
+		for i, in := range n.Ins()[:n.Attrs().Carry] {
+			if a.of[n.Body().Params()[i+1]] == rowwise && !a.even(in) {
+				return true
+			}
+		}
+		return false
+	}
+	if a.of[n] != rowwise || len(n.Ins()) == 0 || n.Op() == graph.OpGet {
+		return false
+	}
+	for i, k := range a.roles(n) {
+		if k == sliced && !a.even(n.In(i)) {
+			return true
+		}
+	}
+	return false
+}
+
+// even reports whether a value is by rows, or has the same row at every place.
+func (a *rowAnalysis) even(n *graph.Node) bool {
+	switch {
+	case a.of[n] == rowwise || a.scanned(n) == nil:
+		return true
+	case len(n.Ins()) == 0:
+		return false
+	}
+	roles := a.roles(n)
+	for i, k := range roles {
+		if k == sliced && !a.even(n.In(i)) {
+			return false
+		}
+	}
+	return roles != nil
 }
 
 // block finds the dependence of a block's values, operands first. Those of
@@ -228,4 +274,28 @@ func (a *rowAnalysis) roles(n *graph.Node) []role {
 		return nil
 	}
 	return all
+}
+
+// scanned is the value whose slice is taken from memory where n's slice is
+// needed; nil if the slice is made anew.
+func (a *rowAnalysis) scanned(n *graph.Node) *graph.Node {
+	if a.of[n] == rowwise {
+		return n
+	}
+	switch n.Op() {
+	case graph.OpConst:
+		if len(n.Attrs().Values) == 1 {
+			return nil
+		}
+	case graph.OpIota:
+		if n.Attrs().Axis != 0 {
+			return nil
+		}
+	case graph.OpBroadcast:
+		if n.In(0).Dim(0) == 1 {
+			return nil
+		}
+		return a.scanned(n.In(0))
+	}
+	return n
 }
