@@ -90,6 +90,7 @@ func readersOf(g *graph.Graph, live map[*graph.Node]bool) map[*graph.Node][]*gra
 // region is a set of values of one block that are computed together, chunk by
 // chunk.
 type region struct {
+	block    *graph.Block
 	members  []*graph.Node // operands first
 	partials []*graph.Node // reductions over the samples, split
 	inside   map[*graph.Node]bool
@@ -223,7 +224,7 @@ func (o *outliner) regions(b *graph.Block) []*region {
 			continue
 		}
 		member[n] = o.member(n, member)
-		for _, d := range deps(n) {
+		for _, d := range o.deps(n) {
 			l := level[d]
 			if member[d] && !member[n] {
 				l++
@@ -234,7 +235,7 @@ func (o *outliner) regions(b *graph.Block) []*region {
 			continue
 		}
 		for len(list) <= level[n] {
-			list = append(list, &region{})
+			list = append(list, &region{block: b})
 		}
 		r := list[level[n]]
 		r.members = append(r.members, n)
@@ -313,16 +314,16 @@ func all(ns []*graph.Node, ok func(*graph.Node) bool) bool {
 }
 
 // deps lists what n reads of its block and those around it.
-func deps(n *graph.Node) []*graph.Node {
+func (o *outliner) deps(n *graph.Node) []*graph.Node {
 	list := slices.Clone(n.Ins())
 	if n.Body() != nil {
-		list = append(list, captured(n.Body())...)
+		list = append(list, o.captured(n.Body())...)
 	}
 	return list
 }
 
 // captured lists what a body reads from outside itself.
-func captured(b *graph.Block) []*graph.Node {
+func (o *outliner) captured(b *graph.Block) []*graph.Node {
 	var list []*graph.Node
 	add := func(in *graph.Node) {
 		if !b.Encloses(in.Block()) {
@@ -330,8 +331,10 @@ func captured(b *graph.Block) []*graph.Node {
 		}
 	}
 	for _, n := range b.Nodes() {
-		for _, in := range deps(n) {
-			add(in)
+		if o.live[n] {
+			for _, in := range o.deps(n) {
+				add(in)
+			}
 		}
 	}
 	for _, r := range b.Results() {
@@ -426,13 +429,16 @@ func (o *outliner) chain(r *region, s *graph.Node) (chain []*graph.Node, ok bool
 		}
 		seen[n] = true
 		reads, begin := 0, len(chain)
-		if o.cheap(n) {
+		if o.cheap(n) && n.Block() == r.block {
 			for _, in := range n.Ins() {
 				reads += visit(in)
 			}
 			if n == s || reads < bytes(n) || reads == bytes(n) && o.repeatable(n) {
 				chain = append(chain, n)
 				return reads
+			}
+			for _, m := range chain[begin:] {
+				delete(seen, m)
 			}
 			chain = chain[:begin] // better read n itself
 		}
@@ -441,7 +447,7 @@ func (o *outliner) chain(r *region, s *graph.Node) (chain []*graph.Node, ok bool
 		}
 		return bytes(n)
 	}
-	if !o.repeatable(s) {
+	if s.Block() != r.block || !o.repeatable(s) {
 		return nil, false
 	}
 	reads := visit(s)
@@ -530,7 +536,7 @@ func (o *outliner) usage(members []*graph.Node) usage {
 	var u usage
 	last := map[*graph.Node]int{} // reader
 	for i, n := range members {
-		for _, in := range deps(n) {
+		for _, in := range o.deps(n) {
 			last[base(in)] = i
 		}
 	}
@@ -618,7 +624,7 @@ func (o *outliner) need(n *graph.Node) {
 		o.emit(r)
 		return
 	}
-	for _, d := range deps(n) {
+	for _, d := range o.deps(n) {
 		o.need(d)
 	}
 	o.img[n] = o.copy(n).Named(n.Label())
@@ -632,7 +638,7 @@ func (o *outliner) emit(r *region) {
 	}
 	r.begun = true
 	for _, n := range slices.Concat(r.members, r.partials) {
-		for _, d := range deps(n) {
+		for _, d := range o.deps(n) {
 			if !r.inside[d] {
 				o.need(d)
 			}
