@@ -168,6 +168,9 @@ func (g *gpu) Info() engine.Info { return g.lib.info(g.spec, &g.Device.Info) }
 // Target implements engine.Driver.
 func (g *gpu) Target() passes.Target { return Target() }
 
+// Wait implements engine.Waiter.
+func (g *gpu) Wait() error { return first(g.inputs.Synchronize(), g.work.Synchronize()) }
+
 // Close implements engine.Driver.
 func (g *gpu) Close() error {
 	errs := []error{g.work.Synchronize(), g.inputs.Synchronize()}

@@ -47,11 +47,13 @@ func TestReduceParts(t *testing.T) {
 			feed := uniformFeed(g)
 			want := must(interp.Run(g, feed))(t)
 			for _, options := range []string{"", "checked,seed=1"} {
-				dev, _ := openEmulator(t, options, p)
-				got := must(optest.On(dev, engine.Options{})(g, feed))(t)
-				if err := (optest.Tolerance{Abs: 256}).CompareResults(want, got); err != nil {
-					t.Errorf("%q: %v", options, err)
-				}
+				t.Run(options, func(t *testing.T) {
+					dev, _ := openEmulator(t, options, p)
+					got := must(optest.On(dev, engine.Options{})(g, feed))(t)
+					if err := (optest.Tolerance{Abs: 256}).CompareResults(want, got); err != nil {
+						t.Error(err)
+					}
+				})
 			}
 		})
 	}

@@ -45,17 +45,21 @@ func (s Spec) Name() string {
 }
 
 // Suites lists the names that Suite takes.
-var Suites = []string{"cpu", "kernels", "all"}
+var Suites = []string{"cpu", "gpu", "kernels", "all"}
 
-// Suite lists the cases of a suite whose names match: the steps that a CPU is
-// judged by, the kernels under them, or both.
+// Suite lists the cases of a suite whose names match: the steps that a CPU or a
+// GPU is judged by, the kernels under them, or the CPU's and the kernels.
 func Suite(name string, match *regexp.Regexp) []Spec {
 	var all []Spec
-	if name != "kernels" {
-		all = append(all, steps()...)
-	}
-	if name != "cpu" {
-		all = append(all, kernels()...)
+	switch name {
+	case "cpu":
+		all = steps()
+	case "gpu":
+		all = gpuSteps()
+	case "kernels":
+		all = kernels()
+	default:
+		all = append(steps(), kernels()...)
 	}
 	var out []Spec
 	for _, s := range all {
@@ -74,6 +78,16 @@ func steps() []Spec {
 		{Kind: "step", Model: "preactresnet18", Batch: 64},
 		{Kind: "step", Model: "preactresnet18", Steps: 10, Batch: 64},
 	}
+}
+
+func gpuSteps() (all []Spec) {
+	for _, s := range []Spec{{Model: "mnist-madry", Steps: 40}, {Model: "preactresnet18", Steps: 10}, {Model: "wideresnet-28-10", Steps: 10}} {
+		for _, s.Batch = range []int{128, 512, 1024} {
+			s.Kind = "step"
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 func kernels() []Spec {
