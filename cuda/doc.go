@@ -10,8 +10,9 @@
 //   - Emit (emit.go), which writes the CUDA C++ of a plan's fused groups, and
 //     EmitOp (emit_op.go, emit_contract.go), that of its other operations;
 //     Kernels (kernel.go), which says how a step's kernels are launched;
-//   - the back end: devices (backend.go), compiling and loading (compile.go),
-//     and a plan as one CUDA graph (program.go);
+//   - the back end: devices (backend.go), compiling and loading (compile.go), a
+//     plan and its memory (program.go) as one CUDA graph (record.go) that runs
+//     (run.go);
 //   - emulator, a folder: a look-alike of libcuda that runs kernels, compiled as
 //     host C++, on a CPU;
 //   - cache, a folder: where both compilers' products are kept;
