@@ -28,6 +28,7 @@ type program struct {
 	base    []Ptr // of each buffer
 	indices Ptr   // 0, 1, 2, … for the loops
 	scratch Ptr   // of the kernels that ask for it
+	temps   []int // buffers in the arena
 
 	input map[int]int // buffer to its place in a slot; the same for scalars:
 	words []uint32    // the step block,
@@ -79,6 +80,7 @@ func newProgram(g *gpu, p *plan.Plan, kernels map[any][]Kernel) (_ engine.Code, 
 			c.Close()
 		}
 	}()
+	g.programs[c] = true
 	if err := c.place(); err != nil {
 		return nil, err
 	}
@@ -100,33 +102,24 @@ func (c *program) alloc(bytes int) (Ptr, error) {
 	return p, err
 }
 
-// place gives every buffer but the states its address.
-func (c *program) place() error {
+// place gives every buffer its address but states and most temporaries.
+func (c *program) place() (err error) {
 	if err := c.fits(); err != nil {
 		return err
 	}
-	arena, err := c.alloc(c.plan.Arena)
-	if err != nil {
-		return err
-	}
-	private, err := c.alloc(c.plan.Private) // iterations run one behind the other
-	if err != nil {
-		return err
-	}
+	kept := kept(c.plan)
 	for i := range c.plan.Buffers {
 		b := &c.plan.Buffers[i]
 		switch {
-		case b.Kind == plan.Temp && b.Private:
-			c.base[i] = private + Ptr(b.Offset)
-		case b.Kind == plan.Temp:
-			c.base[i] = arena + Ptr(b.Offset)
 		case b.Kind == plan.Scalar:
 			c.word[i] = len(c.words)
 			c.words = append(c.words, 0)
 		case b.Kind == plan.Const:
 			c.base[i], err = c.upload(constant(b))
-		case b.Kind == plan.Input, b.Kind == plan.View && !whole(b.Bytes()):
+		case b.Kind == plan.Input, b.Kind == plan.View && !whole(b.Bytes()), kept[i]:
 			c.base[i], err = c.alloc(b.Bytes())
+		case b.Kind == plan.Temp:
+			c.temps = append(c.temps, i)
 		}
 		if err != nil {
 			return err
@@ -135,8 +128,83 @@ func (c *program) place() error {
 	if err := c.placeWords(); err != nil {
 		return err
 	}
-	c.scratch, err = c.alloc(scratch(c.kernels))
+	return c.gpu.reserve(c.shared())
+}
+
+// kept are the temporaries that a later run of another program must not touch:
+// outputs that the host may ask for after it.
+func kept(p *plan.Plan) map[int]bool {
+	out := map[int]bool{}
+	for _, o := range p.Outputs {
+		if b := &p.Buffers[o.Buffer]; b.Kind == plan.Temp && b.Bytes() > smallOutput {
+			out[o.Buffer] = true
+		}
+	}
+	return out
+}
+
+// arena is device memory for what lives no longer than a run: the programs of a
+// device share it, so that a training step for the last, smaller batch of an
+// epoch, or an evaluation between epochs, takes none of its own.
+type arena struct {
+	at    Ptr
+	bytes int
+}
+
+// shared is the size of the arena that the program needs: temporaries, those of
+// an iteration, and the kernels' scratch.
+func (c *program) shared() int {
+	return aligned(c.plan.Arena) + aligned(c.plan.Private) + scratch(c.kernels)
+}
+
+// settle gives the temporaries their addresses in the arena.
+func (c *program) settle() error {
+	if err := c.gpu.reserve(c.shared()); err != nil {
+		return err
+	}
+	at := c.gpu.arena.at
+	private := at + Ptr(aligned(c.plan.Arena)) // iterations run one behind the other
+	c.scratch = private + Ptr(aligned(c.plan.Private))
+	for _, i := range c.temps {
+		b := &c.plan.Buffers[i]
+		c.base[i] = at + Ptr(b.Offset)
+		if b.Private {
+			c.base[i] = private + Ptr(b.Offset)
+		}
+	}
+	return nil
+}
+
+// reserve makes the arena at least so large. Where it has to move, programs are
+// recorded anew when they next run.
+func (g *gpu) reserve(bytes int) error {
+	if bytes <= g.arena.bytes {
+		return nil
+	}
+	if err := g.work.Synchronize(); err != nil {
+		return err
+	}
+	for c := range g.programs {
+		c.unprepare()
+	}
+	if err := g.release(); err != nil {
+		return err
+	}
+	p, err := g.Device.Alloc(bytes)
+	if err == nil {
+		g.arena = arena{p, bytes}
+	}
 	return err
+}
+
+// release frees the arena.
+func (g *gpu) release() error {
+	if g.arena.bytes == 0 {
+		return nil
+	}
+	p := g.arena.at
+	g.arena = arena{}
+	return g.Device.Free(p)
 }
 
 // placeWords makes the step block and the loops' table of numbers.
@@ -190,6 +258,9 @@ func trips(steps []plan.Step) int {
 // with the batch, and what does not.
 func need(p *plan.Plan) (grows, fixed int) {
 	grows = p.Arena + p.Private
+	for i := range kept(p) {
+		grows += p.Buffers[i].Bytes()
+	}
 	for i := range p.Buffers {
 		switch b := &p.Buffers[i]; b.Kind {
 		case plan.Input:
@@ -223,9 +294,10 @@ func (c *program) fits() error {
 	if err != nil {
 		return err
 	}
+	unused += c.gpu.arena.bytes // it can grow in place of itself
 	grows, fixed := need(c.plan)
 	fixed += scratch(c.kernels)
-	if grows+fixed <= unused {
+	if grows+fixed+max(0, c.gpu.arena.bytes-c.shared()) <= unused {
 		return nil
 	}
 	short := fmt.Sprintf("out of device memory: it needs %s (%s of temporaries), and %s of %s are free",
@@ -300,9 +372,9 @@ func (c *program) BindState(i int, m engine.Memory) {
 // or will be when the device is next used.
 func (c *program) Close() {
 	_ = first(c.gpu.work.Synchronize(), c.gpu.inputs.Synchronize())
-	c.forget()
-	if c.exec != nil {
-		_ = c.exec.Close()
+	c.unprepare()
+	if delete(c.gpu.programs, c); len(c.gpu.programs) == 0 {
+		_ = c.gpu.release()
 	}
 	free := func(m *HostMemory) {
 		if m != nil {

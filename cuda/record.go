@@ -38,6 +38,9 @@ func (c *program) play() error {
 
 // prepare writes the run down step by step, and captures it.
 func (c *program) prepare() error {
+	if err := c.settle(); err != nil {
+		return err
+	}
 	err := c.record()
 	if err == nil && !c.gpu.noGraph && len(c.commands) > 0 {
 		err = c.capture()
@@ -74,6 +77,16 @@ func (c *program) capture() error {
 	c.gpu.captured++
 	c.forget()
 	return nil
+}
+
+// unprepare takes prepare back. Nothing of the program may be running. What
+// fails to be freed has failed before, or will when the device is next used.
+func (c *program) unprepare() {
+	c.forget()
+	if c.exec != nil {
+		_ = c.exec.Close()
+		c.exec = nil
+	}
 }
 
 // forget frees the commands: a graph has its own copy of their arguments.
