@@ -256,6 +256,42 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// Memory of others is used where it lies, and is not freed.
+func TestAdopt(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	p := must(g.Device.Alloc(12))(t)
+	st := dev.NewState()
+	if err := first(g.work.Upload(p, bytesOf([]float32{1, 2, 3})), st.Adopt("v", graph.F32, graph.Shape{3}, must(Adopt(dev, p, 12))(t))); err != nil {
+		t.Fatal(err)
+	}
+	square := graph.New("square")
+	v := square.State("v", graph.F32, 3)
+	square.Assign(v, v.Mul(v))
+	e := must(dev.Compile(square, st, engine.Options{}))(t)
+	if err := first(e.Run(), e.Run(), Synchronize(dev)); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	st.Free()
+	got := make([]float32, 3)
+	if err := first(g.work.Download(bytesOf(got), p), g.Device.Free(p)); err != nil || got[0] != 1 || got[1] != 16 || got[2] != 81 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := st.Adopt("w", graph.F32, nil, nil); err != nil {
+		t.Error(err)
+	}
+	if err := st.Adopt("w", graph.F32, nil, nil); err == nil || err.Error() != `state "w" is there already` {
+		t.Error(err)
+	}
+	if _, err := Adopt(dev, 0x1008, 4); err == nil || err.Error() != "device memory at 0x1008: want a multiple of 16" {
+		t.Error(err)
+	}
+	c := cpu(t)
+	if _, err := Adopt(c, p, 12); err == nil || err.Error() != "device cpu is no CUDA device" || Synchronize(c) == nil {
+		t.Error(err)
+	}
+}
+
 // Random programs give the same bits as one graph, step by step, and with the
 // graph's nodes, blocks and threads in another order; and the interpreter's
 // numbers.

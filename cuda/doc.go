@@ -15,8 +15,9 @@
 //   - emulator, a folder: a look-alike of libcuda that runs kernels, compiled as
 //     host C++, on a CPU;
 //   - cache, a folder: where both compilers' products are kept;
-//   - GorgoniaDevices (gorgoniacu.go), which lists the GPUs through
-//     gorgonia.org/cu, in builds with the tag gorgoniacu.
+//   - the border with gorgonia.org/cu (gorgoniacu.go), in builds with the tag
+//     gorgoniacu: both use a GPU's primary context, so that programs train in
+//     memory that cu allocated (AdoptGorgonia; Adopt, for any library's).
 //
 // # From a plan to a run
 //
@@ -45,6 +46,7 @@
 //
 //   - TEMPER_NVRTC: the library of NVRTC, instead of looking for one
 //   - TEMPER_CACHE: the folder of compiled kernels
+//   - TEMPER_CUDA_FLOAT32: how products of float32 are computed (see Precision)
 //   - TEMPER_CUDA_GRAPH=off: launch step by step instead of as a graph, for
 //     debuggers and profilers
 //   - TEMPER_EMULATOR: options of the emulator, such as checked,seed=3,memory=64
@@ -52,7 +54,4 @@
 //
 // What calls C is left out of builds without cgo, where Probe and the back ends
 // say why.
-//
-// What will live here, and does not exist yet: a second driver under the tag
-// gorgoniacu, over gorgonia.org/cu's functions and the primary context.
 package cuda

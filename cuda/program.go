@@ -303,7 +303,9 @@ func (c *program) makeOutputs() (err error) {
 }
 
 // BindState implements engine.Code.
-func (c *program) BindState(i int, m engine.Memory) { c.base[i] = m.(*memory).at }
+func (c *program) BindState(i int, m engine.Memory) {
+	c.base[i] = m.(interface{ address() Ptr }).address()
+}
 
 // slot is the one that the next run takes its inputs from, once the host may
 // write to it.

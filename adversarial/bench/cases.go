@@ -101,6 +101,7 @@ func kernels() []Spec {
 		}
 		out = append(out, Spec{Kind: kind, Batch: 128, Channels: 64, Out: 128, Size: 32, Kernel: 3, Stride: 2})
 		out = append(out, Spec{Kind: kind, Batch: 128, Channels: 3, Out: 64, Size: 32, Kernel: 3, Stride: 1})
+		out = append(out, Spec{Kind: kind, Batch: 128, Channels: 32, Out: 64, Size: 14, Kernel: 5, Stride: 1})
 	}
 	return out
 }

@@ -183,6 +183,12 @@ func TestWinograd(t *testing.T) {
 			square(1, 16, 3, 16, 3, 1, 4, 1),   // tiles of padding alone
 			square(3, 48, 13, 80, 3, 1, 1, 1),  // several chunks
 			square(1, 272, 5, 128, 3, 1, 1, 1), // a filter that workers share; two blocks of channels
+			square(1, 16, 1, 16, 5, 1, 2, 1),   // 5×5: one pixel
+			square(2, 32, 14, 64, 5, 1, 2, 1),  // whole tiles
+			square(3, 48, 13, 32, 5, 1, 2, 1),  // tiles cut off
+			square(2, 16, 9, 16, 5, 1, 0, 1),   // no padding
+			square(1, 16, 6, 32, 5, 1, 4, 1),   // full padding
+			square(1, 272, 5, 128, 5, 1, 2, 1), // a filter that workers share
 			{N: 1, C: 16, H: 7, W: 12, O: 16, KH: 3, KW: 3, SH: 1, SW: 1, PH: 2, PW: 0, DH: 1, DW: 1},
 		} {
 			testConv[float32](t, c, Winograd, uint32(i))

@@ -32,7 +32,7 @@ type micro[T Float] struct {
 	// left with anything, but nothing is written past the last row's lanes.
 	transpose func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
 
-	winograd winogradTransforms[T]
+	winograd, winograd5 winogradTransforms[T] // of 3×3 filters, of 5×5
 
 	// folds[c], 1 ≤ c ≤ MaxPatchChannels, adds up the elements of patches for
 	// n pixels of c channels: see fold. Some elements behind the last may be
@@ -165,4 +165,12 @@ func (m *micro[T]) store(rows, col, n int, c []T, ldc int, block []T, beta int) 
 			to[j] += v
 		}
 	}
+}
+
+// winogradOf gives the transforms for square filters of so many taps a side.
+func (m *micro[T]) winogradOf(taps int) *winogradTransforms[T] {
+	if taps == 5 {
+		return &m.winograd5
+	}
+	return &m.winograd
 }

@@ -14,6 +14,10 @@ func avx2Micro() *micro[float32] {
 			input: winogradInputAVX2, delta: winogradDeltaAVX2, output: winogradOutputAVX2,
 			filter: winogradFilterAVX2, filterGrad: winogradFilterGradAVX2,
 		},
+		winograd5: winogradTransforms[float32]{
+			input: winogradInputAVX2, delta: winogradDelta5AVX2, output: winogradOutput5AVX2,
+			filter: taps5[float32]().filterPoints, filterGrad: taps5[float32]().filterTaps,
+		},
 		folds: [...]func(n int, elements []int, p []float32, step int, dst []float32, dstStep int){nil, fold1AVX2, fold2AVX2, fold3AVX2, fold4AVX2},
 	}
 }
@@ -33,6 +37,7 @@ func avx512Micro() *micro[float32] {
 		input: winogradInputAVX512, delta: winogradDeltaAVX512, output: winogradOutputAVX512,
 		filter: winogradFilterAVX512, filterGrad: winogradFilterGradAVX512,
 	}
+	m.winograd5.input, m.winograd5.delta, m.winograd5.output = winogradInputAVX512, winogradDelta5AVX512, winogradOutput5AVX512
 	return m
 }
 

@@ -15,7 +15,8 @@ func portableMicro[T Float]() *micro[T] {
 		columns:   Lanes,
 		copyPanel: copyPanel[T],
 		transpose: transpose[T],
-		winograd:  portableWinograd[T](),
+		winograd:  portableWinograd(taps3[T]()),
+		winograd5: portableWinograd(taps5[T]()),
 	}
 	for c := 1; c <= MaxPatchChannels; c++ {
 		m.folds[c] = fold[T](c)

@@ -11,7 +11,9 @@ func conv(f *file) {
 	}
 	transformRows(f, "winogradInput", 6, inputTransform, "input")
 	transformRows(f, "winogradDelta", 4, deltaTransform, "delta")
-	winogradOutput(f)
+	transformRows(f, "winogradDelta5", 2, deltaTransform5, "delta, of F(2×2,5×5)")
+	winogradOutput(f, "winogradOutput", 4, outputTransform, "output")
+	winogradOutput(f, "winogradOutput5", 2, outputTransform5, "output, of F(2×2,5×5)")
 	winogradFilter(f)
 	winogradFilterGrad(f)
 	if !f.wide() { // four lanes at most
@@ -226,6 +228,29 @@ func deltaTransform(fn *function, out func(i int, reg string)) {
 	sumDifference(fn, "Y0", "Y1", 3, 4, out)
 }
 
+// deltaTransform5 is A of F(2,5): 2 in Y0, Y1, 6 out. Y15 is 2.
+func deltaTransform5(fn *function, out func(i int, reg string)) {
+	out(0, "Y0")
+	out(5, "Y1")
+	sumDifference(fn, "Y0", "Y1", 1, 2, out)
+	fn.op("VMULPS", "Y1", "Y15", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// outputTransform5 is Aᵀ of F(2,5): 6 in Y0 … Y5, 2 out. Y15 is 2.
+func outputTransform5(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y2", "Y1", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VADDPS", "Y6", "Y0", "Y0")
+	fn.op("VADDPS", "Y8", "Y0", "Y0")
+	out(0, "Y0")
+	fn.op("VADDPS", "Y7", "Y5", "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y15", "Y5")
+	out(1, "Y5")
+}
+
 // outputTransform is Aᵀ: 6 in Y0 … Y5, 4 out. Y13, Y14, Y15 are 4, 8, 2.
 func outputTransform(fn *function, out func(i int, reg string)) {
 	fn.op("VADDPS", "Y2", "Y1", "Y6")
@@ -325,7 +350,7 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 	fn := f.beginFrame(name+f.suffix, "panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int",
 		"is winogradTransforms."+doc+".", f.frame(6*n))
 	fn.constant(4, "Y13")
-	fn.constant(map[int]float32{6: 5, 4: 8}[n], "Y14")
+	fn.constant(map[int]float32{6: 5, 4: 8, 2: 8}[n], "Y14")
 	fn.constant(2, "Y15")
 	fn.load("rows_base", "SI", "x_base", "AX", "zero_base", "CX", "dst_base", "DI")
 	row := []string{"R8", "R9", "R10", "R11", "R12", "R13"}[:n]
@@ -408,9 +433,11 @@ func loadColumn(fn *function) {
 	}
 }
 
-func winogradOutput(f *file) {
-	fn := f.beginFrame("winogradOutput"+f.suffix, "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
-		"is winogradTransforms.output.", f.frame(4*6))
+// winogradOutput writes a transform from 6×6 points to the first rows and columns
+// of an n×n tile.
+func winogradOutput(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+	fn := f.beginFrame(name+f.suffix, "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
+		"is winogradTransforms."+doc+".", f.frame(n*6))
 	for i, v := range []float32{4, 8, 2} {
 		fn.constant(v, y(13+i))
 	}
@@ -426,12 +453,12 @@ func winogradOutput(f *file) {
 		fn.op("MOVQ", "R12", "AX")
 		for j := range 6 {
 			loadColumn(fn)
-			outputTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
+			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
 			fn.op("ADDQ", "SI", "AX")
 		}
 		fn.op("MOVQ", "R13", "DI")
 		pixel := []string{"(DI)", "(DI)(R10*1)", "(DI)(R10*2)", "(DI)(R11*1)"}
-		for i := range 4 {
+		for i := range n {
 			if i > 0 {
 				fn.op("CMPQ", fn.arg("height"), imm(i))
 				fn.op("JLE", "done")
@@ -440,7 +467,7 @@ func winogradOutput(f *file) {
 			for j := range 6 {
 				fn.op("VMOVUPS", mem((i*6+j)*f.bytes(), "DX"), y(j))
 			}
-			outputTransform(fn, func(j int, reg string) {
+			transform(fn, func(j int, reg string) {
 				if j == 0 {
 					fn.op("VMOVUPS", reg, pixel[j])
 					return
