@@ -136,6 +136,20 @@ func (t Training) onlyOwn(known Training) error {
 	return nil
 }
 
+// Describe is the method in a line, with the settings of its own.
+func (t Training) Describe() string {
+	text := t.Method
+	for _, s := range []struct {
+		name  string
+		value float64
+	}{{"beta", t.Beta}, {"replays", float64(t.Replays)}, {"noise", t.Noise}, {"awp", t.AWP}, {"grad_align", t.GradAlign}, {"label_smoothing", t.LabelSmoothing}, {"clip_grad", t.ClipGrad}} {
+		if s.value != 0 {
+			text += fmt.Sprintf(", %s %v", s.name, s.value)
+		}
+	}
+	return text
+}
+
 // Attacks reports whether the method has an attack.
 func (t Training) Attacks() bool { return methods[t.Method].known.Attack.Name != "" }
 

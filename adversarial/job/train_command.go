@@ -212,7 +212,7 @@ func (t *trainer) announce() {
 	row("data", "%s: %d examples to train on, %d %s; seed %d", s.Data.Name, t.source.Len(), t.watch.Len(), t.watching, s.Seed)
 	row("model", "%s, %d parameters, normalize %s", s.Model.Name, parameters(t.model), s.Model.Normalize)
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
-	row("method", "%s", s.Training.Method)
+	row("method", "%s", s.Training.Describe())
 	if a := s.Training.Attack; s.Training.Attacks() {
 		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
 	}
