@@ -142,7 +142,7 @@ func (t Training) Describe() string {
 	for _, s := range []struct {
 		name  string
 		value float64
-	}{{"beta", t.Beta}, {"replays", float64(t.Replays)}, {"noise", t.Noise}, {"awp", t.AWP}, {"grad_align", t.GradAlign}, {"label_smoothing", t.LabelSmoothing}, {"clip_grad", t.ClipGrad}} {
+	}{{"beta", t.Beta}, {"replays", float64(t.Replays)}, {"noise", t.Noise}, {"awp", t.AWP}, {"grad_align", t.GradAlign}} {
 		if s.value != 0 {
 			text += fmt.Sprintf(", %s %v", s.name, s.value)
 		}
