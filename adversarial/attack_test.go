@@ -35,16 +35,16 @@ func TestDescribe(t *testing.T) {
 
 func TestAttackErrors(t *testing.T) {
 	for want, a := range map[string]Attack{
-		`unknown attack "pdg": want one of ascent, fgsm, pgd`: {Name: "pdg"},
-		`unknown attack loss "xe"`:                            {Name: "pgd", Loss: "xe"},
-		`unknown batch-norm mode "train"`:                     {Name: "pgd", BN: "train"},
-		"-1 steps":                                            {Name: "pgd", Steps: -1},
-		"step_size is 0":                                      {Name: "pgd", StepSize: MustEpsilon("0")},
-		"fgsm is one step of size ε":                          {Name: "fgsm", RandomStart: true},
-		"3 restarts without random_start":                     {Name: "pgd", Restarts: 3},
-		"free_start is for a random start":                    {Name: "pgd", FreeStart: true},
-		"one that left the domain":                            {Name: "pgd", RandomStart: true, FreeStart: true, Best: true},
-		"has no target labels":                                {Name: "pgd", Targeted: true},
+		`unknown attack "pdg": want one of apgd-ce, apgd-dlr, apgd-t, ascent, cw-l2, deepfool, fab, fab-t, fgsm, mi-fgsm, ni-fgsm, pgd, random-corner, random-uniform, square`: {Name: "pdg"},
+		`unknown attack loss "xe"`:         {Name: "pgd", Loss: "xe"},
+		`unknown batch-norm mode "train"`:  {Name: "pgd", BN: "train"},
+		"-1 steps":                         {Name: "pgd", Steps: -1},
+		"step_size is 0":                   {Name: "pgd", StepSize: MustEpsilon("0")},
+		"fgsm is one step of size ε":       {Name: "fgsm", RandomStart: true},
+		"3 restarts without random_start":  {Name: "pgd", Restarts: 3},
+		"free_start is for a random start": {Name: "pgd", FreeStart: true},
+		"one that left the domain":         {Name: "pgd", RandomStart: true, FreeStart: true, Best: true},
+		"has no target labels":             {Name: "pgd", Targeted: true},
 	} {
 		g := graph.New("errors")
 		p := Problem{Threat: ThreatModel{Linf, MustEpsilon("0.1"), Unit}, X: g.Input("x", graph.F32, 1, 1, 1, 1)}

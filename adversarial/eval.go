@@ -3,6 +3,7 @@ package adversarial
 import (
 	"fmt"
 
+	"temper/engine/autodiff"
 	"temper/engine/graph"
 	"temper/nn"
 )
@@ -54,6 +55,59 @@ func EvalGraph(m *nn.Model, attack *Attack, threat ThreatModel, batch int, input
 		g.Output("norm", threat.Size(x.Sub(in.x)))
 		g.Output("x_adv", x)
 	}
+	return g, g.Err()
+}
+
+// RoundGraph builds one round of an attack, for a host that goes through the
+// rounds (see [Attack.Rounds]) and leaves out the samples that have fallen. Rows
+// do not depend on each other: the host may fill a batch up with any.
+//
+//	inputs   those of EvalGraph; start (N,C,H,W) of f32, if the attack
+//	         continues: what the round before found, anything in round 0
+//	scalars  those of EvalGraph; round (i32)
+//	outputs  adv_pred (i32), norm (f32): (N) each; x_adv (N,C,H,W) of f32
+func RoundGraph(m *nn.Model, attack Attack, threat ThreatModel, batch int, input graph.DType) (*graph.Graph, error) {
+	if err := evaluable(attack, threat); err != nil {
+		return nil, err
+	}
+	g := graph.New(m.Name + " round " + attack.Describe(threat))
+	in, err := declare(g, m, threat, batch, input)
+	if err != nil {
+		return nil, err
+	}
+	in.draw.Step = g.Const(graph.U32, []float64{0})
+	in.x = decode(in.x)
+	p := in.problem(m)
+	p.Round = g.Scalar("round", graph.I32)
+	if attack.Targeted {
+		p.Target = g.Input("target", graph.I32, batch)
+	}
+	if attack.Continues() {
+		p.Start = g.Input("start", graph.F32, in.x.Shape()...)
+	}
+	x := attack.Build(p).X
+	g.Output("adv_pred", m.Apply(in.params, in.buffers, x, nn.Eval).Logits.ArgMax(1))
+	g.Output("norm", threat.Size(x.Sub(in.x)))
+	g.Output("x_adv", x)
+	return g, g.Err()
+}
+
+// CheckGraph builds what tells whether the numbers of an evaluation can be
+// trusted, for a batch of N: the inputs and scalars of EvalGraph, and
+//
+//	outputs  logits (N,k) of f32; zero (N) of bool: the gradient of the
+//	         cross-entropy is 0 in every element of x
+func CheckGraph(m *nn.Model, batch int, input graph.DType) (*graph.Graph, error) {
+	g := graph.New(m.Name + " check")
+	in, err := declare(g, m, ThreatModel{}, batch, input)
+	if err != nil {
+		return nil, err
+	}
+	x := decode(in.x).StopGradient()
+	logits := m.Apply(in.params, in.buffers, x, nn.Eval).Logits
+	grad := autodiff.Grad(nn.CrossEntropy(logits, in.y).Sum(), x)[0]
+	g.Output("logits", logits)
+	g.Output("zero", grad.Abs().ReduceMax(1, 2, 3).Eq(grad.C(0)))
 	return g, g.Err()
 }
 

@@ -17,14 +17,15 @@ type Norm string
 const (
 	Linf    Norm = "linf"
 	L2      Norm = "l2"       // of a sample's whole perturbation
+	L1      Norm = "l1"       // of a sample's whole perturbation
 	PatchL2 Norm = "patch-l2" // of each patch's own perturbation: P balls of radius ε
 )
 
 // Norms lists the norms.
-func Norms() []Norm { return []Norm{Linf, L2, PatchL2} }
+func Norms() []Norm { return []Norm{Linf, L2, L1, PatchL2} }
 
 func (n Norm) symbol() string {
-	return map[Norm]string{Linf: "L∞", L2: "L2", PatchL2: "L2 per patch"}[n]
+	return map[Norm]string{Linf: "L∞", L2: "L2", L1: "L1", PatchL2: "L2 per patch"}[n]
 }
 
 // axes are those that one ball of an ℓ₂ norm spans.
@@ -88,11 +89,15 @@ func (t ThreatModel) validateShape() error {
 
 // unknown is the error for a name that is not among the known ones.
 func unknown[T ~string](kind string, name T, known []T) error {
+	return fmt.Errorf("unknown %s %q: want one of %s", kind, name, strings.Join(names(known), ", "))
+}
+
+func names[T ~string](known []T) []string {
 	var names []string
 	for _, k := range known {
 		names = append(names, string(k))
 	}
-	return fmt.Errorf("unknown %s %q: want one of %s", kind, name, strings.Join(names, ", "))
+	return names
 }
 
 // Allows reports whether a perturbation of that size, measured in float32, is
@@ -108,10 +113,26 @@ func (t ThreatModel) Size(delta *graph.Node) *graph.Node {
 	switch t.Norm {
 	case Linf:
 		return delta.Abs().ReduceMax(1, 2, 3)
+	case L1:
+		return delta.Abs().Sum(1, 2, 3)
 	case PatchL2:
 		return length(delta, 1).ReduceMax(1, 2, 3)
 	}
 	return length(delta, t.Norm.axes()...).Reshape(delta.Dim(0))
+}
+
+// diameter is the norm of the largest perturbation that the domain [0,1] has
+// room for, on inputs (C,H,W).
+func (t ThreatModel) diameter(dims graph.Shape) float64 {
+	switch n := float64(dims.Size()); {
+	case t.Norm == L1:
+		return n
+	case t.Norm == L2:
+		return math.Sqrt(n)
+	case t.Norm == PatchL2 && len(dims) > 0:
+		return math.Sqrt(float64(dims[0]))
+	}
+	return 1
 }
 
 // ball is the set of allowed x': around x, of radius eps (f32 scalar), in the
@@ -138,12 +159,15 @@ func (t ThreatModel) clip(x *graph.Node) *graph.Node {
 	return x
 }
 
-// project moves v to the ball, then into the domain. In L∞ that is the nearest
-// allowed point; in ℓ₂ it is the usual scaling followed by clipping, which
+// project moves v to the ball and into the domain. In L∞ and ℓ₁ that is the
+// nearest allowed point; in ℓ₂ it is the usual scaling followed by clipping, which
 // cannot leave the ball again, as x is in the domain.
 func (b ball) project(v *graph.Node) *graph.Node {
 	if b.t.Norm == Linf {
 		return v.Clamp(b.lo, b.hi)
+	}
+	if b.t.Norm == L1 {
+		return b.projectL1(v)
 	}
 	delta := v.Sub(b.x)
 	size := length(delta, b.t.Norm.axes()...)
@@ -153,12 +177,23 @@ func (b ball) project(v *graph.Node) *graph.Node {
 
 // start draws a point of the ball, uniformly and without regard to the domain:
 // in L∞ every element from U[−ε,ε); in ℓ₂ a direction from the normal law and the
-// radius ε·u^(1/d), d being the ball's dimension and u from U[0,1).
+// radius ε·u^(1/d), d being the ball's dimension and u from U[0,1); in ℓ₁ from
+// Laplace's law, divided by its norm and one more exponential draw (Barthe et
+// al., Annals of Probability, 2005).
 func (b ball) start(draw graph.Draw) *graph.Node {
 	n, c, h, w := b.x.Dim(0), b.x.Dim(1), b.x.Dim(2), b.x.Dim(3)
 	if b.t.Norm == Linf {
 		u := draw.Uniform("attack.start", c, h, w)
 		return b.x.Add(u.MulC(2).SubC(1).Mul(b.eps))
+	}
+	if b.t.Norm == L1 {
+		exponential := func(site string, size ...int) *graph.Node {
+			return draw.Uniform(site, size...).Neg().Log1p().Neg()
+		}
+		e := exponential("attack.start", c, h, w)
+		length := e.SumKeep(1, 2, 3).Add(exponential("attack.radius", 1, 1, 1))
+		sign := corner(draw, "attack.sign", c, h, w)
+		return b.x.Add(e.Mul(sign).Div(positive(length)).Mul(b.eps))
 	}
 	balls, d := []int{n, 1, 1, 1}, c*h*w
 	if b.t.Norm == PatchL2 {
@@ -170,11 +205,21 @@ func (b ball) start(draw graph.Draw) *graph.Node {
 	return b.x.Add(direction.Mul(radius))
 }
 
+// corner draws −1 or 1.
+func corner(draw graph.Draw, site string, size ...int) *graph.Node {
+	w := draw.Words(site, size...)
+	return w.Shr(w.C(31)).Convert(graph.F32).MulC(2).SubC(1)
+}
+
 // steepest is the direction of steepest ascent of a gradient in the norm: the
-// sign in L∞ (0 stays 0), else the unit vector of each ball (0 stays 0).
+// sign in L∞; in ℓ₁ the signs of the largest elements, of which equals share;
+// else the unit vector of each ball. 0 stays 0.
 func (t ThreatModel) steepest(grad *graph.Node) *graph.Node {
 	if t.Norm == Linf {
 		return grad.Sign()
+	}
+	if t.Norm == L1 {
+		return sparse(grad, grad.Abs().ReduceMaxKeep(1, 2, 3))
 	}
 	return unit(grad, t.Norm.axes())
 }

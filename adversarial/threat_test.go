@@ -115,7 +115,7 @@ func TestSteepest(t *testing.T) {
 // of the volumes, and no direction is preferred.
 func TestStartIsUniform(t *testing.T) {
 	const n = 4000
-	for norm, dims := range map[Norm]int{Linf: 2, L2: 2, PatchL2: 1} {
+	for norm, dims := range map[Norm]int{Linf: 2, L2: 2, L1: 2, PatchL2: 1} {
 		m := ThreatModel{norm, MustEpsilon("0.3"), Unbounded}
 		g := graph.New("start")
 		x := g.Const(graph.F32, []float64{0.5}, n, 1, 1, 2)
@@ -158,7 +158,7 @@ func TestThreatModel(t *testing.T) {
 		t.Errorf("it is written %q", good)
 	}
 	for want, m := range map[string]ThreatModel{
-		`unknown norm "l7": want one of linf, l2, patch-l2`: {"l7", good.Epsilon, Unit},
+		`unknown norm "l7": want one of linf, l2, l1, patch-l2`: {"l7", good.Epsilon, Unit},
 		`unknown domain ""`: {Linf, good.Epsilon, ""},
 		"eps is not set":    {Linf, Epsilon{}, Unit},
 		"eps is 0":          {Linf, MustEpsilon("0/255"), Unit},

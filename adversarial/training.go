@@ -29,7 +29,7 @@ var methods = map[string]struct {
 	build func(*step) outcome
 }{
 	"standard": {Training{Method: "standard"}, standardStep},
-	"pgd-at":   {Training{Method: "pgd-at", Attack: attacks["pgd"]}, adversarialStep},
+	"pgd-at":   {Training{Method: "pgd-at", Attack: attacks["pgd"].known}, adversarialStep},
 	"fgsm-rs":  {Training{Method: "fgsm-rs", Attack: Attack{Name: "pgd", Steps: 1, RandomStart: true}}, adversarialStep},
 }
 

@@ -136,6 +136,8 @@ type gpu struct {
 	modules   []*Module
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
+	arena     arena                // of all programs, which run one at a time
+	programs  map[*program]bool    // that are loaded
 	precision Precision            // of float32's products
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
@@ -151,7 +153,7 @@ func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compil
 	if err != nil {
 		return nil, err
 	}
-	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
+	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
 	if g.work, err = d.NewStream(); err == nil {
 		g.inputs, err = d.NewStream()
 	}
@@ -167,6 +169,9 @@ func (g *gpu) Info() engine.Info { return g.lib.info(g.spec, &g.Device.Info) }
 
 // Target implements engine.Driver.
 func (g *gpu) Target() passes.Target { return Target() }
+
+// Wait implements engine.Waiter.
+func (g *gpu) Wait() error { return first(g.inputs.Synchronize(), g.work.Synchronize()) }
 
 // Close implements engine.Driver.
 func (g *gpu) Close() error {
@@ -204,6 +209,8 @@ func (g *gpu) Alloc(bytes int) (engine.Memory, error) {
 	return &memory{g, p, bytes}, g.work.Fill(p, 0, max(bytes, 1))
 }
 
+func (m *memory) address() Ptr { return m.at }
+
 // Write implements engine.Memory. It is done behind the programs that run.
 func (m *memory) Write(src []byte) error { return m.gpu.work.Upload(m.at, src) }
 
@@ -215,6 +222,41 @@ func (m *memory) Free() {
 	// Whatever fails here has failed before, or will when the device is next used.
 	_ = first(m.gpu.work.Synchronize(), m.gpu.Device.Free(m.at))
 }
+
+// Adopt makes device memory that others allocated in the device's primary
+// context, by another library in the process, memory for engine.State.Adopt.
+// It starts at a multiple of 16 bytes, and stays theirs: they free it, when no
+// program uses it any more. What others do on streams of their own and what programs do is not ordered: wait with
+// their means before a program runs, and with Synchronize before they go on.
+func Adopt(dev *engine.Device, p Ptr, bytes int) (engine.Memory, error) {
+	g, ok := dev.Driver.(*gpu)
+	if !ok {
+		return nil, notCUDA(dev)
+	}
+	if p%16 != 0 {
+		return nil, fmt.Errorf("device memory at %#x: want a multiple of 16", uint64(p))
+	}
+	return adopted{&memory{g, p, bytes}}, nil
+}
+
+// Synchronize waits until a CUDA device has done what its programs are to do.
+func Synchronize(dev *engine.Device) error {
+	g, ok := dev.Driver.(*gpu)
+	if !ok {
+		return notCUDA(dev)
+	}
+	return g.work.Synchronize()
+}
+
+func notCUDA(dev *engine.Device) error {
+	return fmt.Errorf("device %s is no CUDA device", dev.Info().Spec)
+}
+
+// adopted is memory that is not the device's to free.
+type adopted struct{ *memory }
+
+// Free implements engine.Memory.
+func (adopted) Free() {}
 
 // Load implements engine.Driver.
 func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {

@@ -10,20 +10,23 @@
 //   - Emit (emit.go), which writes the CUDA C++ of a plan's fused groups, and
 //     EmitOp (emit_op.go, emit_contract.go), that of its other operations;
 //     Kernels (kernel.go), which says how a step's kernels are launched;
-//   - the back end: devices (backend.go), compiling and loading (compile.go),
-//     and a plan as one CUDA graph (program.go);
+//   - the back end: devices (backend.go), compiling and loading (compile.go), a
+//     plan and its memory (program.go) as one CUDA graph (record.go) that runs
+//     (run.go);
 //   - emulator, a folder: a look-alike of libcuda that runs kernels, compiled as
 //     host C++, on a CPU;
 //   - cache, a folder: where both compilers' products are kept;
-//   - GorgoniaDevices (gorgoniacu.go), which lists the GPUs through
-//     gorgonia.org/cu, in builds with the tag gorgoniacu.
+//   - the border with gorgonia.org/cu (gorgoniacu.go), in builds with the tag
+//     gorgoniacu: both use a GPU's primary context, so that programs train in
+//     memory that cu allocated (AdoptGorgonia; Adopt, for any library's).
 //
 // # From a plan to a run
 //
 // Load writes each step's kernels as source, compiles those that the device
 // does not have yet (a cubin each, so that the cache serves any program; for the
-// emulator a few hundred together), and gives every buffer its address: the
-// arena, inputs, constants and the step block are the program's, states the
+// emulator a few hundred together), and gives every buffer its address:
+// temporaries are in an arena that all programs of the device share, inputs,
+// large outputs, constants and the step block are the program's, states the
 // caller's. The first Run writes the whole plan down as a list of launches and
 // copies, loops unrolled: each iteration has its own arguments, so that its
 // number comes from a table and its slices are used where they lie. The list is
@@ -45,6 +48,7 @@
 //
 //   - TEMPER_NVRTC: the library of NVRTC, instead of looking for one
 //   - TEMPER_CACHE: the folder of compiled kernels
+//   - TEMPER_CUDA_FLOAT32: how products of float32 are computed (see Precision)
 //   - TEMPER_CUDA_GRAPH=off: launch step by step instead of as a graph, for
 //     debuggers and profilers
 //   - TEMPER_EMULATOR: options of the emulator, such as checked,seed=3,memory=64
@@ -52,7 +56,4 @@
 //
 // What calls C is left out of builds without cgo, where Probe and the back ends
 // say why.
-//
-// What will live here, and does not exist yet: a second driver under the tag
-// gorgoniacu, over gorgonia.org/cu's functions and the primary context.
 package cuda

@@ -30,8 +30,8 @@ const (
 // returns none for operations that it does not know.
 //
 // A thread takes items i, i + grid, …. For most operations an item is an
-// element of the result; for those along an axis a line, but for sorting an
-// element, which counts how many stand before it. Of a contraction a block
+// element of the result; for those along an axis a line, but for sorting and for
+// the gradient of pooling an element, which looks for what goes there. Of a contraction a block
 // takes items, which are tiles of the result.
 func OpKernels(n *graph.Node, precision Precision) (kernels []OpKernel, scratch int) {
 	if onTensorTiles(n) {
@@ -78,6 +78,10 @@ func itemSpace(n *graph.Node) graph.Shape {
 	switch n.Op() {
 	case graph.OpArgMax, graph.OpCumSum:
 		return n.In(0).Shape().With(n.Attrs().Axis, 1)
+	case graph.OpScatterAdd:
+		if (&opEmitter{n: n}).pooled() == nil {
+			return n.Shape().With(n.Attrs().Axis, 1)
+		}
 	case graph.OpArgSort:
 		return n.In(0).Shape()
 	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
@@ -245,18 +249,76 @@ out[first + rank * %du] = x%d;
 `, t, axis, stride, extent, t, stride, before, axis, behind, stride, axis), true
 }
 
-// scatterAdd looks, for an element of the result, through the line that may add
-// to it: always in the same order.
+// scatterAdd adds a line's elements up one by one, always in the same order; an
+// item is a line.
 func (e *opEmitter) scatterAdd() (string, bool) {
-	in, axis, t := e.n.In(0).Shape(), e.n.Attrs().Axis, e.n.DType()
+	if pool := e.pooled(); pool != nil {
+		return e.unpool(pool), true
+	}
+	n, axis := e.n, e.n.Attrs().Axis
+	start := func(s graph.Shape) string {
+		return at(s, func(a int) string {
+			if a == axis {
+				return "0"
+			}
+			return x(a)
+		})
+	}
+	in, out := n.In(0).Shape(), n.Shape()
+	return fmt.Sprintf(`const u32 from = %s, to = %s;
+for (u32 k = 0; k < %du; k++) out[to + k * %du] = %v{};
+for (u32 k = 0; k < %du; k++) {
+  %v& s = out[to + (u32)clamp_index(in1[from + k * %du], %d) * %du];
+  s = add_(s, in0[from + k * %du]);
+}
+`, start(in), start(out), out[axis], out.Strides()[axis], n.DType(), in[axis], n.DType(), in.Strides()[axis], out[axis]-1, out.Strides()[axis], in.Strides()[axis]), true
+}
+
+// pooled finds the pooling whose maxima's indices say where to add.
+func (e *opEmitter) pooled() *graph.Node {
+	pool := e.n.In(1)
+	for pool.Op() == graph.OpReshape {
+		pool = pool.In(0)
+	}
+	if pool.Op() != graph.OpPoolArgMax {
+		return nil
+	}
+	l := pool.Attrs().Layout
+	c, s, image := l.Channel(), l.Spatial(), pool.In(0)
+	in, axis := graph.Shape{pool.Dim(0), pool.Dim(c), pool.Dim(s) * pool.Dim(s+1)}, 2
+	if l == graph.NHWC {
+		in, axis = graph.Shape{in[0], in[2], in[1]}, 1
+	}
+	if e.n.Attrs().Axis != axis || !e.n.In(0).Shape().Equal(in) || e.n.Dim(axis) != image.Dim(s)*image.Dim(s+1) {
+		return nil
+	}
+	return pool
+}
+
+// unpool looks, for a pixel, through the windows that have it; an item is an
+// element.
+func (e *opEmitter) unpool(pool *graph.Node) string {
+	a, s, axis, t := pool.Attrs(), pool.Attrs().Layout.Spatial(), e.n.Attrs().Axis, e.n.DType()
+	in := e.n.In(0).Shape()
 	position := at(in, func(a int) string {
 		if a == axis {
-			return "k"
+			return fmt.Sprintf("p * %d + q", pool.Dim(s+1))
 		}
 		return x(a)
 	})
-	return fmt.Sprintf("%v s = sum_start<%v>();\nfor (i32 k = 0; k < %d; k++) {\n  const u32 p = %s;\n  if (clamp_index(in1[p], %d) == x%d) s = add_(s, in0[p]);\n}\nout[i] = s;\n",
-		t, t, in[axis], position, e.n.Dim(axis)-1, axis), true
+	loop := func(name, pixel string, i int) string {
+		first := fmt.Sprintf("(%s + %d) / %d", pixel, a.Pad[i]-a.Kernel[i]+a.Stride[i], a.Stride[i])
+		return fmt.Sprintf("for (i32 %s = max_(%s, 0); %s <= min_((%s + %d) / %d, %d); %s++)", name, first, name, pixel, a.Pad[i], a.Stride[i], pool.Dim(s+i)-1, name)
+	}
+	return fmt.Sprintf(`const i32 h = x%d / %d, w = x%d %% %d;
+%v s = sum_start<%v>();
+%s
+  %s {
+    const u32 k = %s;
+    if (in1[k] == x%d) s = add_(s, in0[k]);
+  }
+out[i] = s;
+`, axis, pool.In(0).Dim(s+1), axis, pool.In(0).Dim(s+1), t, t, loop("p", "h", 0), loop("q", "w", 1), position, axis)
 }
 
 func (e *opEmitter) poolArgMax() (string, bool) {

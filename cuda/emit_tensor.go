@@ -18,20 +18,20 @@ const (
 	Exact  Precision = iota // float32 arithmetic, as on a CPU
 	TF32x3                  // tensor cores, operands split in two: 2⁻²¹
 	TF32                    // tensor cores, operands rounded to 11 bits: 2⁻¹⁰
+	BF16                    // tensor cores, operands and results rounded to 8 bits: 2⁻⁷
 )
 
-func (p Precision) String() string { return [...]string{"EXACT", "TF32X3", "TF32"}[p] }
+func (p Precision) String() string { return [...]string{"exact", "tf32x3", "tf32", "bf16"}[p] }
 
-// float32Precision is the one that $TEMPER_CUDA_FLOAT32 names: exact, the
-// default, tf32x3 or tf32.
+// float32Precision is the one that $TEMPER_CUDA_FLOAT32 names; exact by default.
 func float32Precision() (Precision, error) {
 	name := os.Getenv("TEMPER_CUDA_FLOAT32")
-	for _, p := range []Precision{Exact, TF32x3, TF32} {
-		if name == strings.ToLower(p.String()) || name == "" {
+	for _, p := range []Precision{Exact, TF32x3, TF32, BF16} {
+		if name == p.String() || name == "" {
 			return p, nil
 		}
 	}
-	return 0, fmt.Errorf("TEMPER_CUDA_FLOAT32 is %q: want exact, tf32x3 or tf32", name)
+	return 0, fmt.Errorf("TEMPER_CUDA_FLOAT32 is %q: want exact, tf32x3, tf32 or bf16", name)
 }
 
 // tensorTile is a tensor_tile of kernels/tensor.h.
@@ -125,6 +125,9 @@ type tensorOp struct {
 }
 
 func newTensorOp(n *graph.Node, precision Precision) *tensorOp {
+	if precision == BF16 {
+		precision = Exact // of what the passes have left in float32
+	}
 	op := &tensorOp{t: n.DType(), precision: precision, batch: 1}
 	switch n.Op() {
 	case graph.OpMatMul:
@@ -242,12 +245,12 @@ func (op *tensorOp) source(out graph.DType, shared int) string {
 		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
 	}
 	result := fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store8<%d>(%s, column, v); }", op.n, position)
-	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, "RESULT", "\n        "+result).Replace(op.call)
+	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
-		precision = ", " + op.precision.String()
+		precision = ", " + strings.ToUpper(op.precision.String())
 	}
-	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK) NAME(const %v* __restrict__ in0, const %v* __restrict__ in1, %v* __restrict__ out, u32 n) {
+	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(const %v* __restrict__ in0, const %v* __restrict__ in1, %v* __restrict__ out, u32 n) {
   typedef tensor_tile<%v, %d, %d%s> tile;
 %s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
   DYNAMIC_SHARED(u8, shared);

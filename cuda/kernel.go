@@ -2,7 +2,6 @@ package cuda
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"temper/cuda/cache"
@@ -14,7 +13,10 @@ import (
 )
 
 // Target is what the compiler should do for a GPU.
-func Target() passes.Target { return passes.Target{ChannelsLast: true} }
+func Target() passes.Target {
+	precision, _ := float32Precision() // what opens a device reports the error
+	return passes.Target{ChannelsLast: true, BF16: true, Autocast: precision == BF16}
+}
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
 // is launched. Kernels of one name have one source.
@@ -36,7 +38,7 @@ type Kernel struct {
 func Kernels(p *plan.Plan, s plan.Step, precision Precision) ([]Kernel, error) {
 	switch {
 	case s.Fused != nil:
-		return []Kernel{fusedKernel(p, s.Fused)}, nil
+		return fusedKernels(p, s.Fused), nil
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
 	case s.Op != nil:
@@ -51,17 +53,14 @@ func named(source string) Kernel {
 	return Kernel{Name: name, Source: strings.ReplaceAll(source, "NAME", name)}
 }
 
-func fusedKernel(p *plan.Plan, f *plan.Fused) Kernel {
-	k := named(Emit(p, f, "NAME"))
-	reads, writes := Args(p, f)
-	for _, i := range reads {
-		if !slices.Contains(writes, i) {
-			k.Buffers = append(k.Buffers, i)
-		}
+func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
+	groups, scratch := GroupKernels(p, f)
+	for _, g := range groups {
+		k := named(g.Source)
+		k.Buffers, k.Numbers, k.Blocks, k.Scratch = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch
+		ks = append(ks, k)
 	}
-	k.Buffers = append(k.Buffers, writes...)
-	k.Numbers, k.Blocks = []uint32{uint32(f.Space.Size())}, Blocks(f)
-	return k
+	return ks
 }
 
 func opKernels(p *plan.Plan, n *graph.Node, precision Precision) ([]Kernel, error) {

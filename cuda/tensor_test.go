@@ -5,23 +5,17 @@ package cuda
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
+	"temper/engine"
+	"temper/engine/autodiff"
 	"temper/engine/graph"
 	"temper/engine/interp"
 	"temper/engine/optest"
 	"temper/engine/plan"
 	"temper/engine/rng"
 )
-
-// tensorCase is a contraction that tensor_contract computes.
-type tensorCase struct {
-	name      string
-	g         *graph.Graph
-	precision Precision
-	// units in the last place, relative to the largest element
-	tolerance optest.Tolerance
-}
 
 // tensorGeometries are convolutions that the kernels treat apart: channels that
 // fill chunks or do not, windows, phases of the input's gradient with and
@@ -127,7 +121,7 @@ func evaluate(t *testing.T, dev *gpu, p *plan.Plan, feed interp.Feed) map[string
 }
 
 // TestTensor compares contractions at every precision with the reference
-// interpreter, and each with itself.
+// interpreter.
 func TestTensor(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
@@ -159,5 +153,101 @@ func TestTensor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTensorChecked runs a contraction of each template in checked mode, where
+// copies land late: no thread may read what another, or a copy, is to write.
+func TestTensorChecked(t *testing.T) {
+	for _, c := range []struct {
+		dt        graph.DType
+		precision Precision
+	}{{graph.BF16, Exact}, {graph.F32, TF32x3}} {
+		_, dev := openEmulator(t, "checked,seed=1")
+		dev.precision = c.precision
+		for name, g := range tensorGraphs(t, c.dt) {
+			switch name {
+			case "conv2d/3x3", "conv2d/first layer", "conv2d-input-grad/3x3,s2", "conv2d-filter-grad/deep", "matmul/[3 40 33][3 40 24],ta=true,tb=false":
+				feed := uniformFeed(g)
+				want := must(interp.RunRounded(g, feed))(t)
+				got := evaluate(t, dev, plan.Build(g, plan.Options{}), feed)
+				if err := (optest.Tolerance{Rel: 1, Abs: 64}).Compare(want.Outputs["y"], got["y"]); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	}
+}
+
+// sourcesOf lists the kernels of a graph's plan: those of loops, and the others.
+func sourcesOf(t *testing.T, g *graph.Graph) (loops, others string) {
+	t.Helper()
+	p := planOf(t, g)
+	var visit func(steps []plan.Step, in *string)
+	visit = func(steps []plan.Step, in *string) {
+		for _, s := range steps {
+			if s.Loop != nil {
+				visit(s.Loop.Steps, &loops)
+				continue
+			}
+			for _, k := range must(Kernels(p, s, Exact))(t) {
+				*in += k.Source
+			}
+		}
+	}
+	visit(p.Steps, &others)
+	return loops, others
+}
+
+// What is asked for is what is emitted: tensor cores where they are to be, and
+// no gradient of a filter in an attack.
+func TestEmittedContractions(t *testing.T) {
+	uses := func(source, what string) bool { return strings.Contains(source, what) }
+	loop, _ := sourcesOf(t, pgdStep())
+	if !uses(loop, "tensor_tile<f32, ") || !uses(loop, "conv_forward<") || !uses(loop, "conv_input_grad<") || uses(loop, "conv_filter_grad<") || uses(loop, "contract<") {
+		t.Errorf("an attack in float32:\n%s", loop)
+	}
+	t.Setenv("TEMPER_CUDA_FLOAT32", "bf16")
+	loop, others := sourcesOf(t, pgdStep())
+	if !uses(loop, "tensor_tile<bf16, ") || uses(loop, "tensor_tile<f32, ") || !uses(others, "convert<bf16>") {
+		t.Errorf("an attack in bf16:\n%s", loop)
+	}
+}
+
+// TestAutocast runs a training step's forward and backward pass with operands
+// rounded to bf16.
+func TestAutocast(t *testing.T) {
+	g := graph.New("autocast")
+	x, w := g.Input("x", graph.F32, 4, 8, 6, 6), g.Input("w", graph.F32, 16, 8, 3, 3)
+	y := x.Conv2D(w, graph.Square(1, 1)).ReLU()
+	loss := y.Mul(y).Mean(0, 1, 2, 3)
+	d := autodiff.Grad(loss, x, w)
+	g.Output("loss", loss)
+	g.Output("dx", d[0])
+	g.Output("dw", d[1])
+	t.Setenv("TEMPER_CUDA_FLOAT32", "bf16")
+	dev, _ := openEmulator(t, "")
+	feed := uniformFeed(g)
+	want := must(interp.Run(g, feed))(t)
+	got := must(optest.On(dev, engine.Options{})(g, feed))(t)
+	if err := (optest.Tolerance{Abs: 0x1p17}).CompareResults(want, got); err != nil { // 2⁻⁶
+		t.Error(err)
+	}
+	if err := (optest.Tolerance{Abs: 256}).CompareResults(want, got); err == nil {
+		t.Error("the results are float32's: nothing was rounded")
+	}
+}
+
+func TestPrecisionName(t *testing.T) {
+	for name, want := range map[string]string{"": "exact", "tf32": "tf32", "bf16": "bf16", "fp8": `TEMPER_CUDA_FLOAT32 is "fp8": want exact, tf32x3, tf32 or bf16`} {
+		t.Setenv("TEMPER_CUDA_FLOAT32", name)
+		p, err := float32Precision()
+		got := p.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q is %s, want %s", name, got, want)
+		}
 	}
 }

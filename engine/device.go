@@ -56,6 +56,12 @@ type Measurer interface {
 	Ceilings() (Ceilings, error)
 }
 
+// Waiter is a Driver whose programs run on after Run has returned.
+type Waiter interface {
+	// Wait returns when everything that was started is done.
+	Wait() error
+}
+
 // Memory is device memory.
 type Memory interface {
 	Write(src []byte) error // from its start

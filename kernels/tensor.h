@@ -289,8 +289,6 @@ DEVICE void tensor_contract(u8* shared, const A& a, const B& b, u32 row0, u32 co
   }
 }
 
-DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
-
 // tensor_matmul computes tile i, column tiles first, of a product of matrices.
 template <class Tile, u32 ROWS, u32 COLUMNS, class A, class B, class Result>
 DEVICE void tensor_matmul(u8* shared, u32 i, const A& a, const B& b, u32 begin, u32 end, Result result) {

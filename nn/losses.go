@@ -52,13 +52,13 @@ func KLDivergence(p, q *graph.Node) *graph.Node {
 // the structured-data experiments. Its gradient is the cross-entropy's divided
 // by 1−p_y, without the 0/0 that this division becomes as p_y rounds to 1.
 func LSEMargin(logits, y *graph.Node) *graph.Node {
-	return LogSumExp(others(logits, y)).Sub(Pick(logits, y))
+	return LogSumExp(Others(logits, y)).Sub(Pick(logits, y))
 }
 
 // CWMargin is max_{j≠y} z_j − z_y per sample (N), positive where the sample is
 // misclassified (Carlini and Wagner, 2017, without its clamp).
 func CWMargin(logits, y *graph.Node) *graph.Node {
-	return others(logits, y).ReduceMax(1).Sub(Pick(logits, y))
+	return Others(logits, y).ReduceMax(1).Sub(Pick(logits, y))
 }
 
 // dlrEps keeps the quotient finite where all logits are equal, as in the
@@ -96,8 +96,8 @@ func CountCorrect(logits, y *graph.Node) *graph.Node {
 // Pick is z[n, y[n]] of z (N,k) and y (N): (N).
 func Pick(z, y *graph.Node) *graph.Node { return z.Gather(1, y.Expand(1)).Reshape(y.Dim(0)) }
 
-// others is z with −∞ at the label.
-func others(z, y *graph.Node) *graph.Node {
+// Others is z (N,k) with −∞ at the label y (N).
+func Others(z, y *graph.Node) *graph.Node {
 	own := y.OneHot(z.Dim(1), graph.Bool)
 	return graph.Select(own, z.C(math.Inf(-1)), z)
 }

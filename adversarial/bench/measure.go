@@ -73,7 +73,7 @@ func Measure(dev *engine.Device, s Spec, o Options) (*Result, error) {
 		return nil, err
 	}
 	for began := time.Now(); len(r.Times) < 3 || time.Since(began) < o.Budget; {
-		t, err := runOnce(p)
+		t, err := runOnce(dev, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name(), err)
 		}
@@ -110,8 +110,11 @@ func (r *Result) preparePeer(s Spec, o Options) (ready []string, err error) {
 	return ready, nil
 }
 
-func runOnce(p *program) (float64, error) {
+func runOnce(dev *engine.Device, p *program) (float64, error) {
 	began := time.Now()
 	err := p.exec.Run()
+	if w, ok := dev.Driver.(engine.Waiter); ok && err == nil {
+		err = w.Wait()
+	}
 	return time.Since(began).Seconds(), err
 }

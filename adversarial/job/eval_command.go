@@ -10,13 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"temper/adversarial/run"
 	"temper/datasets"
+	"temper/engine"
 )
 
 // evaluations is the folder of evaluation results in a run folder.
@@ -24,16 +24,33 @@ const evaluations = "evaluations"
 
 // Evaluation is the result of temper eval, as it is written.
 type Evaluation struct {
-	Date     time.Time `json:"date"`
-	Run      string    `json:"run"`
-	Step     int64     `json:"step"`     // of the checkpoint
-	Settings any       `json:"settings"` // by the names that --set takes
-	Attack   string    `json:"attack"`   // in the field's notation
-	Outcome
-	CleanAccuracy  Accuracy `json:"clean_accuracy"`
-	RobustAccuracy Accuracy `json:"robust_accuracy"`
-	Device         string   `json:"device"`
-	Seconds        float64  `json:"seconds"`
+	Date           time.Time      `json:"date"`
+	Run            string         `json:"run"`
+	Step           int64          `json:"step"`     // of the checkpoint
+	Settings       any            `json:"settings"` // by the names that --set takes
+	Attack         string         `json:"attack"`   // in the field's notation
+	Outcome                       // Robust: right under every attack
+	CleanAccuracy  Accuracy       `json:"clean_accuracy"`
+	RobustAccuracy Accuracy       `json:"robust_accuracy"`
+	Attacks        []AttackResult `json:"attacks"`
+	Warnings       []Warning      `json:"warnings"`
+	Device         string         `json:"device"`
+	Seconds        float64        `json:"seconds"` // of this process: an evaluation that was gone on with took longer
+}
+
+// AttackResult is what one attack left.
+type AttackResult struct {
+	Attack   string        `json:"attack"` // in the field's notation
+	Robust   int           `json:"robust"` // right without and under it
+	Accuracy Accuracy      `json:"accuracy"`
+	Stages   []StageResult `json:"stages,omitempty"` // of a suite
+}
+
+// StageResult is what stands after an attack of a suite.
+type StageResult struct {
+	Name   string `json:"name"`
+	Attack string `json:"attack"`
+	Robust int    `json:"robust"`
 }
 
 // EvalOptions is a command line of temper eval or temper attack.
@@ -44,13 +61,14 @@ type EvalOptions struct {
 	User []Assignment
 }
 
-// evaluation is a trained network with an attack prepared on it.
+// evaluation is a trained network to attack.
 type evaluation struct {
 	*session
 	dir      string // the run folder
 	step     int64
-	eval     *EvalSettings
-	prepared *evaluator
+	weights  string          // what the checkpoint is known by
+	evals    []*EvalSettings // a radius each
+	eval     *EvalSettings   // the one at work
 	examples datasets.Source
 }
 
@@ -61,68 +79,116 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	e := &evaluation{dir: dir}
-	if e.eval, err = evalSettings(s, o.User); err != nil {
+	if e.evals, err = evalSettings(s, o.User); err != nil {
 		return nil, err
 	}
+	e.eval = e.evals[0]
 	s.Data.Dir, s.Device, s.Threads = e.eval.DataDir, e.eval.Device, e.eval.Threads
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
 	}
-	e.step = ck.Step
+	e.step, e.weights = ck.Step, fingerprint(ck.Tensors)
 	if e.examples, err = e.eval.examples(s); err != nil {
 		return nil, err
+	}
+	if n := e.eval.Limit; n > 0 && n < e.examples.Len() {
+		if e.examples, err = datasets.Take(e.examples, n); err != nil {
+			return nil, err
+		}
 	}
 	if e.session, err = openSession(s, e.examples.Info()); err != nil {
 		return nil, err
 	}
-	e.prepared, err = newEvaluator(e.dev, e.state, e.model, e.examples.Info(), e.eval.Threat, e.eval.Attack, e.eval.Seed, e.eval.BatchSize)
+	init, err := e.dev.Compile(e.model.InitGraph(), e.state, engine.Options{}) // declares the state
 	if err != nil {
 		return nil, err
 	}
-	if _, err := e.prepared.program.For(min(e.eval.BatchSize, e.count())); err != nil { // declares the state
-		return nil, err
-	}
+	init.Close()
 	return e, loadState(e.state, ck.Tensors)
 }
 
-func (e *evaluation) close() {
-	e.prepared.close()
-	e.session.close()
-}
+// visitor gets a batch, what was found of it and, for each attack, its examples
+// as attacked.
+type visitor func(b *datasets.Batch, v *verdict, x [][]float32)
 
-// count is the number of examples to evaluate.
-func (e *evaluation) count() int {
-	if n := e.eval.Limit; n > 0 {
-		return min(n, e.examples.Len())
-	}
-	return e.examples.Len()
-}
-
-// measure runs the evaluation with a progress line.
-func (e *evaluation) measure(ctx context.Context, c Console, visit func(*attacked) error) (*Evaluation, error) {
-	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.Attack.Describe(e.eval.Threat), e.count(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
+// measure runs the evaluation with a progress line. One with a visitor is not
+// gone on with after an interrupt.
+func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
+	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
 	c.say("%s", e.describe())
 	began := time.Now()
-	p := run.NewProgress(c.Err, e.count(), 1)
-	p.Update(0)
-	out, err := e.prepared.run(ctx, e.examples, e.eval.Limit, func(n int) { p.Update(n) }, visit)
-	p.Close()
-	if errors.Is(err, context.Canceled) {
-		return nil, &InterruptedError{}
-	}
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval)
 	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	warnings, err := e.check()
+	if err != nil {
+		return nil, err
+	}
+	log := &evalLog{}
+	if visit == nil {
+		if log, err = e.openLog(); err != nil {
+			return nil, err
+		}
+		if n := len(log.Batches); n > 0 {
+			c.say("going on after %d finished batches of an evaluation with the same settings", n)
+		}
+	}
+	if err := e.batches(ctx, c, p, log, visit); err != nil {
+		if errors.Is(err, context.Canceled) {
+			if log.path != "" && len(log.Batches) > 0 {
+				c.say("%d finished batches are kept: the same command goes on after them", len(log.Batches))
+			}
+			return nil, &InterruptedError{}
+		}
 		return nil, err
 	}
 	settings, err := byName(e.eval)
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluation{
-		Date: began, Run: e.dir, Step: e.step, Settings: settings, Attack: e.eval.Attack.Describe(e.eval.Threat), Outcome: *out,
-		CleanAccuracy: accuracy(out.Clean, out.N), RobustAccuracy: accuracy(out.Robust, out.N),
-		Device: e.describe(), Seconds: time.Since(began).Seconds(),
-	}, nil
+	r := &Evaluation{
+		Date: began, Run: e.dir, Step: e.step, Settings: settings, Attack: e.eval.describe(),
+		Device: e.describe(), Seconds: time.Since(began).Seconds(), Warnings: warnings,
+	}
+	r.count(e.examples.Info().Classes, p, log.Batches)
+	return r, nil
+}
+
+// batches evaluates the batches that the log lacks.
+func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *evalLog, visit visitor) error {
+	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: e.eval.BatchSize, Epochs: 1})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	rounds, done := p.rounds(), 0
+	bar := run.NewProgress(c.Err, e.examples.Len()*rounds, 1)
+	defer bar.Close()
+	bar.Update(0)
+	for i := 0; ; i++ {
+		b, ok := stream.Next()
+		if !ok {
+			return nil
+		}
+		if i >= len(log.Batches) {
+			n := 0
+			v, x, err := p.one(ctx, b, func() { n++; bar.Update(done*rounds + n*b.N) })
+			if err != nil {
+				return err
+			}
+			if visit != nil {
+				visit(b, v, x)
+			}
+			if err := log.add(v); err != nil {
+				return err
+			}
+		}
+		done += b.N
+		b.Release()
+	}
 }
 
 // byName turns settings into a map with the names that TOML knows them by.
@@ -142,18 +208,31 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		return err
 	}
 	defer e.close()
-	result, err := e.measure(ctx, c, nil)
-	if err != nil {
-		return err
+	var all []*Evaluation
+	for i, eval := range e.evals {
+		e.eval = eval
+		result, err := e.measure(ctx, c, nil)
+		if err != nil {
+			return err
+		}
+		path, err := e.write(result)
+		if err != nil {
+			return err
+		}
+		e.dropLog()
+		if i > 0 && !c.JSON {
+			fmt.Fprintln(c.Out)
+		}
+		if err := c.result(result, result.print); err != nil {
+			return err
+		}
+		result.warn(c)
+		c.say("written to %s", path)
+		all = append(all, result)
 	}
-	path, err := e.write(result)
-	if err != nil {
-		return err
+	if len(all) > 1 && !c.JSON {
+		printRadii(c.Out, e.evals, all)
 	}
-	if err := c.result(result, result.print); err != nil {
-		return err
-	}
-	c.say("written to %s", path)
 	return nil
 }
 
@@ -167,7 +246,10 @@ func (e *evaluation) write(result *Evaluation) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	name := filepath.Join(dir, result.Date.Format("20060102-150405")+"-"+e.eval.Attack.Name)
+	name := filepath.Join(dir, result.Date.Format("20060102-150405"))
+	for _, entry := range e.eval.entries {
+		name += "-" + entry.name
+	}
 	path = name + ".json"
 	for i := 2; ; i++ {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -181,27 +263,9 @@ func (e *evaluation) write(result *Evaluation) (path string, err error) {
 	})
 }
 
-func (r *Evaluation) print(w io.Writer) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(name string, n, clean, robust int) {
-		percent := func(k int) float64 { return 100 * float64(k) / float64(max(n, 1)) }
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.1f %%\t%d\t%.1f %%\t\n", name, n, clean, percent(clean), robust, percent(robust))
-	}
-	fmt.Fprintf(t, "class\texamples\tclean\t\trobust\t\t\n")
-	for _, c := range r.Classes {
-		if c.N > 0 {
-			row(c.Class, c.N, c.Clean, c.Robust)
-		}
-	}
-	row("all", r.N, r.Clean, r.Robust)
-	t.Flush()
-	fmt.Fprintf(w, "\nclean accuracy   %v\nrobust accuracy  %v under %s\n", r.CleanAccuracy, r.RobustAccuracy, r.Attack)
-	fmt.Fprintf(w, "Intervals are Clopper–Pearson's, 95 %%. Each of the %d perturbations was checked: the largest has size %.6g.\n", r.N, r.LargestNorm)
-}
-
 // Attack is temper attack: it evaluates and saves the attacked examples as
 // arrays x (as in the data set), x_adv (f32), y, clean_pred, adv_pred (i32) and
-// ids (i64) of an .npz file.
+// ids (i64) of an .npz file. Examples that are wrong already stay as they are.
 func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	switch info, err := os.Stat(filepath.Dir(o.Save)); {
 	case o.Save == "":
@@ -216,6 +280,9 @@ func Attack(ctx context.Context, c Console, o EvalOptions) error {
 		return err
 	}
 	defer e.close()
+	if len(e.evals) > 1 || len(e.eval.entries) > 1 {
+		return usage("attack saves the examples of one attack at one eps: temper eval takes several")
+	}
 	kept := &attackedSet{in: e.examples.Info()}
 	result, err := e.measure(ctx, c, kept.add)
 	if err != nil {
@@ -227,6 +294,7 @@ func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	if err := c.result(result, result.print); err != nil {
 		return err
 	}
+	result.warn(c)
 	c.say("attacked examples written to %s", o.Save)
 	return nil
 }
@@ -240,14 +308,16 @@ type attackedSet struct {
 	ids           []int64
 }
 
-func (s *attackedSet) add(a *attacked) error {
-	s.u8, s.f32 = append(s.u8, a.U8...), append(s.f32, a.F32...)
-	s.adv = append(s.adv, a.X...)
-	s.y, s.clean, s.got = append(s.y, a.Labels...), append(s.clean, a.Clean...), append(s.got, a.Adv...)
-	for _, id := range a.IDs {
+func (s *attackedSet) add(b *datasets.Batch, v *verdict, x [][]float32) {
+	s.u8, s.f32 = append(s.u8, b.U8...), append(s.f32, b.F32...)
+	s.adv = append(s.adv, x[0]...)
+	s.y, s.clean = append(s.y, v.Labels...), append(s.clean, v.Clean...)
+	for _, f := range v.Fates[0] {
+		s.got = append(s.got, f.Pred)
+	}
+	for _, id := range b.IDs {
 		s.ids = append(s.ids, int64(id))
 	}
-	return nil
 }
 
 func (s *attackedSet) arrays() []datasets.NamedArray {

@@ -3,6 +3,8 @@ package job
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"temper/adversarial"
 	"temper/adversarial/run"
@@ -21,7 +23,15 @@ type EvalSettings struct {
 	Device     string                  `toml:"device"`
 	Threads    int                     `toml:"threads"`
 	Threat     adversarial.ThreatModel `toml:"threat"`
-	Attack     adversarial.Attack      `toml:"attack"`
+	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
+	entries    []entry
+}
+
+// entry is an attack, or a suite of attacks, to be reported as one.
+type entry struct {
+	name    string
+	suite   bool
+	attacks []adversarial.Attack
 }
 
 const (
@@ -30,33 +40,119 @@ const (
 )
 
 // evalSettings makes the settings of an evaluation of a run: the run's own,
-// then the user's assignments.
-func evalSettings(s *Settings, user []Assignment) (*EvalSettings, error) {
+// then the user's assignments. There are several where the user gives several
+// radii, with commas between them.
+func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err error) {
+	radii := []string{""}
+	var others []Assignment
+	source := ""
+	for _, a := range user {
+		if a.Key == "threat.eps" {
+			radii, source = strings.Split(a.Value, ","), a.Source
+		} else {
+			others = append(others, a)
+		}
+	}
+	for _, eps := range radii {
+		each := others
+		if source != "" {
+			each = append(slices.Clone(others), Assignment{"threat.eps", strings.TrimSpace(eps), source})
+		}
+		e, err := evalSettingsAt(s, each)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// evalSettingsAt is evalSettings for one radius.
+func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
 		Checkpoint: s.counts(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
 		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
+	names, source := e.Attack.Name, ""
+	var others, ofAttack []Assignment
 	for _, a := range user {
-		if a.Key == "attack.name" {
-			if err := setAttack(&e.Attack, a.Value); err != nil {
-				return nil, fmt.Errorf("%s: %w", a.Source, err)
-			}
+		switch {
+		case a.Key == "attack.name":
+			names, source = a.Value, a.Source
+			continue
+		case strings.HasPrefix(a.Key, "attack."):
+			ofAttack = append(ofAttack, a)
 		}
+		others = append(others, a)
 	}
-	if err := applyAll(e, user); err != nil {
+	if source != "" {
+		e.Attack = adversarial.Attack{Name: names}
+	}
+	if err := applyAll(e, others); err != nil {
 		return nil, err
 	}
-	e.Attack = e.Attack.Resolve(e.Threat)
-	switch {
-	case e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0:
+	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
-	case e.Attack.Targeted:
-		return nil, errors.New("attack.targeted needs target labels, which no data set has")
 	}
 	if err := e.Threat.Validate(); err != nil {
 		return nil, err
 	}
-	return e, e.Attack.Validate()
+	for _, name := range strings.Split(names, ",") {
+		entry, err := e.entry(strings.TrimSpace(name), source, ofAttack)
+		if err != nil {
+			return nil, err
+		}
+		e.entries = append(e.entries, entry)
+	}
+	if len(e.entries) == 1 && !e.entries[0].suite {
+		e.Attack = e.entries[0].attacks[0]
+	}
+	return e, nil
+}
+
+// entry makes the attack of a name that the user gave in source, or, if that is
+// empty, the run's, with the user's settings of it; or a suite.
+func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, error) {
+	attacks, suite, err := adversarial.LookupSuite(name, e.Threat)
+	if err != nil {
+		return entry{}, err
+	}
+	if suite {
+		if len(user) > 0 {
+			return entry{}, fmt.Errorf("%s %s: %s has its published settings: leave this out, or name its attacks", user[0].Source, user[0].Value, name)
+		}
+		return entry{name, true, attacks}, nil
+	}
+	one := struct {
+		Attack adversarial.Attack `toml:"attack"`
+	}{e.Attack}
+	if source != "" {
+		if one.Attack, err = adversarial.LookupAttack(name); err != nil {
+			known := slices.Concat(adversarial.AttackNames(), adversarial.SuiteNames())
+			return entry{}, fmt.Errorf("%s: unknown attack %q%s: there are %s", source, name, run.DidYouMean(name, known), strings.Join(known, ", "))
+		}
+	}
+	if err := applyAll(&one, user); err != nil {
+		return entry{}, err
+	}
+	a := one.Attack.Resolve(e.Threat)
+	if a.Targeted {
+		return entry{}, errors.New("attack.targeted needs target labels, which no data set has: attack.targets goes towards other classes in turn")
+	}
+	return entry{name, false, []adversarial.Attack{a}}, a.Validate()
+}
+
+// describe is the attacks in the field's notation.
+func (e *EvalSettings) describe() string {
+	var all []string
+	for _, entry := range e.entries {
+		if entry.suite {
+			all = append(all, entry.name+", "+e.Threat.String())
+		} else {
+			all = append(all, entry.attacks[0].Describe(e.Threat))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // applyAll makes the user's assignments on settings.

@@ -35,8 +35,9 @@ var TrainFlags = []Flag{
 // EvalFlags are the flags of temper eval and temper attack that set a setting
 // of EvalSettings.
 var EvalFlags = []Flag{
-	{"attack", "attack.name", "attack"},
-	{"eps", "threat.eps", "radius of the perturbations, such as 8/255"},
+	{"attack", "attack.name", "attack or suite, or several with commas"},
+	{"norm", "threat.norm", "linf, l2, l1 or patch-l2"},
+	{"eps", "threat.eps", "radius of the perturbations, such as 8/255, or several with commas"},
 	{"steps", "attack.steps", "ascent steps"},
 	{"step-size", "attack.step_size", "size of an ascent step, such as 2/255"},
 	{"restarts", "attack.restarts", "independent runs, of which the worst counts"},

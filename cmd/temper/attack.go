@@ -19,7 +19,10 @@ arrays of a NumPy .npz file, N examples each:
   y           (N)        labels
   clean_pred  (N)        predictions for x
   adv_pred    (N)        predictions for x_adv
-  ids         (N)        the examples' numbers in the data set`,
+  ids         (N)        the examples' numbers in the data set
+
+Examples that the network gets wrong without an attack stay as they are; so do
+those in which an attack for the nearest boundary finds nothing within eps.`,
 		Example: `  temper attack latest --save adversarial.npz
   temper attack latest --attack pgd --steps 40 --limit 100 --save adversarial.npz`,
 		Args: arguments(cobra.ExactArgs(1)),

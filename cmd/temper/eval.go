@@ -10,16 +10,28 @@ func eval(c *job.Console) *cobra.Command {
 	var o job.EvalOptions
 	cmd := &cobra.Command{
 		Use:   "eval RUN",
-		Short: "Measure a trained network, clean and under an attack",
-		Long: `Measure the network of a run on its test set, clean and under an attack. RUN is
+		Short: "Measure a trained network, clean and under attacks",
+		Long: `Measure the network of a run on its test set, clean and under attacks. RUN is
 a run folder or its name; "latest" is the newest run. What is not given is taken
 from the run.
 
-Every perturbation is checked against the threat model; robust accuracy counts
-the examples that are right both without and under the attack. The result is
-printed, and kept in the run's folder evaluations/.`,
+Attacks: fgsm, pgd, mi-fgsm, ni-fgsm, apgd-ce, apgd-dlr, apgd-t, fab, fab-t,
+square, cw-l2, deepfool, random-uniform, random-corner, ascent. Suites:
+autoattack (the standard version, in float32: apgd-ce, apgd-t, fab-t, square),
+autoattack-plus, autoattack-rand. Of several attacks each one's accuracy is
+reported, and that under the worst of them; of several eps, one result each.
+
+An attack sees the examples that the network gets right; one that has fallen is
+left out of further restarts, targets and attacks of a suite. Every perturbation
+is checked against the threat model. The result is printed, and kept in the
+run's folder evaluations/; an interrupted evaluation goes on, with the same
+command, after its last finished batch. Warnings name what makes the numbers
+doubtful: randomised-forward, softmax-output, zero-gradients,
+black-box-beats-white-box.`,
 		Example: `  temper eval latest --attack pgd --steps 50 --restarts 10
-  temper eval latest --attack pgd --steps 20 --eps 4/255 --limit 1000 --json
+  temper eval latest --attack autoattack --limit 1000
+  temper eval latest --attack pgd,apgd-ce,square --eps 2/255,4/255,8/255 --json
+  temper eval latest --attack fab-t --norm l2 --eps 1
   temper eval runs/20261123-101500-mnist-fgsm-rs --checkpoint best --set attack.loss=cw`,
 		Args: arguments(cobra.ExactArgs(1)),
 	}

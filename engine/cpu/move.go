@@ -230,6 +230,9 @@ func gatherT[T any](c *code, n *graph.Node) func() {
 // scatter adds each element at its index; one worker owns all lines that end
 // in the same place.
 func (c *code) scatter(n *graph.Node) func() {
+	if f := c.unpool(n); f != nil {
+		return f
+	}
 	switch n.DType() {
 	case graph.F32:
 		return scatterT[float32](c, n)

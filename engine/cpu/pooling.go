@@ -80,10 +80,10 @@ func poolT[T float | integer](p *pooling) func() {
 	})
 }
 
-// channelsLast compares all channels of a window at a time.
-func (p *pooling) channelsLast() func() {
-	row := p.ow * p.ch
-	taps := make([][]int32, p.oh*p.ow) // of each window: where its elements are
+// taps lists, for each window, where its elements' channels begin in an image
+// (H,W,C), and their numbers.
+func (p *pooling) taps() [][]int32 {
+	taps := make([][]int32, p.oh*p.ow)
 	for i := range p.oh {
 		i0, i1 := p.window(0, i, p.h)
 		for j := range p.ow {
@@ -95,13 +95,55 @@ func (p *pooling) channelsLast() func() {
 			}
 		}
 	}
-	return p.c.chunked(p.n*p.oh, max(1, elementsPerChunk/(row*p.at.Kernel[0]*p.at.Kernel[1])), func(_, lo, hi int) {
-		x, y := slice[float32](p.c, p.from), slice[int32](p.c, p.to)
+	return taps
+}
+
+// windows runs fn on every row of windows of every image (H,W,C).
+func (p *pooling) windows(fn func(image, row int)) func() {
+	work := p.ow * p.ch * p.at.Kernel[0] * p.at.Kernel[1]
+	return p.c.chunked(p.n*p.oh, max(1, elementsPerChunk/work), func(_, lo, hi int) {
 		for k := lo; k < hi; k++ {
-			image := x[k/p.oh*p.h*p.w*p.ch:][:p.h*p.w*p.ch]
-			for j := range p.ow {
-				kernel.ArgMaxTaps(y[k*row+j*p.ch:][:p.ch], image, taps[k%p.oh*p.ow+j])
-			}
+			fn(k/p.oh, k%p.oh)
+		}
+	})
+}
+
+// channelsLast compares all channels of a window at a time.
+func (p *pooling) channelsLast() func() {
+	taps := p.taps()
+	return p.windows(func(n, i int) {
+		image := slice[float32](p.c, p.from)[n*p.h*p.w*p.ch:][:p.h*p.w*p.ch]
+		y := slice[int32](p.c, p.to)[(n*p.oh+i)*p.ow*p.ch:]
+		for j := range p.ow {
+			kernel.ArgMaxTaps(y[j*p.ch:][:p.ch], image, taps[i*p.ow+j])
+		}
+	})
+}
+
+// unpool is the scatter-add to the places that a pooling found, where the
+// windows tile the image: each element is written once, and none is added to
+// another. It is nil for all other scatter-adds.
+func (c *code) unpool(n *graph.Node) func() {
+	found := n.In(1)
+	for found.Op() == graph.OpReshape {
+		found = found.In(0)
+	}
+	if found.Op() != graph.OpPoolArgMax || found.Attrs().Layout != graph.NHWC || n.DType() != graph.F32 {
+		return nil
+	}
+	p := c.pooling(found)
+	a := p.at
+	tiled := a.Kernel == a.Stride && a.Pad == [2]int{} && p.h%a.Kernel[0] == 0 && p.w%a.Kernel[1] == 0
+	if !tiled || !n.Shape().Equal(graph.Shape{p.n, p.h * p.w, p.ch}) || n.Attrs().Axis != 1 {
+		return nil
+	}
+	taps, from, at, to := p.taps(), c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n)
+	return p.windows(func(n, i int) {
+		image := slice[float32](c, to)[n*p.h*p.w*p.ch:][:p.h*p.w*p.ch]
+		row := (n*p.oh + i) * p.ow * p.ch
+		v, places := slice[float32](c, from)[row:], slice[int32](c, at)[row:]
+		for j := range p.ow {
+			kernel.SpreadTaps(image, v[j*p.ch:][:p.ch], places[j*p.ch:][:p.ch], taps[i*p.ow+j])
 		}
 	})
 }

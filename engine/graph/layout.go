@@ -54,7 +54,7 @@ type Algorithm uint8
 // The algorithms.
 const (
 	Direct   Algorithm = iota // product by product
-	Winograd                  // F(4×4,3×3): a quarter of the products, larger rounding errors
+	Winograd                  // F(4×4,3×3), F(2×2,5×5): a quarter of the products or a third, larger rounding errors
 	Patches                   // conv2d-input-grad for few channels: whole patches, added up
 )
 
@@ -103,8 +103,8 @@ const MaxPatchChannels = 4
 func CanPatches(w Shape, a *Attrs) bool { return a.InputGrad && w[3] <= MaxPatchChannels }
 
 // CanWinograd reports whether Winograd's algorithm serves a convolution with
-// filter w (O,kh,kw,C): 3×3, stride and dilation 1, whole panels of channels.
+// filter w (O,kh,kw,C): 3×3 or 5×5, stride and dilation 1, whole panels of channels.
 func CanWinograd(w Shape, a *Attrs) bool {
 	one := [2]int{1, 1}
-	return w[1] == 3 && w[2] == 3 && a.Stride == one && a.Dilation == one && w[0]%Lanes == 0 && w[3]%Lanes == 0
+	return (w[1] == 3 || w[1] == 5) && w[2] == w[1] && a.Stride == one && a.Dilation == one && w[0]%Lanes == 0 && w[3]%Lanes == 0
 }

@@ -60,19 +60,20 @@ func packFilter(y []float64, n *graph.Node, w *Tensor) {
 	size := len(y) / 36
 	for o := range w.Shape[0] {
 		for c := range w.Shape[3] {
-			taps := matrix{make([]float64, 9), 3}
+			side := w.Shape[1]
+			taps := matrix{make([]float64, side*side), side}
 			lane, row, rows := o, c, w.Shape[3]
 			if a.InputGrad {
 				lane, row, rows = c, o, w.Shape[0]
 			}
-			for t := range 9 {
+			for t := range taps.v {
 				at := t
 				if a.InputGrad {
-					at = 8 - t
+					at = len(taps.v) - 1 - t
 				}
-				taps.v[t] = w.Data[(o*9+at)*w.Shape[3]+c]
+				taps.v[t] = w.Data[(o*len(taps.v)+at)*w.Shape[3]+c]
 			}
-			for p, v := range sandwich(winogradG, taps).v {
+			for p, v := range sandwich(winogradG[side], taps).v {
 				y[p*size+(lane/graph.Lanes*rows+row)*graph.Lanes+lane%graph.Lanes] = v
 			}
 		}
@@ -129,16 +130,27 @@ func (m matrix) transposed() matrix {
 // sandwich is m·x·mᵀ.
 func sandwich(m, x matrix) matrix { return m.mul(x).mul(m.transposed()) }
 
-// The matrices of F(4×4,3×3), named as Lavin and Gray do (CVPR 2016).
+// The matrices of F(4×4,3×3) and F(2×2,5×5), by the taps of a side, named as
+// Lavin and Gray do (CVPR 2016).
 var (
-	winogradG = matrix{[]float64{
-		1. / 4, 0, 0,
-		-1. / 6, -1. / 6, -1. / 6,
-		-1. / 6, 1. / 6, -1. / 6,
-		1. / 24, 1. / 12, 1. / 6,
-		1. / 24, -1. / 12, 1. / 6,
-		0, 0, 1,
-	}, 3}
+	winogradG = map[int]matrix{
+		3: {[]float64{
+			1. / 4, 0, 0,
+			-1. / 6, -1. / 6, -1. / 6,
+			-1. / 6, 1. / 6, -1. / 6,
+			1. / 24, 1. / 12, 1. / 6,
+			1. / 24, -1. / 12, 1. / 6,
+			0, 0, 1,
+		}, 3},
+		5: {[]float64{
+			1. / 4, 0, 0, 0, 0,
+			-1. / 6, -1. / 6, -1. / 6, -1. / 6, -1. / 6,
+			-1. / 6, 1. / 6, -1. / 6, 1. / 6, -1. / 6,
+			1. / 24, 1. / 12, 1. / 6, 1. / 3, 2. / 3,
+			1. / 24, -1. / 12, 1. / 6, -1. / 3, 2. / 3,
+			0, 0, 0, 0, 1,
+		}, 5},
+	}
 	winogradB = matrix{[]float64{ // its transpose
 		4, 0, -5, 0, 1, 0,
 		0, -4, -4, 1, 1, 0,
@@ -147,24 +159,31 @@ var (
 		0, 2, -1, -2, 1, 0,
 		0, 4, 0, -5, 0, 1,
 	}, 6}
-	winogradA = matrix{[]float64{ // its transpose
-		1, 1, 1, 1, 1, 0,
-		0, 1, -1, 2, -2, 0,
-		0, 1, 1, 4, 4, 0,
-		0, 1, -1, 8, -8, 1,
-	}, 6}
+	winogradA = map[int]matrix{ // its transpose
+		3: {[]float64{
+			1, 1, 1, 1, 1, 0,
+			0, 1, -1, 2, -2, 0,
+			0, 1, 1, 4, 4, 0,
+			0, 1, -1, 8, -8, 1,
+		}, 6},
+		5: {[]float64{
+			1, 1, 1, 1, 1, 0,
+			0, 1, -1, 2, -2, 1,
+		}, 6},
+	}
 )
 
-// winograd computes 4×4 results at a time from 6×6 elements.
+// winograd computes a square tile of results at a time from 6×6 elements.
 func winograd(out []float64, n *graph.Node, in, packed *Tensor) {
 	x, y := imageOf(graph.NHWC, in.Shape), imageOf(graph.NHWC, n.Shape())
-	pad := n.Attrs().Pad
+	pad, taps := n.Attrs().Pad, n.Attrs().Kernel[0]
 	if n.Attrs().InputGrad {
-		pad = [2]int{2 - pad[0], 2 - pad[1]}
+		pad = [2]int{taps - 1 - pad[0], taps - 1 - pad[1]}
 	}
+	side := 7 - taps
 	size := len(packed.Data) / 36
 	y.positions(func(image, o, p, q int) {
-		if p%4 != 0 || q%4 != 0 {
+		if p%side != 0 || q%side != 0 {
 			return
 		}
 		sum := matrix{make([]float64, 36), 6}
@@ -179,8 +198,8 @@ func winograd(out []float64, n *graph.Node, in, packed *Tensor) {
 				sum.v[t] += v * packed.Data[t*size+(o/graph.Lanes*x.c+c)*graph.Lanes+o%graph.Lanes]
 			}
 		}
-		for t, v := range sandwich(winogradA, sum).v {
-			if h, w := p+t/4, q+t%4; h < y.h && w < y.w {
+		for t, v := range sandwich(winogradA[taps], sum).v {
+			if h, w := p+t/side, q+t%side; h < y.h && w < y.w {
 				out[y.at(image, o, h, w)] = v
 			}
 		}

@@ -102,16 +102,18 @@ func convolutions() []Case {
 				})},
 		)
 	}
-	return append(cases,
-		Case{Name: "conv2d/large", Types: f32Only, Tol: tol, in: []operand{of(uniform(-1, 1), 3, 16, 18, 22), of(uniform(-1, 1), 32, 16, 3, 3)},
+	for _, k := range []int{3, 5} {
+		cases = append(cases, Case{Name: fmt.Sprintf("conv2d/large,%dx%d", k, k), Types: f32Only, Tol: tol, in: []operand{of(uniform(-1, 1), 3, 16, 18, 22), of(uniform(-1, 1), 32, 16, k, k)},
 			build: func(x nodes) nodes {
-				y := x[0].Conv2D(x[1], graph.Square(1, 1))
+				y := x[0].Conv2D(x[1], graph.Square(1, k/2))
 				a := *y.Attrs()
 				dx, dw := a, a
-				dx.Size, dw.Size = []int{18, 22}, []int{3, 3}
+				dx.Size, dw.Size = []int{18, 22}, []int{k, k}
 				g := y.Graph()
 				return nodes{y, g.Make(graph.OpConv2DInputGrad, dx, y, x[1]), g.Make(graph.OpConv2DFilterGrad, dw, x[0], y)}
-			}},
+			}})
+	}
+	return append(cases,
 		Case{Name: "conv2d/bias-relu", Types: wideTypes, Tol: tol, in: []operand{of(uniform(-1, 1), 2, 3, 6, 5), of(uniform(-1, 1), 5, 3, 3, 3), of(uniform(-1, 1), 5, 1, 1)},
 			build: func(x nodes) nodes { return nodes{x[0].Conv2D(x[1], graph.Square(1, 1)).Add(x[2]).Tanh().ReLU()} }},
 	)
@@ -122,7 +124,8 @@ func convolutions() []Case {
 func packedConvolutions() []Case {
 	var cases []Case
 	wide := geometry{"3x3,48", 1, 48, 6, 9, 32, 3, 3, [2]int{1, 1}, [2]int{2, 0}, [2]int{1, 1}}
-	for _, c := range append(slices.Clip(geometries), wide) {
+	wide5 := geometry{"5x5,32", 2, 16, 7, 6, 32, 5, 5, [2]int{1, 1}, [2]int{2, 1}, [2]int{1, 1}}
+	for _, c := range append(slices.Clip(geometries), wide, wide5) {
 		p, q := c.out()
 		filter := graph.Shape{c.o, c.kh, c.kw, c.c}
 		for _, inputGrad := range []bool{false, true} {
@@ -181,6 +184,10 @@ func pools() []Case {
 		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 2}, Stride: [2]int{2, 3}, Pad: [2]int{1, 1}, Layout: graph.NHWC}, x)
 	}
 	return append(cases,
+		Case{Name: "max-pool/convolved", Types: wideTypes, Tol: Tolerance{Abs: 32}, in: []operand{of(uniform(-1, 1), 2, 3, 6, 4), of(uniform(-1, 1), 11, 3, 3, 3)}, diff: true,
+			build: op2(func(x, w *graph.Node) *graph.Node {
+				return x.Conv2D(w, graph.Square(1, 1)).MaxPool([2]int{2, 2}, graph.Square(2, 0))
+			})},
 		Case{Name: "pool-argmax/nhwc/special", Types: floatTypes, in: []operand{of(special(), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/nhwc/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/special", Types: floatTypes, in: []operand{of(special(), 2, 3, 7, 8)}, build: op1(arg)},

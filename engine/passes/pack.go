@@ -2,9 +2,9 @@ package passes
 
 import "temper/engine/graph"
 
-// winograd has 3×3 convolutions and their gradients computed by Winograd's
-// F(4×4,3×3) where that pays: f32, stride 1, whole panels of channels, and
-// results that fill at least half of the 4×4 tiles. Its rounding errors are some
+// winograd has 3×3 and 5×5 convolutions and their gradients computed by
+// Winograd's F(4×4,3×3) and F(2×2,5×5) where that pays: f32, stride 1, whole panels of channels, and
+// results that fill at least half of the tiles. Its rounding errors are some
 // 4 to 11 times those of the direct method; without this pass all convolutions
 // are direct.
 func winograd(g *graph.Graph) (*graph.Graph, error) {
@@ -30,8 +30,9 @@ func paysWinograd(w, y graph.Shape, n *graph.Node) bool {
 	if n.Attrs().Layout != graph.NHWC || n.DType() != graph.F32 || !graph.CanWinograd(w, n.Attrs()) {
 		return false
 	}
-	tiles := (y[1] + 3) / 4 * ((y[2] + 3) / 4)
-	return y[1]*y[2] >= 8*tiles
+	side := 7 - w[1] // of a tile
+	tiles := (y[1] + side - 1) / side * ((y[2] + side - 1) / side)
+	return 2*y[1]*y[2] >= side*side*tiles
 }
 
 // pack gives the filters of all other convolutions in panels to the kernels

@@ -387,6 +387,21 @@ API cuMemcpyDtoHAsync_v2(void* to, device_ptr from, size_t bytes, handle stream)
   if (Result r = submit(stream, std::move(w))) return r;
   return staged ? drain(s) : SUCCESS;
 }
+// The copies that wait, and wait for no stream that temper makes: they are what
+// other libraries in the process use.
+API cuMemcpyHtoD_v2(device_ptr to, const void* from, size_t bytes) {
+  CALL;
+  if (!in_bounds((void*)to, bytes)) return INVALID_VALUE;
+  memcpy((void*)to, from, bytes);
+  host_wrote((void*)to, bytes);
+  return SUCCESS;
+}
+API cuMemcpyDtoH_v2(void* to, device_ptr from, size_t bytes) {
+  CALL;
+  if (!in_bounds((void*)from, bytes)) return INVALID_VALUE;
+  memcpy(to, (void*)from, bytes);
+  return SUCCESS;
+}
 API cuMemcpyDtoDAsync_v2(device_ptr to, device_ptr from, size_t bytes, handle stream) {
   CALL;
   if (!in_bounds((void*)to, bytes) || !in_bounds((void*)from, bytes) || (to < from + bytes && from < to + bytes)) return INVALID_VALUE;

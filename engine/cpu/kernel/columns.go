@@ -6,6 +6,7 @@ type columns struct {
 	add    func(acc []float64, v []float32)
 	sum    func(a []float32) float64
 	argMax func(dst []int32, src []float32, taps []int32)
+	spread func(dst, v []float32, at, taps []int32)
 	gather func(dst []uint32, at []int32, src []uint32, columns, limit int)
 }
 
@@ -19,6 +20,10 @@ func Sum64(v []float32) float64 { return active.columns.sum(v) }
 // the first largest, NaN above all. Taps holds two numbers for each element of
 // the window: where its channels begin in src, and the number to store.
 func ArgMaxTaps(dst []int32, src []float32, taps []int32) { active.columns.argMax(dst, src, taps) }
+
+// SpreadTaps undoes ArgMaxTaps: of a window's elements, channel i of the one
+// whose number is at[i] becomes v[i], and the others' become 0.
+func SpreadTaps(dst, v []float32, at, taps []int32) { active.columns.spread(dst, v, at, taps) }
 
 // GatherRows is dst[k][i] = src[at[k][i]][i] for matrices of so many columns;
 // indices are clamped to 0 … limit.
@@ -53,6 +58,16 @@ var portableColumns = columns{
 				}
 			}
 			dst[c] = best
+		}
+	},
+	spread: func(dst, v []float32, at, taps []int32) {
+		for t := 0; t < len(taps); t += 2 {
+			for i, x := range v {
+				if at[i] != taps[t+1] {
+					x = 0
+				}
+				dst[int(taps[t])+i] = x
+			}
 		}
 	},
 	gather: func(dst []uint32, at []int32, src []uint32, columns, limit int) {

@@ -1,6 +1,6 @@
 package kernel
 
-var avx2Columns = columns{add: addColumnsWhole, sum: sumWide, argMax: argMaxTapsAVX2, gather: gatherPieces}
+var avx2Columns = columns{add: addColumnsWhole, sum: sumWide, argMax: argMaxTapsAVX2, spread: spreadTapsAVX2, gather: gatherPieces}
 
 // addColumnsWhole does multiples of 8 columns in assembly and the rest here.
 func addColumnsWhole(acc []float64, v []float32) {

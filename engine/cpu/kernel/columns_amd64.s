@@ -164,6 +164,60 @@ channeldone:
 	VZEROUPPER
 	RET
 
+// func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+TEXT ·spreadTapsAVX2(SB), NOSPLIT, $0-96
+	MOVQ dst_base+0(FP), DI
+	MOVQ v_base+24(FP), SI
+	MOVQ v_len+32(FP), CX
+	MOVQ at_base+48(FP), DX
+	MOVQ taps_base+72(FP), R13
+	MOVQ taps_len+80(FP), BX
+	SHRQ $1, BX
+	XORQ AX, AX
+channel:
+	CMPQ CX, $8
+	JLT channellast
+	VMOVUPS (SI)(AX*4), Y0
+	VMOVUPS (DX)(AX*4), Y1
+	MOVQ R13, R8
+	MOVQ BX, R9
+tap:
+	MOVLQSX (R8), R10
+	LEAQ (DI)(R10*4), R11
+	VPBROADCASTD 4(R8), Y2
+	VPCMPEQD Y1, Y2, Y2
+	VANDPS Y0, Y2, Y2
+	VMOVUPS Y2, (R11)(AX*4)
+	ADDQ $8, R8
+	DECQ R9
+	JNZ tap
+	ADDQ $8, AX
+	SUBQ $8, CX
+	JMP channel
+channellast:
+	TESTQ CX, CX
+	JLE channeldone
+	LEAQ window<>(SB), R12
+	NEGQ CX
+	VMOVUPS 32(R12)(CX*4), Y15
+	VMASKMOVPS (SI)(AX*4), Y15, Y0
+	VMASKMOVPS (DX)(AX*4), Y15, Y1
+	MOVQ R13, R8
+	MOVQ BX, R9
+taplast:
+	MOVLQSX (R8), R10
+	LEAQ (DI)(R10*4), R11
+	VPBROADCASTD 4(R8), Y2
+	VPCMPEQD Y1, Y2, Y2
+	VANDPS Y0, Y2, Y2
+	VMASKMOVPS Y2, Y15, (R11)(AX*4)
+	ADDQ $8, R8
+	DECQ R9
+	JNZ taplast
+channeldone:
+	VZEROUPPER
+	RET
+
 // func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)
 TEXT ·gatherRowsAVX2(SB), NOSPLIT, $0-88
 	MOVQ dst_base+0(FP), DI

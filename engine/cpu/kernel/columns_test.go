@@ -98,6 +98,39 @@ func TestArgMaxTapsByHand(t *testing.T) {
 	}
 }
 
+func TestSpreadTaps(t *testing.T) { eachLevel(t, testSpreadTaps) }
+
+// What is spread to the places of the largest elements lies there and nowhere
+// else, and nothing is written outside the window.
+func testSpreadTaps(t *testing.T) {
+	for _, columns := range []int{1, 5, 8, 11, 16, 32, 100} {
+		src, v := matrix(3, 6*columns), make([]float32, columns)
+		at, got := make([]int32, columns), make([]float32, 6*columns)
+		for i := range v {
+			v[i] = float32(i + 1)
+		}
+		for i := range got {
+			got[i] = -1
+		}
+		taps := []int32{0, 7, int32(2 * columns), 9, int32(4 * columns), 8}
+		ArgMaxTaps(at, src, taps)
+		SpreadTaps(got, v, at, taps)
+		for i, g := range got {
+			tap, c := i/columns, i%columns
+			want := float32(-1) // rows 1, 3 and 5 are not in the window
+			if tap%2 == 0 {
+				want = 0
+				if at[c] == taps[tap+1] {
+					want = v[c]
+				}
+			}
+			if g != want {
+				t.Fatalf("%d columns: element %d is %v, want %v", columns, i, g, want)
+			}
+		}
+	}
+}
+
 func TestGatherRows(t *testing.T) { eachLevel(t, testGatherRows) }
 
 func testGatherRows(t *testing.T) {

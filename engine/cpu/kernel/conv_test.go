@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -182,10 +183,60 @@ func TestWinograd(t *testing.T) {
 			square(1, 16, 3, 16, 3, 1, 4, 1),   // tiles of padding alone
 			square(3, 48, 13, 80, 3, 1, 1, 1),  // several chunks
 			square(1, 272, 5, 128, 3, 1, 1, 1), // a filter that workers share; two blocks of channels
+			square(1, 16, 1, 16, 5, 1, 2, 1),   // 5×5: one pixel
+			square(2, 32, 14, 64, 5, 1, 2, 1),  // whole tiles
+			square(3, 48, 13, 32, 5, 1, 2, 1),  // tiles cut off
+			square(2, 16, 9, 16, 5, 1, 0, 1),   // no padding
+			square(1, 16, 6, 32, 5, 1, 4, 1),   // full padding
+			square(1, 272, 5, 128, 5, 1, 2, 1), // a filter that workers share
 			{N: 1, C: 16, H: 7, W: 12, O: 16, KH: 3, KW: 3, SH: 1, SW: 1, PH: 2, PW: 0, DH: 1, DW: 1},
 		} {
 			testConv[float32](t, c, Winograd, uint32(i))
 			testConv[float64](t, c, Winograd, uint32(i))
+		}
+	})
+}
+
+// Special values among the images go where the products take them, and nowhere
+// else: Winograd may spread NaN over the tiles that it touches, no farther than
+// its image, but loses none.
+func TestConvSpecialValues(t *testing.T) {
+	inf, nan := math.Inf(1), math.NaN()
+	eachLevel(t, func(t *testing.T) {
+		for _, c := range []struct {
+			s ConvShape
+			a Algorithm
+		}{
+			{square(4, 3, 9, 20, 3, 1, 1, 1), Direct}, {square(4, 3, 9, 20, 3, 2, 1, 1), Direct}, {square(4, 17, 6, 5, 1, 1, 0, 1), Direct},
+			{square(4, 3, 9, 20, 3, 1, 1, 1), Patches}, {square(4, 16, 9, 16, 3, 1, 1, 1), Winograd},
+		} {
+			for _, special := range []float64{nan, inf, -inf, 0x1p-149, -0x1p-127, math.Copysign(0, -1)} {
+				stream := rng.NewStream(7, "special", 0)
+				sizeX, sizeW, sizeY := c.s.sizes()
+				x, w, dy := random[float32](stream, sizeX), random[float32](stream, sizeW), random[float32](stream, sizeY)
+				// In the third image; not at its border, where the product with
+				// padding is NaN too.
+				oh, ow := c.s.Out()
+				x[sizeX/2+(c.s.H/2*c.s.W+c.s.W/2)*c.s.C] = float32(special)
+				dy[sizeY/2+(oh/2*ow+ow/2)*c.s.O] = float32(special)
+				want, mass := reference(c.s, x, w, dy)
+				got := runConv(t, c.s, c.a, 2, x, w, dy)
+				for i, what := range results {
+					for at, v := range got[i] {
+						exact, image := want[i][at], at*c.s.N/len(got[i])
+						finite := exact-exact == 0
+						spread := c.a == Winograd && special-special != 0 && (image == 2 || i == 2)
+						switch {
+						case !finite && float64(v)-float64(v) == 0:
+							t.Fatalf("%+v %s with %v: element %d is %v, want %v", c, what, special, at, v, exact)
+						case !finite && c.a != Winograd && (exact == exact) != (v == v):
+							t.Fatalf("%+v %s with %v: element %d is %v, want %v", c, what, special, at, v, exact)
+						case finite && !spread && !(abs(float64(v)-exact) <= tolerance[float32](4*mass[i][at]+1)):
+							t.Fatalf("%+v %s with %v: element %d is %v, want %v", c, what, special, at, v, exact)
+						}
+					}
+				}
+			}
 		}
 	})
 }

@@ -298,9 +298,10 @@ func (f *directConv[T]) phase(p *directPhase, n int, dst, src []T) {
 	}
 	for i := range p.blocks {
 		b := &p.blocks[i]
-		for c := 0; c < f.dst.c; c += Lanes {
+		for c := 0; c < f.dst.c; c += f.micro.columns {
 			filter := f.call.packed[(c/Lanes*f.depth+b.k)*Lanes:]
-			f.micro.gather(b.width, 1, b.starts, p.offs[:n], p.to[:n], src, filter, dst[c:], min(Lanes, f.dst.c-c), min(i, 1))
+			f.micro.gather(b.width, 1, b.starts, p.offs[:n], p.to[:n], src, filter, dst[c:],
+				f.depth*Lanes, Lanes, min(f.micro.columns, f.dst.c-c), min(i, 1))
 		}
 	}
 }

@@ -19,8 +19,8 @@ type Algorithm uint8
 const (
 	// Direct multiplies rows of pixels with the filter: any shape.
 	Direct Algorithm = iota
-	// Winograd is F(4×4,3×3): a quarter of the multiplications, some of the
-	// precision, and only shapes that CanWinograd accepts.
+	// Winograd is F(4×4,3×3) or F(2×2,5×5): 36 multiplications for 16·9 or 4·25,
+	// some of the precision, and only shapes that CanWinograd accepts.
 	Winograd
 	// Patches multiplies single pixels with the whole filter and adds up: the
 	// gradient with respect to images of at most MaxPatchChannels channels.
@@ -28,9 +28,9 @@ const (
 )
 
 // CanWinograd reports whether Winograd can compute a convolution and its
-// gradients: 3×3 taps, stride and dilation 1, multiples of Lanes channels.
+// gradients: 3×3 or 5×5 taps, stride and dilation 1, multiples of Lanes channels.
 func (s ConvShape) CanWinograd() bool {
-	return s.KH == 3 && s.KW == 3 && s.SH == 1 && s.SW == 1 && s.DH == 1 && s.DW == 1 && s.C%Lanes == 0 && s.O%Lanes == 0
+	return (s.KH == 3 || s.KH == 5) && s.KW == s.KH && s.SH == 1 && s.SW == 1 && s.DH == 1 && s.DW == 1 && s.C%Lanes == 0 && s.O%Lanes == 0
 }
 
 // channels returns the numbers of channels that a direction takes and gives.
@@ -149,8 +149,8 @@ func (p *FilterPack[T]) Workspace() int {
 	return 0
 }
 
-// scratch holds a panel's taps (9, packDepth, Lanes).
-func (p *FilterPack[T]) scratch() int { return 9 * min(p.depth, packDepth) * Lanes }
+// scratch holds a panel's taps (KH·KW, packDepth, Lanes).
+func (p *FilterPack[T]) scratch() int { return p.KH * p.KW * min(p.depth, packDepth) * Lanes }
 
 // Run packs w (O,KH,KW,C); packed has Size() elements and ws Workspace(). It
 // panics where a slice is too short.
@@ -209,19 +209,21 @@ func (p *FilterPack[T]) patches(_, panel int) {
 
 func (p *FilterPack[T]) winograd(worker, panel int) {
 	buf := p.call.ws[worker*p.scratch():][:p.scratch()]
-	w := p.call.w[panel*Lanes*9*p.C:]
+	taps := p.KH * p.KW
+	w := p.call.w[panel*Lanes*taps*p.C:]
 	for c := 0; c < p.C; c += packDepth {
 		n := min(packDepth, p.C-c)
-		for tap := range 9 {
-			p.micro.packLanes(Lanes, n, buf[tap*n*Lanes:][:n*Lanes], Lanes, w[tap*p.C+c:], 9*p.C)
+		for tap := range taps {
+			p.micro.packLanes(Lanes, n, buf[tap*n*Lanes:][:n*Lanes], Lanes, w[tap*p.C+c:], taps*p.C)
 		}
-		p.micro.winograd.filter(n*Lanes, buf, 0, n*Lanes, p.call.packed[(panel*p.C+c)*Lanes:], p.panels*p.C*Lanes)
+		p.micro.winogradOf(p.KH).filter(n*Lanes, buf, 0, n*Lanes, p.call.packed[(panel*p.C+c)*Lanes:], p.panels*p.C*Lanes)
 	}
 }
 
 func (p *FilterPack[T]) winogradTurned(_, panel int) {
+	taps := p.KH * p.KW
 	for o := range p.O {
-		w := p.call.w[o*9*p.C:][:9*p.C]
-		p.micro.winograd.filter(Lanes, w, 8*p.C+panel*Lanes, -p.C, p.call.packed[(panel*p.O+o)*Lanes:], p.panels*p.O*Lanes)
+		w := p.call.w[o*taps*p.C:][:taps*p.C]
+		p.micro.winogradOf(p.KH).filter(Lanes, w, (taps-1)*p.C+panel*Lanes, -p.C, p.call.packed[(panel*p.O+o)*Lanes:], p.panels*p.O*Lanes)
 	}
 }

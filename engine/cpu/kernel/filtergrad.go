@@ -129,8 +129,11 @@ func (g *directFilterGrad[T]) Workspace() int {
 // panelSize is the number of elements of a packed panel of dy.
 func (g *directFilterGrad[T]) panelSize() int { return largest(g.steps) * g.ow * Lanes }
 
-// scratch is one worker's share of the workspace: a panel and a padded copy.
-func (g *directFilterGrad[T]) scratch() int { return g.panelSize() + roundUp(g.padded) }
+// panelsSize is that of the panels that are multiplied at a time.
+func (g *directFilterGrad[T]) panelsSize() int { return g.micro.columns / Lanes * g.panelSize() }
+
+// scratch is one worker's share of the workspace: panels and a padded copy.
+func (g *directFilterGrad[T]) scratch() int { return g.panelsSize() + roundUp(g.padded) }
 
 // Run implements ConvFilterGrad.
 func (g *directFilterGrad[T]) Run(ws, dw, x, dy []T) {
@@ -152,7 +155,7 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 	part, in := g.parts[chunk/len(g.inputs)], &g.inputs[chunk%len(g.inputs)]
 	sums := g.call.sums[chunk/len(g.inputs)*g.partSize():][:g.partSize()]
 	ws := g.call.ws[worker*g.scratch():][:g.scratch()]
-	panel, padded := ws[:g.panelSize()], ws[g.panelSize():]
+	panels, padded := ws[:g.panelsSize()], ws[g.panelsSize():]
 	beta := 0
 	for n := part.from; n < part.from+part.n; n += g.group {
 		images := min(g.group, part.from+part.n-n)
@@ -168,9 +171,13 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 				break
 			}
 			dy := g.call.dy[(n*g.oh+step.from)*g.ow*g.O:]
-			for p := range g.panels {
-				packPanel(panel, dy[p*Lanes:], rows*g.ow, min(Lanes, g.O-p*Lanes), g.O)
-				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panel, sums[p*g.depth*Lanes:], Lanes, beta)
+			for o := 0; o < g.panels*Lanes; o += g.micro.columns {
+				cols := min(g.micro.columns, g.panels*Lanes-o)
+				for c := 0; c < cols; c += Lanes {
+					packPanel(panels[c/Lanes*g.panelSize():], dy[o+c:], rows*g.ow, min(Lanes, g.O-o-c), g.O)
+				}
+				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panels, sums[o*g.depth:],
+					g.panelSize(), g.depth*Lanes, cols, beta)
 			}
 			beta = 1
 		}
@@ -253,14 +260,16 @@ func turnPanel[T Float](m *micro[T], dst, panel []T, n, rows, ld int) {
 // runs over tiles, in order. The sums are transformed to the filter's taps.
 type winogradFilterGrad[T Float] struct {
 	tiling
-	pool      *Pool
-	micro     *micro[T]
-	steps     []block // of the tiles
-	in, delta pointArray
-	start     []int // one 0
-	offs, to  []int // of each input channel in a panel
-	zeros     []T
-	rows      []tileRows // a worker
+	taps       int // of a filter
+	pool       *Pool
+	micro      *micro[T]
+	transforms *winogradTransforms[T]
+	steps      []block // of the tiles
+	in, delta  pointArray
+	start      []int // one 0
+	offs, to   []int // of each input channel in a panel
+	zeros      []T
+	rows       []tileRows // a worker
 
 	transform, multiply, restore func(worker, chunk int)
 	call                         struct{ dw, x, dy, ws []T }
@@ -273,7 +282,8 @@ const (
 )
 
 func newWinogradFilterGrad[T Float](pool *Pool, s ConvShape) *winogradFilterGrad[T] {
-	g := &winogradFilterGrad[T]{tiling: newTiling(s, Forward), pool: pool, micro: microFor[T](), start: []int{0}}
+	g := &winogradFilterGrad[T]{tiling: newTiling(s, Forward), taps: s.KH * s.KW, pool: pool, micro: microFor[T](), start: []int{0}}
+	g.transforms = g.micro.winogradOf(s.KH)
 	g.steps = blocks(g.tiles(), min(gradTiles, max(64, gradElements/(points*(s.C+s.O)))))
 	size := largest(g.steps)
 	g.in, g.delta = pointArray{s.C / Lanes, size}, pointArray{s.O / Lanes, size}
@@ -290,8 +300,8 @@ func newWinogradFilterGrad[T Float](pool *Pool, s ConvShape) *winogradFilterGrad
 // sums is the number of elements of the products: (36, O/Lanes, C, Lanes).
 func (g *winogradFilterGrad[T]) sums() int { return points * g.src.c * g.dst.c }
 
-// scratch is one worker's share of the workspace: taps (9, packDepth, Lanes).
-func (g *winogradFilterGrad[T]) scratch() int { return 9 * min(g.src.c, packDepth) * Lanes }
+// scratch is one worker's share of the workspace: taps (k·k, packDepth, Lanes).
+func (g *winogradFilterGrad[T]) scratch() int { return g.taps * min(g.src.c, packDepth) * Lanes }
 
 // Workspace implements ConvFilterGrad.
 func (g *winogradFilterGrad[T]) Workspace() int {
@@ -301,13 +311,13 @@ func (g *winogradFilterGrad[T]) Workspace() int {
 // Run implements ConvFilterGrad.
 func (g *winogradFilterGrad[T]) Run(ws, dw, x, dy []T) {
 	checkLen("workspace", len(ws), g.Workspace())
-	checkLen("filter gradient", len(dw), 9*g.src.c*g.dst.c)
+	checkLen("filter gradient", len(dw), g.taps*g.src.c*g.dst.c)
 	checkLen("x", len(x), g.images*g.src.size())
 	checkLen("dy", len(dy), g.images*g.dst.size())
 	g.call.dw, g.call.x, g.call.dy, g.call.ws = dw, x, dy, ws
 	for g.step = range g.steps {
 		g.pool.Run(ceilDiv(g.steps[g.step].n, tileChunk), g.transform)
-		g.pool.Run(points*g.delta.panels, g.multiply)
+		g.pool.Run(points*ceilDiv(g.delta.panels, g.together()), g.multiply)
 	}
 	g.pool.Run(g.delta.panels, g.restore)
 	g.call.dw, g.call.x, g.call.dy, g.call.ws = nil, nil, nil, nil
@@ -326,30 +336,34 @@ func (g *winogradFilterGrad[T]) transformChunk(worker, chunk int) {
 	_, in, delta, _ := g.arrays()
 	for t := chunk * tileChunk; t < min((chunk+1)*tileChunk, step.n); t++ {
 		n, i, j := g.place(step.from + t)
-		mask := rows.pixels(g.src, n, i*4-g.top, j*4-g.left, 6)
-		g.micro.winograd.input(g.in.panels, rows[:6], mask, g.src.c, g.call.x, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
-		mask = rows.pixels(g.dst, n, i*4, j*4, 4)
-		g.micro.winograd.delta(g.delta.panels, rows[:4], mask, g.dst.c, g.call.dy, g.zeros, delta[t*Lanes:], g.delta.stride(), g.delta.panelStride())
+		mask := rows.pixels(g.src, n, i*g.side-g.top, j*g.side-g.left, 6)
+		g.transforms.input(g.in.panels, rows[:6], mask, g.src.c, g.call.x, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
+		mask = rows.pixels(g.dst, n, i*g.side, j*g.side, g.side)
+		g.transforms.delta(g.delta.panels, rows[:g.side], mask, g.dst.c, g.call.dy, g.zeros, delta[t*Lanes:], g.delta.stride(), g.delta.panelStride())
 	}
 }
 
 func (g *winogradFilterGrad[T]) multiplyChunk(_, chunk int) {
-	p, panel := chunk/g.delta.panels, chunk%g.delta.panels
+	p, panel := chunk%points, chunk/points*g.together()
 	sums, in, delta, _ := g.arrays()
 	g.micro.gather(g.steps[g.step].n, Lanes, g.start, g.offs, g.to,
-		in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[chunk*g.src.c*Lanes:], Lanes, min(g.step, 1))
+		in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[(p*g.delta.panels+panel)*g.src.c*Lanes:],
+		g.delta.panelStride(), g.src.c*Lanes, min(g.together(), g.delta.panels-panel)*Lanes, min(g.step, 1))
 }
+
+// together is the number of panels that are multiplied at a time.
+func (g *winogradFilterGrad[T]) together() int { return g.micro.columns / Lanes }
 
 func (g *winogradFilterGrad[T]) restoreChunk(worker, panel int) {
 	sums, _, _, scratch := g.arrays()
 	taps := scratch[worker*g.scratch():][:g.scratch()]
 	channels := g.src.c
-	dw := g.call.dw[panel*Lanes*9*channels:]
+	dw := g.call.dw[panel*Lanes*g.taps*channels:]
 	for c := 0; c < channels; c += packDepth {
 		n := min(packDepth, channels-c)
-		g.micro.winograd.filterGrad(n*Lanes, sums[(panel*channels+c)*Lanes:], g.delta.panels*channels*Lanes, taps, n*Lanes)
-		for tap := range 9 {
-			turnPanel(g.micro, dw[tap*channels+c:], taps[tap*n*Lanes:], Lanes, n, 9*channels)
+		g.transforms.filterGrad(n*Lanes, sums[(panel*channels+c)*Lanes:], g.delta.panels*channels*Lanes, taps, n*Lanes)
+		for tap := range g.taps {
+			turnPanel(g.micro, dw[tap*channels+c:], taps[tap*n*Lanes:], Lanes, n, g.taps*channels)
 		}
 	}
 }

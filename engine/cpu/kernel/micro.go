@@ -14,12 +14,14 @@ type micro[T Float] struct {
 	tiles []func(n, k int, a, b, c []T, ldc, beta int)
 
 	// gathers[h] multiplies n groups of h rows of A, found through tables,
-	// with one B panel of Lanes columns. Row r of A is the concatenation,
-	// over s, of width elements a[starts[s]+offs[r]+i*stride]. Row r of C is
-	// c[to[r]:][:cols], cols ≤ Lanes, which is overwritten where beta is 0
-	// and added to where it is 1. There is at least one group, one start and
-	// one element.
-	gathers []func(n, width, stride int, starts, offs, to []int, a, b, c []T, cols, beta int)
+	// with one B panel of Lanes columns, or with columns/Lanes of them that
+	// lie nextB apart. Row r of A is the concatenation, over s, of width
+	// elements a[starts[s]+offs[r]+i*stride]. Row r of C is c[to[r]:][:cols]
+	// or, with more panels, parts of Lanes that lie nextC apart; it is
+	// overwritten where beta is 0 and added to where it is 1. There is at
+	// least one group, one start and one element.
+	gathers []func(n, width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int)
+	columns int
 
 	// copyPanel packs nr columns of k rows: dst (k, nr) from src, whose rows
 	// lie stride apart.
@@ -30,7 +32,7 @@ type micro[T Float] struct {
 	// left with anything, but nothing is written past the last row's lanes.
 	transpose func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
 
-	winograd winogradTransforms[T]
+	winograd, winograd5 winogradTransforms[T] // of 3×3 filters, of 5×5
 
 	// folds[c], 1 ≤ c ≤ MaxPatchChannels, adds up the elements of patches for
 	// n pixels of c channels: see fold. Some elements behind the last may be
@@ -68,9 +70,12 @@ func (s split) start(tile int) int {
 }
 
 // gather multiplies len(offs) rows as gathers do.
-func (m *micro[T]) gather(width, stride int, starts, offs, to []int, a, b, c []T, cols, beta int) {
+func (m *micro[T]) gather(width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int) {
 	s := newSplit(len(offs), len(m.gathers)-1)
 	most := callWork / (width * len(starts))
+	if cols <= Lanes {
+		nextB = 0 // there is no other panel
+	}
 	for t := 0; t < s.tiles; {
 		h, end := s.h, s.tall
 		if t >= s.tall {
@@ -78,7 +83,7 @@ func (m *micro[T]) gather(width, stride int, starts, offs, to []int, a, b, c []T
 		}
 		n := min(end-t, max(1, most/h))
 		row := s.start(t)
-		m.gathers[h](n, width, stride, starts, offs[row:row+n*h], to[row:row+n*h], a, b, c, cols, beta)
+		m.gathers[h](n, width, stride, starts, offs[row:row+n*h], to[row:row+n*h], a, b, c, nextB, nextC, cols, beta)
 		t += n
 	}
 }
@@ -160,4 +165,12 @@ func (m *micro[T]) store(rows, col, n int, c []T, ldc int, block []T, beta int) 
 			to[j] += v
 		}
 	}
+}
+
+// winogradOf gives the transforms for square filters of so many taps a side.
+func (m *micro[T]) winogradOf(taps int) *winogradTransforms[T] {
+	if taps == 5 {
+		return &m.winograd5
+	}
+	return &m.winograd
 }

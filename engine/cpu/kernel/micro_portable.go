@@ -11,10 +11,12 @@ func portableMicro[T Float]() *micro[T] {
 	m := &micro[T]{
 		mr: portableMR, nr: portableNR,
 		tiles:     make([]func(n, k int, a, b, c []T, ldc, beta int), portableMR+1),
-		gathers:   make([]func(n, width, stride int, starts, offs, to []int, a, b, c []T, cols, beta int), portableMR+1),
+		gathers:   make([]func(n, width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int), portableMR+1),
+		columns:   Lanes,
 		copyPanel: copyPanel[T],
 		transpose: transpose[T],
-		winograd:  portableWinograd[T](),
+		winograd:  portableWinograd(taps3[T]()),
+		winograd5: portableWinograd(taps5[T]()),
 	}
 	for c := 1; c <= MaxPatchChannels; c++ {
 		m.folds[c] = fold[T](c)
@@ -56,7 +58,7 @@ func mulRow[T Float](k int, a, b []T, c *[portableNR]T, beta int) {
 }
 
 // gatherRows computes row after row, half a panel at a time.
-func gatherRows[T Float](n, width, stride int, starts, offs, to []int, a, b, c []T, cols, beta int) {
+func gatherRows[T Float](n, width, stride int, starts, offs, to []int, a, b, c []T, _, _, cols, beta int) {
 	for r, off := range offs {
 		for half := 0; half < cols; half += portableNR {
 			var s0, s1, s2, s3, s4, s5, s6, s7 T

@@ -51,32 +51,32 @@ func peakAVX2(n int)
 // gather1AVX2 is micro.gathers[1].
 //
 //go:noescape
-func gather1AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+func gather1AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
 
 // gather2AVX2 is micro.gathers[2].
 //
 //go:noescape
-func gather2AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+func gather2AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
 
 // gather3AVX2 is micro.gathers[3].
 //
 //go:noescape
-func gather3AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+func gather3AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
 
 // gather4AVX2 is micro.gathers[4].
 //
 //go:noescape
-func gather4AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+func gather4AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
 
 // gather5AVX2 is micro.gathers[5].
 //
 //go:noescape
-func gather5AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+func gather5AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
 
 // gather6AVX2 is micro.gathers[6].
 //
 //go:noescape
-func gather6AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int)
+func gather6AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
 
 // winogradInputAVX2 is winogradTransforms.input.
 //
@@ -88,10 +88,20 @@ func winogradInputAVX2(panels int, rows []int, mask, step int, x, zero, dst []fl
 //go:noescape
 func winogradDeltaAVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
 
+// winogradDelta5AVX2 is winogradTransforms.delta, of F(2×2,5×5).
+//
+//go:noescape
+func winogradDelta5AVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
 // winogradOutputAVX2 is winogradTransforms.output.
 //
 //go:noescape
 func winogradOutputAVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradOutput5AVX2 is winogradTransforms.output, of F(2×2,5×5).
+//
+//go:noescape
+func winogradOutput5AVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
 
 // winogradFilterAVX2 is winogradTransforms.filter.
 //
@@ -401,8 +411,138 @@ func addWideAVX2(lanes []float64, a []float32)
 //go:noescape
 func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
 
+// spreadTapsAVX2 is spreadTaps.
+//
+//go:noescape
+func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+
 // gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
 // largest index.
 //
 //go:noescape
 func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)
+
+// tile1AVX512 is micro.tiles[1]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile1AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile2AVX512 is micro.tiles[2]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile2AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile3AVX512 is micro.tiles[3]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile3AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile4AVX512 is micro.tiles[4]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile4AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile5AVX512 is micro.tiles[5]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile5AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile6AVX512 is micro.tiles[6]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile6AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile7AVX512 is micro.tiles[7]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile7AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile8AVX512 is micro.tiles[8]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile8AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// copyPanelAVX512 is micro.copyPanel for 32 columns.
+//
+//go:noescape
+func copyPanelAVX512(k int, dst, src []float32, stride int)
+
+// peakAVX512 does n rounds of 12 independent multiply-adds on 16 lanes.
+//
+//go:noescape
+func peakAVX512(n int)
+
+// gather1AVX512 is micro.gathers[1].
+//
+//go:noescape
+func gather1AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather2AVX512 is micro.gathers[2].
+//
+//go:noescape
+func gather2AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather3AVX512 is micro.gathers[3].
+//
+//go:noescape
+func gather3AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather4AVX512 is micro.gathers[4].
+//
+//go:noescape
+func gather4AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather5AVX512 is micro.gathers[5].
+//
+//go:noescape
+func gather5AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather6AVX512 is micro.gathers[6].
+//
+//go:noescape
+func gather6AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather7AVX512 is micro.gathers[7].
+//
+//go:noescape
+func gather7AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather8AVX512 is micro.gathers[8].
+//
+//go:noescape
+func gather8AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// winogradInputAVX512 is winogradTransforms.input.
+//
+//go:noescape
+func winogradInputAVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDeltaAVX512 is winogradTransforms.delta.
+//
+//go:noescape
+func winogradDeltaAVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDelta5AVX512 is winogradTransforms.delta, of F(2×2,5×5).
+//
+//go:noescape
+func winogradDelta5AVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradOutputAVX512 is winogradTransforms.output.
+//
+//go:noescape
+func winogradOutputAVX512(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradOutput5AVX512 is winogradTransforms.output, of F(2×2,5×5).
+//
+//go:noescape
+func winogradOutput5AVX512(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradFilterAVX512 is winogradTransforms.filter.
+//
+//go:noescape
+func winogradFilterAVX512(n int, src []float32, first, tapStride int, dst []float32, pointStride int)
+
+// winogradFilterGradAVX512 is winogradTransforms.filterGrad.
+//
+//go:noescape
+func winogradFilterGradAVX512(n int, src []float32, pointStride int, dst []float32, tapStride int)

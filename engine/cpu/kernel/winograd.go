@@ -1,8 +1,9 @@
 package kernel
 
-// tiling cuts images of results into 4×4 tiles, each of which needs 6×6
-// source pixels; the tiles of the whole batch are numbered in order.
+// tiling cuts images of results into square tiles, each of which needs 6×6 source
+// pixels; the tiles of the whole batch are numbered in order.
 type tiling struct {
+	side      int // of a tile: 4 for a 3×3 filter, 2 for 5×5
 	images    int
 	src, dst  extents
 	top, left int // padding of the source, may be negative
@@ -11,14 +12,14 @@ type tiling struct {
 	zero      int // elements that stand for a row of pixels outside
 }
 
-// newTiling is for results dst of a 3×3 convolution of src.
+// newTiling is for results dst of a convolution of src.
 func newTiling(s ConvShape, d Direction) tiling {
 	oh, ow := s.Out()
-	t := tiling{images: s.N, src: extents{s.H, s.W, s.C}, dst: extents{oh, ow, s.O}, top: s.PH, left: s.PW}
+	t := tiling{side: 7 - s.KH, images: s.N, src: extents{s.H, s.W, s.C}, dst: extents{oh, ow, s.O}, top: s.PH, left: s.PW}
 	if d == InputGrad {
-		t.src, t.dst, t.top, t.left = t.dst, t.src, 2-s.PH, 2-s.PW
+		t.src, t.dst, t.top, t.left = t.dst, t.src, s.KH-1-s.PH, s.KW-1-s.PW
 	}
-	t.down, t.along = ceilDiv(t.dst.h, 4), ceilDiv(t.dst.w, 4)
+	t.down, t.along = ceilDiv(t.dst.h, t.side), ceilDiv(t.dst.w, t.side)
 	return t
 }
 
@@ -59,8 +60,9 @@ func (a pointArray) size() int        { return points * a.stride() }
 // together, so that it is read once.
 type winogradConv[T Float] struct {
 	tiling
-	pool  *Pool
-	micro *micro[T]
+	pool       *Pool
+	micro      *micro[T]
+	transforms *winogradTransforms[T]
 
 	together  bool
 	steps     []block // of the tiles: chunks, or what is done together
@@ -89,6 +91,7 @@ const (
 
 func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradConv[T] {
 	g := &winogradConv[T]{tiling: newTiling(s, d), pool: pool, micro: microFor[T]()}
+	g.transforms = g.micro.winogradOf(s.KH)
 	tiles, channels := g.tiles(), g.src.c+g.dst.c
 	g.together = points*g.src.c*g.dst.c > maxFilter
 	size := chunkTiles
@@ -178,8 +181,8 @@ func (g *winogradConv[T]) transformTiles(worker int, in []T, first, t0, t1 int) 
 	rows := &g.rows[worker]
 	for t := t0; t < t1; t++ {
 		n, i, j := g.place(first + t)
-		mask := rows.pixels(g.src, n, i*4-g.top, j*4-g.left, 6)
-		g.micro.winograd.input(g.in.panels, rows[:6], mask, g.src.c, g.call.src, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
+		mask := rows.pixels(g.src, n, i*g.side-g.top, j*g.side-g.left, 6)
+		g.transforms.input(g.in.panels, rows[:6], mask, g.src.c, g.call.src, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
 	}
 }
 
@@ -197,9 +200,10 @@ func (g *winogradConv[T]) multiplyPoint(p, from, to int, out, in []T, n int) {
 	a, c := in[p*g.in.stride():], out[p*g.out.stride():]
 	for k := 0; k < g.in.panels; k += most {
 		starts := g.starts[k:min(k+most, g.in.panels)]
-		for panel := from; panel < to; panel++ {
+		for panel := from; panel < to; panel += g.micro.columns / Lanes {
 			filter := g.call.packed[((p*g.out.panels+panel)*g.src.c+k*Lanes)*Lanes:]
-			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():], Lanes, min(k, 1))
+			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():],
+				g.src.c*Lanes, g.out.panelStride(), min(g.micro.columns, (to-panel)*Lanes), min(k, 1))
 		}
 	}
 }
@@ -209,8 +213,8 @@ func (g *winogradConv[T]) restoreTiles(out []T, first, t0, t1 int) {
 	pitch := g.dst.w * g.dst.c
 	for t := t0; t < t1; t++ {
 		n, i, j := g.place(first + t)
-		dst := g.call.dst[n*g.dst.size()+i*4*pitch+j*4*g.dst.c:]
-		g.micro.winograd.output(g.out.panels, out[t*Lanes:], g.out.stride(), g.out.panelStride(),
-			dst, pitch, g.dst.c, min(4, g.dst.h-i*4), min(4, g.dst.w-j*4))
+		dst := g.call.dst[n*g.dst.size()+i*g.side*pitch+j*g.side*g.dst.c:]
+		g.transforms.output(g.out.panels, out[t*Lanes:], g.out.stride(), g.out.panelStride(),
+			dst, pitch, g.dst.c, min(g.side, g.dst.h-i*g.side), min(g.side, g.dst.w-j*g.side))
 	}
 }

@@ -6,6 +6,7 @@ func columns(f *file) {
 	addColumns(f)
 	addWide(f)
 	argMaxTaps(f)
+	spreadTaps(f)
 	gatherRows(f)
 }
 
@@ -132,6 +133,41 @@ func argMaxTaps(f *file) {
 		} else {
 			fn.op("VMOVUPS", "Y1", "(DI)(AX*4)")
 		}
+	})
+	fn.end()
+}
+
+// spreadTaps writes the elements of a window, eight channels at a time.
+func spreadTaps(f *file) {
+	fn := f.begin("spreadTapsAVX2", "dst, v []float32, at, taps []int32", "is spreadTaps.")
+	fn.load("dst_base", "DI", "v_base", "SI", "v_len", "CX", "at_base", "DX", "taps_base", "R13", "taps_len", "BX")
+	fn.op("SHRQ", "$1", "BX")
+	lanesLoop(fn, "channel", func(masked bool) {
+		more := "tap"
+		if masked {
+			more = "taplast"
+			fn.op("VMASKMOVPS", "(SI)(AX*4)", maskReg, "Y0")
+			fn.op("VMASKMOVPS", "(DX)(AX*4)", maskReg, "Y1")
+		} else {
+			fn.op("VMOVUPS", "(SI)(AX*4)", "Y0")
+			fn.op("VMOVUPS", "(DX)(AX*4)", "Y1")
+		}
+		fn.op("MOVQ", "R13", "R8")
+		fn.op("MOVQ", "BX", "R9")
+		fn.label(more)
+		fn.op("MOVLQSX", "(R8)", "R10")
+		fn.op("LEAQ", "(DI)(R10*4)", "R11")
+		fn.op("VPBROADCASTD", "4(R8)", "Y2")
+		fn.op("VPCMPEQD", "Y1", "Y2", "Y2")
+		fn.op("VANDPS", "Y0", "Y2", "Y2")
+		if masked {
+			fn.op("VMASKMOVPS", "Y2", maskReg, "(R11)(AX*4)")
+		} else {
+			fn.op("VMOVUPS", "Y2", "(R11)(AX*4)")
+		}
+		fn.op("ADDQ", "$8", "R8")
+		fn.op("DECQ", "R9")
+		fn.op("JNZ", more)
 	})
 	fn.end()
 }

@@ -6,89 +6,85 @@ import "fmt"
 const panelWidth = 16
 
 func conv(f *file) {
-	for h := 1; h <= rows; h++ {
+	for h := 1; h <= f.rows; h++ {
 		gather(f, h)
 	}
-	transformRows(f, "winogradInput", 6, inputTransform,
-		"input")
-	transformRows(f, "winogradDelta", 4, deltaTransform,
-		"delta")
-	winogradOutput(f)
+	transformRows(f, "winogradInput", 6, inputTransform, "input")
+	transformRows(f, "winogradDelta", 4, deltaTransform, "delta")
+	transformRows(f, "winogradDelta5", 2, deltaTransform5, "delta, of F(2×2,5×5)")
+	winogradOutput(f, "winogradOutput", 4, outputTransform, "output")
+	winogradOutput(f, "winogradOutput5", 2, outputTransform5, "output, of F(2×2,5×5)")
 	winogradFilter(f)
 	winogradFilterGrad(f)
-	for channels := 1; channels <= 4; channels++ {
-		fold(f, channels)
-	}
-}
-
-// step multiplies one element of each of h rows of A with one row of B.
-func step(fn *function, h int, b string, disp int, a func(row int) string) {
-	fn.op("VMOVUPS", mem(disp, b), "Y12")
-	fn.op("VMOVUPS", mem(disp+32, b), "Y13")
-	for r := range h {
-		t := y(14 + r&1)
-		fn.op("VBROADCASTSS", a(r), t)
-		fn.op("VFMADD231PS", "Y12", t, y(2*r))
-		fn.op("VFMADD231PS", "Y13", t, y(2*r+1))
+	if !f.wide() { // four lanes at most
+		for channels := 1; channels <= 4; channels++ {
+			fold(f, channels)
+		}
 	}
 }
 
 // gather finds the rows of A and of C through tables. The arguments that
 // change from group to group are kept up to date in their places.
+//
+// With 256 bits, the two vectors of B are the halves of a panel; with 512, they
+// are two panels.
 func gather(f *file, h int) {
-	fn := f.begin(fmt.Sprintf("gather%dAVX2", h), "n, width, stride int, starts, offs, to []int, a, b, c []float32, cols, beta int",
+	fn := f.begin(fmt.Sprintf("gather%d%s", h, f.suffix), "n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int",
 		fmt.Sprintf("is micro.gathers[%d].", h))
+	second := mem(f.bytes(), "BX")
+	if f.wide() {
+		second = "(BX)(DX*1)"
+		fn.load("nextB", "DX")
+		fn.op("SHLQ", "$2", "DX")
+	}
 	fn.load("stride", "DI")
 	fn.op("SHLQ", "$2", "DI")
 	fn.label("group")
-	fn.load("offs_base", "SI", "a_base", "DX", "starts_base", "R8", "starts_len", "R9", "b_base", "BX")
+	fn.load("offs_base", "SI", "a_base", "BX", "starts_base", "R8", "starts_len", "R9")
+	fn.op("MOVQ", "R9", fn.arg("offs_len")) // segments to go
 	fn.op("MOVQ", "(SI)", "AX")
-	fn.op("LEAQ", "(DX)(AX*4)", "DX")
-	offs := []string{"", "R10", "R11", "R12", "R13", "SI"} // of rows 1 … 5 from row 0
+	fn.op("LEAQ", "(BX)(AX*4)", "BX")
+	fn.op("MOVQ", "BX", fn.arg("a_len"))                                // row 0
+	offs := []string{"", "R9", "R10", "R11", "R12", "R13", "R14", "SI"} // of rows 1, 2, … from row 0
+	if h < len(offs) {
+		offs[h-1] = "SI" // the last to be read, behind what it points to
+	}
 	for r := 1; r < h; r++ {
 		fn.op("MOVQ", mem(8*r, "SI"), offs[r])
 		fn.op("SUBQ", "AX", offs[r])
 		fn.op("SHLQ", "$2", offs[r])
 	}
+	fn.load("b_base", "BX")
 	zero(fn, h)
 	fn.label("segment")
 	fn.op("MOVQ", "(R8)", "AX")
-	fn.op("LEAQ", "(DX)(AX*4)", "AX")
+	fn.op("SHLQ", "$2", "AX")
+	fn.op("ADDQ", fn.arg("a_len"), "AX")
 	fn.load("width", "CX")
 	fn.label("loop")
-	step(fn, h, "BX", 0, func(r int) string {
+	step(fn, h, "(BX)", second, func(r int) string {
 		if r == 0 {
 			return "(AX)"
 		}
 		return idx(0, "AX", offs[r], 1)
 	})
+	fn.op("PREFETCHT0", "512(BX)") // filters come from the second or third cache
+	if f.wide() {
+		fn.op("PREFETCHT0", "512(BX)(DX*1)")
+	}
 	fn.op("ADDQ", imm(panelWidth*4), "BX")
 	fn.op("ADDQ", "DI", "AX")
 	fn.op("DECQ", "CX")
 	fn.op("JNZ", "loop")
 	fn.op("ADDQ", "$8", "R8")
-	fn.op("DECQ", "R9")
+	fn.op("DECQ", fn.arg("offs_len"))
 	fn.op("JNZ", "segment")
 
-	fn.load("to_base", "SI", "c_base", "DX", "cols", "CX")
-	fn.op("CMPQ", "CX", imm(panelWidth))
-	fn.op("JLT", "part")
-	row := func(r int) {
-		fn.op("MOVQ", mem(8*r, "SI"), "AX")
-		fn.op("LEAQ", "(DX)(AX*4)", "AX")
-	}
-	fn.op("CMPQ", fn.arg("beta"), "$0")
-	fn.op("JEQ", "store")
-	for r := range h {
-		row(r)
-		fn.op("VADDPS", "(AX)", y(2*r), y(2*r))
-		fn.op("VADDPS", "32(AX)", y(2*r+1), y(2*r+1))
-	}
-	fn.label("store")
-	for r := range h {
-		row(r)
-		fn.op("VMOVUPS", y(2*r), "(AX)")
-		fn.op("VMOVUPS", y(2*r+1), "32(AX)")
+	fn.load("to_base", "SI", "c_base", "R8", "cols", "CX")
+	if f.wide() {
+		storeMasked(fn, h)
+	} else {
+		storeHalves(fn, h)
 	}
 	fn.label("next")
 	fn.op("ADDQ", imm(8*h), fn.arg("offs_base"))
@@ -96,16 +92,70 @@ func gather(f *file, h int) {
 	fn.op("DECQ", fn.arg("n"))
 	fn.op("JNZ", "group")
 	fn.end()
+	if !f.wide() {
+		storePart(fn, h)
+	}
+}
 
-	// Some of the columns only: Y12 and Y13 are masks of the first and the
-	// last eight.
+// toRow finds a row of C.
+func toRow(fn *function, r int) {
+	fn.op("MOVQ", mem(8*r, "SI"), "AX")
+	fn.op("LEAQ", "(R8)(AX*4)", "AX")
+}
+
+// storeMasked masks columns: the first panel's by K1, the second's by K2.
+func storeMasked(fn *function, h int) {
+	fn.op("MOVQ", "$1", "AX")
+	fn.op("SHLQ", "CX", "AX")
+	fn.op("DECQ", "AX")
+	fn.op("KMOVW", "AX", "K1")
+	fn.op("SHRQ", "$16", "AX")
+	fn.op("KMOVW", "AX", "K2")
+	fn.load("nextC", "R9")
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VADDPS", "(AX)", y(2*r), "K1", y(2*r))
+		fn.op("VADDPS", "(AX)(R9*4)", y(2*r+1), "K2", y(2*r+1))
+	}
+	fn.label("store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VMOVUPS", y(2*r), "K1", "(AX)")
+		fn.op("VMOVUPS", y(2*r+1), "K2", "(AX)(R9*4)")
+	}
+}
+
+// storeHalves leaves panels with an edge to storePart.
+func storeHalves(fn *function, h int) {
+	fn.op("CMPQ", "CX", imm(panelWidth))
+	fn.op("JLT", "part")
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VADDPS", "(AX)", y(2*r), y(2*r))
+		fn.op("VADDPS", "32(AX)", y(2*r+1), y(2*r+1))
+	}
+	fn.label("store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VMOVUPS", y(2*r), "(AX)")
+		fn.op("VMOVUPS", y(2*r+1), "32(AX)")
+	}
+}
+
+// storePart stores some of the columns: Y12 and Y13 are masks of the first and
+// the last eight.
+func storePart(fn *function, h int) {
 	fn.label("part")
 	fn.op("XORQ", "BX", "BX")
 	fn.op("MOVQ", "CX", "AX")
 	fn.op("SUBQ", "$8", "AX")
 	fn.op("CMOVQLT", "BX", "AX")
 	fn.op("SUBQ", "AX", "CX")
-	fn.op("LEAQ", f.window(), "BX")
+	fn.op("LEAQ", fn.file.window(), "BX")
 	for i, n := range []string{"CX", "AX"} {
 		fn.op("NEGQ", n)
 		fn.op("VMOVUPS", idx(32, "BX", n, 4), y(12+i))
@@ -113,7 +163,7 @@ func gather(f *file, h int) {
 	fn.op("CMPQ", fn.arg("beta"), "$0")
 	fn.op("JEQ", "storepart")
 	for r := range h {
-		row(r)
+		toRow(fn, r)
 		fn.op("VMASKMOVPS", "(AX)", "Y12", "Y14")
 		fn.op("VMASKMOVPS", "32(AX)", "Y13", "Y15")
 		fn.op("VADDPS", "Y14", y(2*r), y(2*r))
@@ -121,7 +171,7 @@ func gather(f *file, h int) {
 	}
 	fn.label("storepart")
 	for r := range h {
-		row(r)
+		toRow(fn, r)
 		fn.op("VMASKMOVPS", y(2*r), "Y12", "(AX)")
 		fn.op("VMASKMOVPS", y(2*r+1), "Y13", "32(AX)")
 	}
@@ -129,7 +179,8 @@ func gather(f *file, h int) {
 }
 
 // The transforms of Winograd's F(4×4,3×3) (Lavin and Gray, "Fast algorithms
-// for convolutional neural networks", CVPR 2016) work on 8 channels at a time.
+// for convolutional neural networks", CVPR 2016) work on one vector of
+// channels at a time.
 // A one-dimensional transform takes vectors from registers; out is told the
 // register of each result, which must be stored at once.
 
@@ -175,6 +226,29 @@ func deltaTransform(fn *function, out func(i int, reg string)) {
 	fn.op("VMULPS", "Y1", "Y15", "Y1")      // 2·d1 + 8·d3
 	fn.op("VFMADD231PS", "Y3", "Y14", "Y1")
 	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// deltaTransform5 is A of F(2,5): 2 in Y0, Y1, 6 out. Y15 is 2.
+func deltaTransform5(fn *function, out func(i int, reg string)) {
+	out(0, "Y0")
+	out(5, "Y1")
+	sumDifference(fn, "Y0", "Y1", 1, 2, out)
+	fn.op("VMULPS", "Y1", "Y15", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// outputTransform5 is Aᵀ of F(2,5): 6 in Y0 … Y5, 2 out. Y15 is 2.
+func outputTransform5(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y2", "Y1", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VADDPS", "Y6", "Y0", "Y0")
+	fn.op("VADDPS", "Y8", "Y0", "Y0")
+	out(0, "Y0")
+	fn.op("VADDPS", "Y7", "Y5", "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y15", "Y5")
+	out(1, "Y5")
 }
 
 // outputTransform is Aᵀ: 6 in Y0 … Y5, 4 out. Y13, Y14, Y15 are 4, 8, 2.
@@ -239,12 +313,22 @@ func workspace(fn *function) {
 	fn.op("ANDQ", "$-64", "DX")
 }
 
-func frame(vectors int) int { return vectors*32 + 64 }
+func (s isa) frame(vectors int) int { return vectors*s.bytes() + 64 }
 
-// eachHalf repeats body for both halves of every panel: body works on 8 lanes
-// at dst, and the other pointers move by advance.
-func eachHalf(fn *function, dst, panelStride string, body, advance func()) {
+// eachPanel repeats body for all vectors of every panel: body works on the
+// lanes at dst, and the other pointers move by advance.
+func eachPanel(fn *function, dst, panelStride string, body, advance func()) {
 	fn.op("SHLQ", "$2", fn.arg(panelStride))
+	if fn.file.wide() {
+		fn.label("panel")
+		body()
+		advance()
+		fn.op("ADDQ", fn.arg(panelStride), dst)
+		fn.op("DECQ", fn.arg("panels"))
+		fn.op("JNZ", "panel")
+		fn.end()
+		return
+	}
 	fn.op("SUBQ", "$32", fn.arg(panelStride)) // what is left after the first half
 	fn.op("SHLQ", "$1", fn.arg("panels"))
 	fn.label("half")
@@ -263,15 +347,11 @@ func eachHalf(fn *function, dst, panelStride string, body, advance func()) {
 // transformRows writes a transform from an n×n tile of pixels, some of which
 // may lie outside of the image, to 6×6 points.
 func transformRows(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
-	fn := f.beginFrame(name+"AVX2", "panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int",
-		"is winogradTransforms."+doc+".", frame(6*n))
-	four, second, two := f.float(4), f.float(5), f.float(2)
-	if n == 4 {
-		second = f.float(8)
-	}
-	fn.op("VMOVUPS", four, "Y13")
-	fn.op("VMOVUPS", second, "Y14")
-	fn.op("VMOVUPS", two, "Y15")
+	fn := f.beginFrame(name+f.suffix, "panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int",
+		"is winogradTransforms."+doc+".", f.frame(6*n))
+	fn.constant(4, "Y13")
+	fn.constant(map[int]float32{6: 5, 4: 8, 2: 8}[n], "Y14")
+	fn.constant(2, "Y15")
 	fn.load("rows_base", "SI", "x_base", "AX", "zero_base", "CX", "dst_base", "DI")
 	row := []string{"R8", "R9", "R10", "R11", "R12", "R13"}[:n]
 	for r, reg := range row {
@@ -284,7 +364,7 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 	fn.load("pointStride", "SI", "mask", "BX")
 	fn.op("SHLQ", "$2", "SI")
 	fn.op("SHLQ", "$2", fn.arg("step"))
-	eachHalf(fn, "DI", "panelStride", func() {
+	eachPanel(fn, "DI", "panelStride", func() {
 		fn.op("XORQ", "CX", "CX")
 		for j := range n {
 			fn.op("BTQ", imm(j), "BX")
@@ -292,7 +372,7 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 			for r, reg := range row {
 				fn.op("VMOVUPS", idx(0, reg, "CX", 1), y(r))
 			}
-			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*n+j)*32, "DX")) })
+			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*n+j)*f.bytes(), "DX")) })
 			fn.label(fmt.Sprintf("column%d", j))
 			if j < n-1 {
 				fn.op("ADDQ", fn.arg("step"), "CX")
@@ -303,7 +383,7 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 		fn.op("LEAQ", "(SI)(SI*4)", "R14")
 		for i := range 6 {
 			for j := range n {
-				fn.op("VMOVUPS", mem((i*n+j)*32, "DX"), y(j))
+				fn.op("VMOVUPS", mem((i*n+j)*f.bytes(), "DX"), y(j))
 			}
 			transform(fn, func(j int, reg string) {
 				fn.op("VMOVUPS", reg, point(j))
@@ -312,14 +392,14 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 		}
 	}, func() {
 		for _, reg := range row {
-			fn.op("ADDQ", "$32", reg)
+			fn.op("ADDQ", imm(f.bytes()), reg)
 		}
 	})
 	for j := range n {
 		fn.label(fmt.Sprintf("outside%d", j))
 		fn.op("VXORPS", "Y0", "Y0", "Y0")
 		for i := range 6 {
-			fn.op("VMOVUPS", "Y0", mem((i*n+j)*32, "DX"))
+			fn.op("VMOVUPS", "Y0", mem((i*n+j)*f.bytes(), "DX"))
 		}
 		fn.op("JMP", fmt.Sprintf("column%d", j))
 	}
@@ -353,11 +433,13 @@ func loadColumn(fn *function) {
 	}
 }
 
-func winogradOutput(f *file) {
-	fn := f.beginFrame("winogradOutputAVX2", "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
-		"is winogradTransforms.output.", frame(4*6))
+// winogradOutput writes a transform from 6×6 points to the first rows and columns
+// of an n×n tile.
+func winogradOutput(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+	fn := f.beginFrame(name+f.suffix, "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
+		"is winogradTransforms."+doc+".", f.frame(n*6))
 	for i, v := range []float32{4, 8, 2} {
-		fn.op("VMOVUPS", f.float(v), y(13+i))
+		fn.constant(v, y(13+i))
 	}
 	fn.load("src_base", "R12", "pointStride", "SI", "dst_base", "R13", "step", "R10", "width", "CX")
 	workspace(fn)
@@ -367,25 +449,25 @@ func winogradOutput(f *file) {
 	fn.op("LEAQ", "(R10)(R10*2)", "R11")
 	fn.op("LEAQ", "(SI)(SI*2)", "R8")
 	fn.op("ADDQ", "R8", "R8")
-	eachHalf(fn, "R12", "panelStride", func() {
+	eachPanel(fn, "R12", "panelStride", func() {
 		fn.op("MOVQ", "R12", "AX")
 		for j := range 6 {
 			loadColumn(fn)
-			outputTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*32, "DX")) })
+			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
 			fn.op("ADDQ", "SI", "AX")
 		}
 		fn.op("MOVQ", "R13", "DI")
 		pixel := []string{"(DI)", "(DI)(R10*1)", "(DI)(R10*2)", "(DI)(R11*1)"}
-		for i := range 4 {
+		for i := range n {
 			if i > 0 {
 				fn.op("CMPQ", fn.arg("height"), imm(i))
 				fn.op("JLE", "done")
 				fn.op("ADDQ", fn.arg("rowStride"), "DI")
 			}
 			for j := range 6 {
-				fn.op("VMOVUPS", mem((i*6+j)*32, "DX"), y(j))
+				fn.op("VMOVUPS", mem((i*6+j)*f.bytes(), "DX"), y(j))
 			}
-			outputTransform(fn, func(j int, reg string) {
+			transform(fn, func(j int, reg string) {
 				if j == 0 {
 					fn.op("VMOVUPS", reg, pixel[j])
 					return
@@ -398,33 +480,33 @@ func winogradOutput(f *file) {
 			})
 		}
 		fn.label("done")
-	}, func() { fn.op("ADDQ", "$32", "R13") })
+	}, func() { fn.op("ADDQ", imm(f.bytes()), "R13") })
 }
 
 // filterConstants are those of G.
-func filterConstants(f *file, fn *function) {
+func filterConstants(fn *function) {
 	for i, v := range []float32{1. / 4, -1. / 6, 1. / 24, 1. / 12, 1. / 6} {
-		fn.op("VMOVUPS", f.float(v), y(11+i))
+		fn.constant(v, y(11+i))
 	}
 }
 
-// eachVector repeats body, which works on 8 lanes at AX and DI, for n lanes.
+// eachVector repeats body, which works on a vector at AX and DI, for n lanes.
 func eachVector(fn *function, body func()) {
 	fn.load("src_base", "R12", "dst_base", "DI")
 	fn.label("vector")
 	fn.op("MOVQ", "R12", "AX")
 	body()
-	fn.op("ADDQ", "$32", "R12")
-	fn.op("ADDQ", "$32", "DI")
-	fn.op("SUBQ", "$8", fn.arg("n"))
+	fn.op("ADDQ", imm(fn.file.bytes()), "R12")
+	fn.op("ADDQ", imm(fn.file.bytes()), "DI")
+	fn.op("SUBQ", imm(fn.file.bytes()/4), fn.arg("n"))
 	fn.op("JGT", "vector")
 	fn.end()
 }
 
 func winogradFilter(f *file) {
-	fn := f.beginFrame("winogradFilterAVX2", "n int, src []float32, first, tapStride int, dst []float32, pointStride int",
-		"is winogradTransforms.filter.", frame(6*3))
-	filterConstants(f, fn)
+	fn := f.beginFrame("winogradFilter"+f.suffix, "n int, src []float32, first, tapStride int, dst []float32, pointStride int",
+		"is winogradTransforms.filter.", f.frame(6*3))
+	filterConstants(fn)
 	workspace(fn)
 	fn.load("tapStride", "SI", "pointStride", "R10")
 	fn.op("SHLQ", "$2", "SI")
@@ -437,7 +519,7 @@ func winogradFilter(f *file) {
 			for i, at := range []string{"(AX)", "(AX)(R8*1)", "(AX)(R8*2)"} {
 				fn.op("VMOVUPS", at, y(i))
 			}
-			filterTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*3+j)*32, "DX")) })
+			filterTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*3+j)*f.bytes(), "DX")) })
 			fn.op("ADDQ", "SI", "AX")
 		}
 		fn.op("MOVQ", "DI", "AX")
@@ -446,7 +528,7 @@ func winogradFilter(f *file) {
 		to := []string{"(AX)", "(AX)(R10*1)", "(AX)(R10*2)", "(AX)(R9*1)", "(AX)(R10*4)", "(AX)(R11*1)"}
 		for i := range 6 {
 			for j := range 3 {
-				fn.op("VMOVUPS", mem((i*3+j)*32, "DX"), y(j))
+				fn.op("VMOVUPS", mem((i*3+j)*f.bytes(), "DX"), y(j))
 			}
 			filterTransform(fn, func(j int, reg string) { fn.op("VMOVUPS", reg, to[j]) })
 			fn.op("LEAQ", "(AX)(R9*2)", "AX")
@@ -455,9 +537,9 @@ func winogradFilter(f *file) {
 }
 
 func winogradFilterGrad(f *file) {
-	fn := f.beginFrame("winogradFilterGradAVX2", "n int, src []float32, pointStride int, dst []float32, tapStride int",
-		"is winogradTransforms.filterGrad.", frame(3*6))
-	filterConstants(f, fn)
+	fn := f.beginFrame("winogradFilterGrad"+f.suffix, "n int, src []float32, pointStride int, dst []float32, tapStride int",
+		"is winogradTransforms.filterGrad.", f.frame(3*6))
+	filterConstants(fn)
 	workspace(fn)
 	fn.load("pointStride", "SI", "tapStride", "R10")
 	fn.op("SHLQ", "$2", "SI")
@@ -467,14 +549,14 @@ func winogradFilterGrad(f *file) {
 	eachVector(fn, func() {
 		for j := range 6 {
 			loadColumn(fn)
-			filterGradTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*32, "DX")) })
+			filterGradTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
 			fn.op("ADDQ", "SI", "AX")
 		}
 		fn.op("MOVQ", "DI", "AX")
 		to := []string{"(AX)", "(AX)(R10*1)", "(AX)(R10*2)"}
 		for i := range 3 {
 			for j := range 6 {
-				fn.op("VMOVUPS", mem((i*6+j)*32, "DX"), y(j))
+				fn.op("VMOVUPS", mem((i*6+j)*f.bytes(), "DX"), y(j))
 			}
 			filterGradTransform(fn, func(j int, reg string) { fn.op("VMOVUPS", reg, to[j]) })
 			fn.op("ADDQ", "R10", "AX")

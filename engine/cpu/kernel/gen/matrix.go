@@ -2,20 +2,34 @@ package main
 
 import "fmt"
 
-// The AVX2 tile is 6 rows by 16 columns: 12 accumulators, two vectors of B,
-// two broadcast elements of A, 16 registers in all.
-const (
-	rows = 6
-	cols = 16
-)
-
 func matrix(f *file) {
-	for h := 1; h <= rows; h++ {
+	for h := 1; h <= f.rows; h++ {
 		tile(f, h)
 	}
 	copyPanel(f)
-	transpose(f)
+	if !f.wide() { // 512 bits would not make it faster
+		transpose(f)
+	}
 	peak(f)
+}
+
+// cols is the number of columns of a tile.
+func (s isa) cols() int { return s.bytes() / 2 }
+
+// b and t are the registers of B and of broadcast elements of A.
+func (s isa) b(i int) string { return y(2*s.rows + i) }
+func (s isa) t(i int) string { return y(2*s.rows + 2 + i&1) }
+
+// step multiplies one element of each of h rows of A with two vectors of B.
+func step(fn *function, h int, b0, b1 string, a func(row int) string) {
+	f := fn.file
+	fn.op("VMOVUPS", b0, f.b(0))
+	fn.op("VMOVUPS", b1, f.b(1))
+	for r := range h {
+		fn.op("VBROADCASTSS", a(r), f.t(r))
+		fn.op("VFMADD231PS", f.b(0), f.t(r), y(2*r))
+		fn.op("VFMADD231PS", f.b(1), f.t(r), y(2*r+1))
+	}
 }
 
 func zero(fn *function, h int) {
@@ -25,8 +39,9 @@ func zero(fn *function, h int) {
 }
 
 func tile(f *file, h int) {
-	fn := f.begin(fmt.Sprintf("tile%dAVX2", h), "n, k int, a, b, c []float32, ldc, beta int",
-		fmt.Sprintf("is micro.tiles[%d]: 6-row A panels, 16 columns.", h))
+	rows, cols, half := f.rows, f.cols(), f.bytes()
+	fn := f.begin(fmt.Sprintf("tile%d%s", h, f.suffix), "n, k int, a, b, c []float32, ldc, beta int",
+		fmt.Sprintf("is micro.tiles[%d]: %d-row A panels, %d columns.", h, rows, cols))
 	fn.load("n", "R8", "a_base", "AX", "c_base", "DI", "ldc", "SI", "beta", "DX")
 	fn.op("SHLQ", "$2", "SI")
 	fn.op("TESTQ", "R8", "R8")
@@ -37,7 +52,9 @@ func tile(f *file, h int) {
 	fn.op("MOVQ", "DI", "R9")
 	for range h { // C is wanted when the sums are done
 		fn.op("PREFETCHT0", "(R9)")
-		fn.op("PREFETCHT0", "60(R9)")
+		for at := 60; at < 2*half; at += 64 {
+			fn.op("PREFETCHT0", mem(at, "R9"))
+		}
 		fn.op("ADDQ", "SI", "R9")
 	}
 	fn.op("MOVQ", "CX", "R10")
@@ -45,7 +62,7 @@ func tile(f *file, h int) {
 	fn.op("JZ", "rest")
 	fn.label("loop")
 	for u := range 4 {
-		step(fn, h, "BX", u*cols*4, func(r int) string { return mem((u*rows+r)*4, "AX") })
+		step(fn, h, mem(u*cols*4, "BX"), mem(u*cols*4+half, "BX"), func(r int) string { return mem((u*rows+r)*4, "AX") })
 	}
 	fn.op("ADDQ", imm(4*cols*4), "BX")
 	fn.op("ADDQ", imm(4*rows*4), "AX")
@@ -55,7 +72,7 @@ func tile(f *file, h int) {
 	fn.op("ANDQ", "$3", "R10")
 	fn.op("JZ", "sum")
 	fn.label("single")
-	step(fn, h, "BX", 0, func(r int) string { return mem(r*4, "AX") })
+	step(fn, h, "(BX)", mem(half, "BX"), func(r int) string { return mem(r*4, "AX") })
 	fn.op("ADDQ", imm(cols*4), "BX")
 	fn.op("ADDQ", imm(rows*4), "AX")
 	fn.op("DECQ", "R10")
@@ -66,13 +83,13 @@ func tile(f *file, h int) {
 	fn.op("MOVQ", "DI", "R9")
 	for r := range h {
 		fn.op("VADDPS", "(R9)", y(2*r), y(2*r))
-		fn.op("VADDPS", "32(R9)", y(2*r+1), y(2*r+1))
+		fn.op("VADDPS", mem(half, "R9"), y(2*r+1), y(2*r+1))
 		fn.op("ADDQ", "SI", "R9")
 	}
 	fn.label("store")
 	for r := range h {
 		fn.op("VMOVUPS", y(2*r), "(DI)")
-		fn.op("VMOVUPS", y(2*r+1), "32(DI)")
+		fn.op("VMOVUPS", y(2*r+1), mem(half, "DI"))
 		fn.op("ADDQ", "SI", "DI")
 	}
 	fn.op("DECQ", "R8")
@@ -82,18 +99,18 @@ func tile(f *file, h int) {
 }
 
 func copyPanel(f *file) {
-	fn := f.begin("copyPanelAVX2", "k int, dst, src []float32, stride int", "is micro.copyPanel for 16 columns.")
+	fn := f.begin("copyPanel"+f.suffix, "k int, dst, src []float32, stride int", fmt.Sprintf("is micro.copyPanel for %d columns.", f.cols()))
 	fn.load("k", "CX", "dst_base", "DI", "src_base", "SI", "stride", "DX")
 	fn.op("SHLQ", "$2", "DX")
 	fn.op("TESTQ", "CX", "CX")
 	fn.op("JLE", "done")
 	fn.label("loop")
 	fn.op("VMOVUPS", "(SI)", "Y0")
-	fn.op("VMOVUPS", "32(SI)", "Y1")
+	fn.op("VMOVUPS", mem(f.bytes(), "SI"), "Y1")
 	fn.op("VMOVUPS", "Y0", "(DI)")
-	fn.op("VMOVUPS", "Y1", "32(DI)")
+	fn.op("VMOVUPS", "Y1", mem(f.bytes(), "DI"))
 	fn.op("ADDQ", "DX", "SI")
-	fn.op("ADDQ", imm(cols*4), "DI")
+	fn.op("ADDQ", imm(f.cols()*4), "DI")
 	fn.op("DECQ", "CX")
 	fn.op("JNZ", "loop")
 	fn.label("done")
@@ -146,7 +163,7 @@ func transpose(f *file) {
 // peak is the ceiling the other kernels are measured against: independent
 // fused multiply-adds on registers.
 func peak(f *file) {
-	fn := f.begin("peakAVX2", "n int", "does n rounds of 12 independent multiply-adds on 8 lanes.")
+	fn := f.begin("peak"+f.suffix, "n int", fmt.Sprintf("does n rounds of 12 independent multiply-adds on %d lanes.", f.bytes()/4))
 	fn.load("n", "CX")
 	for i := range 14 {
 		fn.op("VXORPS", y(i), y(i), y(i))

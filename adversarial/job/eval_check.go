@@ -1,0 +1,160 @@
+package job
+
+import (
+	"fmt"
+	"math"
+
+	"temper/adversarial"
+	"temper/datasets"
+	"temper/engine"
+	"temper/engine/graph"
+)
+
+// Warning is a reason to distrust an evaluation.
+type Warning struct {
+	Name   string `json:"name"`
+	Text   string `json:"text"`   // what was seen, and what it means
+	Remedy string `json:"remedy"` // what to do about it
+}
+
+// The limits are AutoAttack's.
+const (
+	randomLimit = 1e-4  // how far two passes may be apart, of outputs of length 1
+	rangeLimit  = 1e-5  // how close to probabilities outputs may be
+	blackLimit  = 0.002 // how much accuracy a search without gradients may take from what gradients left
+)
+
+// check looks at the network itself, on the first batch.
+func (e *evaluation) check() ([]Warning, error) {
+	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: e.eval.BatchSize, Epochs: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	b, _ := stream.Next()
+	g, err := adversarial.CheckGraph(e.model, b.N, inputType(e.examples.Info()))
+	if err != nil {
+		return nil, err
+	}
+	return checkGraph(e.dev, e.state, g, b)
+}
+
+// checkGraph runs a graph of [adversarial.CheckGraph] on a batch.
+func checkGraph(dev *engine.Device, st *engine.State, g *graph.Graph, b *datasets.Batch) ([]Warning, error) {
+	exe, err := dev.Compile(g, st, engine.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer exe.Close()
+	if err := feed(exe, b); err != nil {
+		return nil, err
+	}
+	if err := exe.Set("eps", 0); err != nil {
+		return nil, err
+	}
+	if err := exe.Set("alpha", 0); err != nil {
+		return nil, err
+	}
+	var logits [2][]float32
+	var zero int
+	for seed := range logits {
+		if err := exe.Set("seed", float64(seed)); err != nil {
+			return nil, err
+		}
+		if err := exe.Run(); err != nil {
+			return nil, err
+		}
+		z, err := fetch[float32](exe, "logits")
+		if err != nil {
+			return nil, err
+		}
+		logits[seed] = append(logits[seed], z...)
+		flags, err := exe.FetchBytes("zero")
+		if err != nil {
+			return nil, err
+		}
+		zero = 0
+		for _, f := range flags {
+			zero += int(f)
+		}
+	}
+	return judgeOutputs(logits, b.N, zero), nil
+}
+
+// judgeOutputs warns about outputs (N,k) of two passes, and gradients that are 0.
+func judgeOutputs(logits [2][]float32, n, zero int) (list []Warning) {
+	classes := len(logits[0]) / n
+	apart, probabilities := 0.0, true
+	for i := range n {
+		a, b := logits[0][i*classes:][:classes], logits[1][i*classes:][:classes]
+		var sum, la, lb, d float64
+		for j, v := range a {
+			x, y := float64(v), float64(b[j])
+			sum, la, lb = sum+x, la+x*x, lb+y*y
+			probabilities = probabilities && x > -rangeLimit && x < 1+rangeLimit
+		}
+		probabilities = probabilities && math.Abs(sum-1) < rangeLimit
+		for j, v := range a {
+			x := float64(v)/(math.Sqrt(la)+1e-10) - float64(b[j])/(math.Sqrt(lb)+1e-10)
+			d += x * x
+		}
+		apart = max(apart, math.Sqrt(d))
+	}
+	if apart > randomLimit {
+		list = append(list, Warning{"randomised-forward",
+			fmt.Sprintf("two passes over the same inputs differ by %.2g: attacks chase noise, and the accuracy is luck", apart),
+			"make the network deterministic, or take autoattack-rand and repeat it over seeds"})
+	}
+	if probabilities {
+		list = append(list, Warning{"softmax-output",
+			"the outputs are probabilities: their gradients vanish where the network is sure, and dlr sees other differences",
+			"leave the softmax out: attacks want logits"})
+	}
+	if zero > 0 {
+		list = append(list, Warning{"zero-gradients",
+			fmt.Sprintf("the loss of %d of %d examples has a gradient of exactly 0: gradient attacks stand still there", zero, n),
+			"look at square's number, try the losses dlr and lse-margin, and suspect masked gradients"})
+	}
+	return list
+}
+
+// blackBox warns where searches without gradients beat attacks with them.
+func blackBox(r *Evaluation, p *protocol) []Warning {
+	before, after := math.Inf(1), math.Inf(1) // robust with gradients, and without
+	name := ""
+	note := func(attack string, from, to float64) {
+		if to < from-blackLimit && from-to > before-after || name == "" {
+			name, before, after = attack, from, to
+		}
+	}
+	n := float64(max(r.N, 1))
+	white := math.Inf(1)
+	for k, pl := range p.plans {
+		left := float64(r.Clean)
+		for j, s := range pl.stages {
+			now := float64(r.Attacks[k].Robust)
+			if pl.suite {
+				now = float64(r.Attacks[k].Stages[j].Robust)
+			}
+			if s.attack.BlackBox() {
+				if j > 0 {
+					note(s.attack.Name, left/n, now/n)
+				}
+			} else {
+				white = min(white, now)
+			}
+			left = now
+		}
+	}
+	for k, pl := range p.plans {
+		if a := pl.stages[0].attack; len(pl.stages) == 1 && a.BlackBox() && !math.IsInf(white, 1) {
+			note(a.Name, white/n, float64(r.Attacks[k].Robust)/n)
+		}
+	}
+	if name == "" || !(after < before-blackLimit) {
+		return nil
+	}
+	return []Warning{{"black-box-beats-white-box",
+		fmt.Sprintf("%s, which uses no gradients, leaves %.1f %% where attacks with gradients left %.1f %%: the gradients are likely masked, and the robust accuracy too high", name, 100*after, 100*before),
+		"run square with more queries, attacks with more restarts and other losses, and an attack made for this defence"}}
+}

@@ -1,0 +1,300 @@
+package job
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"temper/adversarial"
+	"temper/datasets"
+	"temper/engine"
+	"temper/engine/graph"
+	"temper/nn"
+)
+
+// protocol measures a network clean and under several attacks. An attack sees
+// only the examples that the network gets right, and of these, round by round,
+// only those that still stand: they move together into the smallest batch that
+// holds them.
+type protocol struct {
+	threat adversarial.ThreatModel
+	batch  int
+	input  graph.DType
+	clean  *engine.Program
+	plans  []planned
+	set    rowSet // of the bucket being filled
+}
+
+// planned is an attack, or a suite of attacks, that is reported as one.
+type planned struct {
+	entry
+	stages []stage
+}
+
+// stage is one attack.
+type stage struct {
+	attack  adversarial.Attack
+	rounds  int
+	program *engine.Program
+}
+
+// newProtocol prepares attacks on a model whose weights are in st.
+func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings) (*protocol, error) {
+	p := &protocol{threat: e.Threat, batch: e.BatchSize, input: inputType(in)}
+	p.clean = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
+		return adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
+	}, engine.Options{})
+	scalars := map[string]float64{"seed": float64(e.Seed), "eps": e.Threat.Epsilon.Float64(), "alpha": 0}
+	if err := setAll(p.clean, scalars); err != nil {
+		return nil, err
+	}
+	for _, entry := range e.entries {
+		pl := planned{entry: entry}
+		for _, a := range entry.attacks {
+			s := stage{attack: a, rounds: a.Rounds(len(in.Classes))}
+			s.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
+				return adversarial.RoundGraph(m, a, e.Threat, n, p.input)
+			}, engine.Options{})
+			scalars["alpha"] = a.Alpha(e.Threat).Float64()
+			if err := setAll(s.program, scalars); err != nil {
+				return nil, err
+			}
+			if _, err := s.program.For(bucket(1, e.BatchSize)); err != nil { // what is wrong with it is found before the work
+				return nil, err
+			}
+			pl.stages = append(pl.stages, s)
+		}
+		p.plans = append(p.plans, pl)
+	}
+	return p, nil
+}
+
+func setAll(p *engine.Program, scalars map[string]float64) error {
+	for name, v := range scalars {
+		if err := p.Set(name, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *protocol) close() {
+	p.clean.Close()
+	for _, pl := range p.plans {
+		for _, s := range pl.stages {
+			s.program.Close()
+		}
+	}
+}
+
+// rounds is the number of rounds of all attacks.
+func (p *protocol) rounds() (n int) {
+	for _, pl := range p.plans {
+		for _, s := range pl.stages {
+			n += s.rounds
+		}
+	}
+	return n
+}
+
+// fate is what became of an example under a plan.
+type fate struct {
+	Fell int     `json:"fell"` // the stage after which it was wrong; -1: it stands
+	Pred int32   `json:"pred"`
+	Norm float32 `json:"norm"` // of its perturbation
+}
+
+// verdict is what an evaluation found of a batch.
+type verdict struct {
+	Labels []int32  `json:"labels"`
+	Clean  []int32  `json:"clean"` // predictions
+	Fates  [][]fate `json:"fates"` // by plan; of examples wrong without an attack: clean
+}
+
+// bucket is the size of the batch that n survivors of a batch of full move to:
+// a half, a quarter, … of it, at least 8.
+func bucket(n, full int) int {
+	for full/2 >= max(n, 8) {
+		full /= 2
+	}
+	return full
+}
+
+// one evaluates a batch and calls tick after every round. x has, for each
+// plan, the examples as attacked (N,C,H,W).
+func (p *protocol) one(ctx context.Context, b *datasets.Batch, tick func()) (v *verdict, x [][]float32, err error) {
+	v = &verdict{Labels: append([]int32(nil), b.Labels...)}
+	from := gathered(b, p.input)
+	rows := make([]int, b.N)
+	for i := range rows {
+		rows[i] = i
+	}
+	if _, err := p.set.run(p.clean, from, nil, rows, p.batch, func(exe *engine.Executable) error {
+		clean, err := fetch[int32](exe, "clean_pred")
+		v.Clean = append([]int32(nil), clean[:b.N]...)
+		return err
+	}); err != nil {
+		return nil, nil, err
+	}
+	var right []int
+	for i, y := range v.Labels {
+		if v.Clean[i] == y {
+			right = append(right, i)
+		}
+	}
+	for _, pl := range p.plans {
+		fates := make([]fate, b.N)
+		for i := range fates {
+			fates[i] = fate{Fell: -1, Pred: v.Clean[i]}
+		}
+		adv := from.decoded()
+		standing := append([]int(nil), right...)
+		for k, s := range pl.stages {
+			for r := range s.rounds {
+				if err := ctx.Err(); err != nil {
+					return nil, nil, err
+				}
+				if len(standing) > 0 {
+					if standing, err = p.round(s, k, r, from, adv, standing, v.Labels, fates); err != nil {
+						return nil, nil, err
+					}
+				}
+				tick()
+			}
+		}
+		v.Fates, x = append(v.Fates, fates), append(x, adv)
+	}
+	return v, x, nil
+}
+
+// round runs one round of a stage on the rows that stand, and returns those that
+// still do.
+func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standing []int, labels []int32, fates []fate) (left []int, err error) {
+	if err := s.program.Set("round", float64(r)); err != nil {
+		return nil, err
+	}
+	var start []float32
+	if s.attack.Continues() {
+		start = adv
+	}
+	_, err = p.set.run(s.program, from, start, standing, p.batch, func(exe *engine.Executable) error {
+		pred, err := fetch[int32](exe, "adv_pred")
+		if err != nil {
+			return err
+		}
+		norm, err := fetch[float32](exe, "norm")
+		if err != nil {
+			return err
+		}
+		x, err := fetch[float32](exe, "x_adv")
+		if err != nil {
+			return err
+		}
+		for i, row := range standing {
+			at := x[i*from.size:][:from.size]
+			if err := p.check(from.ids[row], norm[i], at); err != nil {
+				return err
+			}
+			copy(adv[row*from.size:], at)
+			fates[row] = fate{Fell: -1, Pred: pred[i], Norm: norm[i]}
+			if pred[i] != labels[row] {
+				fates[row].Fell = k
+			} else {
+				left = append(left, row)
+			}
+		}
+		return nil
+	})
+	return left, err
+}
+
+// check holds an attacked example against the threat model: an attack that
+// breaks the rules must not make numbers.
+func (p *protocol) check(id uint32, norm float32, x []float32) error {
+	if !p.threat.Allows(float64(norm)) {
+		return fmt.Errorf("example %d: the attack's perturbation has size %v, beyond %v: no result is given", id, norm, p.threat)
+	}
+	lo, hi := float32(math.Inf(-1)), float32(math.Inf(1))
+	if p.threat.Domain == adversarial.Unit {
+		lo, hi = 0, 1
+	}
+	for _, v := range x {
+		if !(v >= lo && v <= hi) {
+			return fmt.Errorf("example %d: the attack's result has an element %v outside the domain %v: no result is given", id, v, p.threat.Domain)
+		}
+	}
+	return nil
+}
+
+// rowSet is rows of examples in memory that programs can be fed with.
+type rowSet struct {
+	input graph.DType
+	size  int       // elements a row
+	u8    []uint8   // (N,C,H,W), if that is the type
+	f32   []float32 // else
+	start []float32
+	y     []int32
+	ids   []uint32
+}
+
+// gathered views a batch.
+func gathered(b *datasets.Batch, input graph.DType) *rowSet {
+	s := &rowSet{input: input, u8: b.U8, f32: b.F32, y: b.Labels, ids: b.IDs}
+	s.size = max(len(b.U8), len(b.F32)) / b.N
+	return s
+}
+
+// decoded is a copy of the rows as the graphs see them.
+func (s *rowSet) decoded() []float32 {
+	if s.input == graph.F32 {
+		return append([]float32(nil), s.f32...)
+	}
+	out := make([]float32, len(s.u8))
+	for i, v := range s.u8 {
+		out[i] = float32(v) / 255
+	}
+	return out
+}
+
+// run gathers rows of a set, with their starting points if there are any, into
+// the smallest bucket, fills it up with the first row, runs the program, and
+// calls done before the next run can change the outputs.
+func (s *rowSet) run(program *engine.Program, from *rowSet, start []float32, rows []int, full int, done func(*engine.Executable) error) (size int, err error) {
+	size = bucket(len(rows), full)
+	s.u8, s.f32, s.start, s.y, s.ids = s.u8[:0], s.f32[:0], s.start[:0], s.y[:0], s.ids[:0]
+	for i := range size {
+		row := rows[0]
+		if i < len(rows) {
+			row = rows[i]
+		}
+		if from.input == graph.F32 {
+			s.f32 = append(s.f32, from.f32[row*from.size:][:from.size]...)
+		} else {
+			s.u8 = append(s.u8, from.u8[row*from.size:][:from.size]...)
+		}
+		if start != nil {
+			s.start = append(s.start, start[row*from.size:][:from.size]...)
+		}
+		s.y, s.ids = append(s.y, from.y[row]), append(s.ids, from.ids[row])
+	}
+	exe, err := program.For(size)
+	if err != nil {
+		return size, err
+	}
+	x := engine.Bytes(s.f32)
+	if from.input != graph.F32 {
+		x = s.u8
+	}
+	for name, b := range map[string][]byte{"x": x, "y": engine.Bytes(s.y), "ids": engine.Bytes(s.ids), "start": engine.Bytes(s.start)} {
+		if name == "start" && start == nil {
+			continue
+		}
+		if err := exe.FeedBytes(name, b); err != nil {
+			return size, err
+		}
+	}
+	if err := exe.Run(); err != nil {
+		return size, err
+	}
+	return size, done(exe)
+}
