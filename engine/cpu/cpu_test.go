@@ -268,7 +268,7 @@ func optional() []string {
 // FuzzPrograms looks for a program on which the CPU, by rows or not, and the
 // interpreter differ.
 func FuzzPrograms(f *testing.F) {
-	f.Add(uint32(20))                             // a reduction beside an update in place
+	f.Add(uint32(20))                              // a reduction beside an update in place
 	for _, seed := range []uint32{412, 516, 653} { // loops over samples and in their bodies
 		f.Add(seed)
 	}
