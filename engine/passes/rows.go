@@ -478,8 +478,8 @@ func fusible(n *graph.Node) bool {
 
 // Bounds on chunks.
 const (
-	minChunks = 8 // of a batch, so that two workers or four share it evenly
-	patience  = 4 // how much smaller than wanted a chunk may be, if N has no better divisor
+	minChunks = 16 // of a batch, so that a dozen workers share it evenly, and two on a busy machine
+	patience  = 4  // how much smaller than wanted a chunk may be, if N has no better divisor
 
 	// manyUses is how often a weight must be used to be cheap to read.
 	manyUses = 64
