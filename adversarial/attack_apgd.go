@@ -66,7 +66,7 @@ func (s *search) apgd(round *graph.Node, p point) point {
 			return s.apgdStep(i, pickScalar(table, i), a)
 		}).point
 	}
-	return s.apgdL1(round, p)
+	return s.apgdL1(round, p).point
 }
 
 // pickScalar is table[i], a scalar.

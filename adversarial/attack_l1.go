@@ -81,7 +81,7 @@ var l1Phases = []struct{ radius, share float64 }{{3, 0.3}, {2, 0.3}, {1, 0.4}}
 
 // apgdL1 is a round of Auto-PGD in L1. Only points of the last phase count:
 // the others lie outside the ball.
-func (s *search) apgdL1(round *graph.Node, p point) point {
+func (s *search) apgdL1(round *graph.Node, p point) (end apgdState) {
 	left := s.attack.Steps
 	worst := p.worst
 	from := s.start(round)
@@ -109,15 +109,15 @@ func (s *search) apgdL1(round *graph.Node, p point) point {
 			check := i.Sub(i.Div(i.C(float64(period))).Mul(i.C(float64(period)))).Eq(i.C(0))
 			return wide.apgdStepL1(check, a)
 		})
-		from, p = a.best, a.point
+		from, end = a.best, a
 	}
-	return p
+	return end
 }
 
 // countMoved is the number of elements (N,1,1,1) in which a point differs from
-// the inputs.
+// the inputs by more than rounding.
 func (s *search) countMoved(x *graph.Node) *graph.Node {
-	return x.Ne(s.X).Convert(graph.F32).SumKeep(1, 2, 3)
+	return x.Sub(s.X).Abs().Gt(x.C(1e-6)).Convert(graph.F32).SumKeep(1, 2, 3)
 }
 
 // apgdStepL1 is an iteration, after which there is a check or not.
@@ -125,7 +125,7 @@ func (s *search) apgdStepL1(check *graph.Node, a apgdState) apgdState {
 	size := float64(a.x.Size() / a.x.Dim(0))
 	sorted := a.grad.Abs().Flatten(1)
 	sorted = sorted.Gather(1, sorted.ArgSort(1, false))
-	rank := a.support.Neg().AddC(1).MulC(size).ClampC(0, size-1).Convert(graph.I32)
+	rank := a.support.Neg().AddC(1).MulC(size).AddC(1e-3).ClampC(0, size-1).Convert(graph.I32)
 	threshold := sorted.Gather(1, rank.Reshape(-1, 1))
 	s.apgdMove(&a, s.ball.project(a.x.Add(sparse(a.grad, column4(threshold)).Mul(a.step))))
 

@@ -51,13 +51,8 @@ func eachFixture(t *testing.T, f func(t *testing.T, f *fixture)) {
 
 func readFixture(t *testing.T, name, model string, c nn.Config) *fixture {
 	t.Helper()
-	file, err := run.ReadSafetensorsFile(filepath.Join("..", "nn", "testdata", "oracle", name+".safetensors"))
-	must(t, err)
 	f := &fixture{tensors: map[string]*interp.Tensor{}}
-	must(t, json.Unmarshal([]byte(file.Metadata["settings"]), &f.settings))
-	for _, x := range file.List {
-		f.tensors[x.Name] = decodeTensor(x)
-	}
+	f.read(t, name)
 	c.Input = f.get(t, "x").Shape[1:]
 	c.Classes = 10
 	if k, ok := f.settings["k"].(float64); ok {
@@ -66,9 +61,21 @@ func readFixture(t *testing.T, name, model string, c nn.Config) *fixture {
 	if m := f.tensors["const/normalize.mean"]; m != nil {
 		c.Mean, c.Std = m.Data, f.get(t, "const/normalize.std").Data
 	}
+	var err error
 	f.model, err = nn.Lookup(model, c)
 	must(t, err)
 	return f
+}
+
+// read reads tensors and settings of a file.
+func (f *fixture) read(t *testing.T, name string) {
+	t.Helper()
+	file, err := run.ReadSafetensorsFile(filepath.Join("..", "nn", "testdata", "oracle", name+".safetensors"))
+	must(t, err)
+	must(t, json.Unmarshal([]byte(file.Metadata["settings"]), &f.settings))
+	for _, x := range file.List {
+		f.tensors[x.Name] = decodeTensor(x)
+	}
 }
 
 func decodeTensor(from run.Tensor) *interp.Tensor {

@@ -136,6 +136,8 @@ type gpu struct {
 	modules   []*Module
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
+	arena     arena                // of all programs, which run one at a time
+	programs  map[*program]bool    // that are loaded
 	precision Precision            // of float32's products
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
@@ -151,7 +153,7 @@ func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compil
 	if err != nil {
 		return nil, err
 	}
-	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
+	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
 	if g.work, err = d.NewStream(); err == nil {
 		g.inputs, err = d.NewStream()
 	}

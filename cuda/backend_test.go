@@ -256,6 +256,50 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// Programs of a device share the memory of their temporaries, and move when a
+// later one needs more; what is fetched of one stays as it was.
+func TestArena(t *testing.T) {
+	dev, g := openEmulator(t, "checked")
+	var jobs [2]*job
+	for i, d := range []*engine.Device{cpu(t), dev} {
+		jobs[i] = newJob(t, d)
+		jobs[i].ok(jobs[i].e.Run())
+	}
+	small := g.arena
+	st := dev.NewState()
+	defer st.Free()
+	large := graph.New("large")
+	x := large.Input("x", graph.F32, 300, 70)
+	large.Output("y", x.Add(x).Reverse(0)) // 84000 bytes
+	large.Output("z", x.Sum())
+	e := must(dev.Compile(large, st, engine.Options{}))(t)
+	defer e.Close()
+	if g.arena.bytes <= small.bytes || g.captured != 1 {
+		t.Errorf("the arena grew from %d to %d bytes; %d graphs", small.bytes, g.arena.bytes, g.captured)
+	}
+	ones := make([]float32, 300*70)
+	for i := range ones {
+		ones[i] = 1
+	}
+	for range 2 {
+		if err := first(e.FeedBytes("x", engine.Bytes(ones)), e.Run()); err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range jobs {
+			j.ok(j.e.Run())
+		}
+		near(t, "after the large program", jobs[0].results(), jobs[1].results())
+		for i, v := range must(e.FetchBytes("y"))(t) {
+			if want := []byte{0, 0, 0, 0x40}[i%4]; v != want { // 2
+				t.Fatalf("byte %d of the large program's output is %d", i, v)
+			}
+		}
+	}
+	if g.captured != 3 {
+		t.Errorf("%d graphs instantiated, want 3: the first program moved once", g.captured)
+	}
+}
+
 // Memory of others is used where it lies, and is not freed.
 func TestAdopt(t *testing.T) {
 	dev, g := openEmulator(t, "")

@@ -12,8 +12,9 @@
 //     tensor cores (emit_tensor.go), with the group behind them where it can be
 //     computed there (emit_epilogue.go), or without (emit_contract.go); Kernels
 //     (kernel.go), which says how a step's kernels are launched;
-//   - the back end: devices (backend.go), compiling and loading (compile.go),
-//     and a plan as one CUDA graph (program.go);
+//   - the back end: devices (backend.go), compiling and loading (compile.go), a
+//     plan and its memory (program.go) as one CUDA graph (record.go) that runs
+//     (run.go);
 //   - emulator, a folder: a look-alike of libcuda that runs kernels, compiled as
 //     host C++, on a CPU;
 //   - cache, a folder: where both compilers' products are kept;
@@ -25,8 +26,9 @@
 //
 // Load writes each step's kernels as source, compiles those that the device
 // does not have yet (a cubin each, so that the cache serves any program; for the
-// emulator a few hundred together), and gives every buffer its address: the
-// arena, inputs, constants and the step block are the program's, states the
+// emulator a few hundred together), and gives every buffer its address:
+// temporaries are in an arena that all programs of the device share, inputs,
+// large outputs, constants and the step block are the program's, states the
 // caller's. The first Run writes the whole plan down as a list of launches and
 // copies, loops unrolled: each iteration has its own arguments, so that its
 // number comes from a table and its slices are used where they lie. The list is

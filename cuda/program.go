@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"temper/engine"
-	"temper/engine/graph"
 	"temper/engine/plan"
 )
 
@@ -29,6 +28,7 @@ type program struct {
 	base    []Ptr // of each buffer
 	indices Ptr   // 0, 1, 2, … for the loops
 	scratch Ptr   // of the kernels that ask for it
+	temps   []int // buffers in the arena
 
 	input map[int]int // buffer to its place in a slot; the same for scalars:
 	words []uint32    // the step block,
@@ -67,19 +67,11 @@ type output struct {
 	runs int // the run that it is of; 0 for small ones, which every run brings
 }
 
-// command is one thing that a run does.
-type command struct {
-	launch *Launch // or, if nil, a copy:
-	to     Ptr
-	from   Ptr
-	host   []byte // to, if not nil
-	n      int
-}
-
 // smallOutput is the size up to which every run brings an output to the host.
 const smallOutput = 4096
 
-// newProgram gives a plan its memory. Kernels are there already.
+// newProgram gives a plan its memory; its kernels have to be there by the first
+// run.
 func newProgram(g *gpu, p *plan.Plan, kernels map[any][]Kernel) (_ engine.Code, err error) {
 	c := &program{gpu: g, plan: p, kernels: kernels, base: make([]Ptr, len(p.Buffers)),
 		input: map[int]int{}, word: map[int]int{}, host: map[int]*output{}}
@@ -88,6 +80,7 @@ func newProgram(g *gpu, p *plan.Plan, kernels map[any][]Kernel) (_ engine.Code, 
 			c.Close()
 		}
 	}()
+	g.programs[c] = true
 	if err := c.place(); err != nil {
 		return nil, err
 	}
@@ -109,46 +102,113 @@ func (c *program) alloc(bytes int) (Ptr, error) {
 	return p, err
 }
 
-// place gives every buffer but the states its address.
-func (c *program) place() error {
+// place gives every buffer its address but states and most temporaries.
+func (c *program) place() (err error) {
 	if err := c.fits(); err != nil {
 		return err
 	}
-	arena, err := c.alloc(c.plan.Arena)
-	if err != nil {
-		return err
-	}
-	private, err := c.alloc(c.plan.Private) // iterations run one behind the other
-	if err != nil {
-		return err
-	}
+	kept := kept(c.plan)
 	for i := range c.plan.Buffers {
 		b := &c.plan.Buffers[i]
-		switch b.Kind {
-		case plan.Temp:
-			c.base[i] = arena + Ptr(b.Offset)
-			if b.Private {
-				c.base[i] = private + Ptr(b.Offset)
-			}
-		case plan.View:
-			if !whole(b.Bytes()) {
-				if c.base[i], err = c.alloc(b.Bytes()); err != nil {
-					return err
-				}
-			}
-		case plan.Scalar:
+		switch {
+		case b.Kind == plan.Scalar:
 			c.word[i] = len(c.words)
 			c.words = append(c.words, 0)
-		case plan.Const:
-			if c.base[i], err = c.upload(constant(b)); err != nil {
-				return err
-			}
-		case plan.Input:
-			if c.base[i], err = c.alloc(b.Bytes()); err != nil {
-				return err
-			}
+		case b.Kind == plan.Const:
+			c.base[i], err = c.upload(constant(b))
+		case b.Kind == plan.Input, b.Kind == plan.View && !whole(b.Bytes()), kept[i]:
+			c.base[i], err = c.alloc(b.Bytes())
+		case b.Kind == plan.Temp:
+			c.temps = append(c.temps, i)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	if err := c.placeWords(); err != nil {
+		return err
+	}
+	return c.gpu.reserve(c.shared())
+}
+
+// kept are the temporaries that a later run of another program must not touch:
+// outputs that the host may ask for after it.
+func kept(p *plan.Plan) map[int]bool {
+	out := map[int]bool{}
+	for _, o := range p.Outputs {
+		if b := &p.Buffers[o.Buffer]; b.Kind == plan.Temp && b.Bytes() > smallOutput {
+			out[o.Buffer] = true
+		}
+	}
+	return out
+}
+
+// arena is device memory for what lives no longer than a run: the programs of a
+// device share it, so that a training step for the last, smaller batch of an
+// epoch, or an evaluation between epochs, takes none of its own.
+type arena struct {
+	at    Ptr
+	bytes int
+}
+
+// shared is the size of the arena that the program needs: temporaries, those of
+// an iteration, and the kernels' scratch.
+func (c *program) shared() int {
+	return aligned(c.plan.Arena) + aligned(c.plan.Private) + scratch(c.kernels)
+}
+
+// settle gives the temporaries their addresses in the arena.
+func (c *program) settle() error {
+	if err := c.gpu.reserve(c.shared()); err != nil {
+		return err
+	}
+	at := c.gpu.arena.at
+	private := at + Ptr(aligned(c.plan.Arena)) // iterations run one behind the other
+	c.scratch = private + Ptr(aligned(c.plan.Private))
+	for _, i := range c.temps {
+		b := &c.plan.Buffers[i]
+		c.base[i] = at + Ptr(b.Offset)
+		if b.Private {
+			c.base[i] = private + Ptr(b.Offset)
+		}
+	}
+	return nil
+}
+
+// reserve makes the arena at least so large. Where it has to move, programs are
+// recorded anew when they next run.
+func (g *gpu) reserve(bytes int) error {
+	if bytes <= g.arena.bytes {
+		return nil
+	}
+	if err := g.work.Synchronize(); err != nil {
+		return err
+	}
+	for c := range g.programs {
+		c.unprepare()
+	}
+	if err := g.release(); err != nil {
+		return err
+	}
+	p, err := g.Device.Alloc(bytes)
+	if err == nil {
+		g.arena = arena{p, bytes}
+	}
+	return err
+}
+
+// release frees the arena.
+func (g *gpu) release() error {
+	if g.arena.bytes == 0 {
+		return nil
+	}
+	p := g.arena.at
+	g.arena = arena{}
+	return g.Device.Free(p)
+}
+
+// placeWords makes the step block and the loops' table of numbers.
+func (c *program) placeWords() (err error) {
 	c.moved = len(c.words) > 0
 	if c.block, err = c.alloc(4 * len(c.words)); err != nil {
 		return err
@@ -160,10 +220,7 @@ func (c *program) place() error {
 	for i := range trips(c.plan.Steps) {
 		numbers = binary.LittleEndian.AppendUint32(numbers, uint32(i))
 	}
-	if c.indices, err = c.upload(numbers); err != nil {
-		return err
-	}
-	c.scratch, err = c.alloc(scratch(c.kernels))
+	c.indices, err = c.upload(numbers)
 	return err
 }
 
@@ -201,6 +258,9 @@ func trips(steps []plan.Step) int {
 // with the batch, and what does not.
 func need(p *plan.Plan) (grows, fixed int) {
 	grows = p.Arena + p.Private
+	for i := range kept(p) {
+		grows += p.Buffers[i].Bytes()
+	}
 	for i := range p.Buffers {
 		switch b := &p.Buffers[i]; b.Kind {
 		case plan.Input:
@@ -234,9 +294,10 @@ func (c *program) fits() error {
 	if err != nil {
 		return err
 	}
+	unused += c.gpu.arena.bytes // it can grow in place of itself
 	grows, fixed := need(c.plan)
 	fixed += scratch(c.kernels)
-	if grows+fixed <= unused {
+	if grows+fixed+max(0, c.gpu.arena.bytes-c.shared()) <= unused {
 		return nil
 	}
 	short := fmt.Sprintf("out of device memory: it needs %s (%s of temporaries), and %s of %s are free",
@@ -307,322 +368,13 @@ func (c *program) BindState(i int, m engine.Memory) {
 	c.base[i] = m.(interface{ address() Ptr }).address()
 }
 
-// slot is the one that the next run takes its inputs from, once the host may
-// write to it.
-func (c *program) slot() (*slot, error) {
-	s := &c.slots[c.turn]
-	if !s.open {
-		if err := s.free.Synchronize(); err != nil {
-			return nil, err
-		}
-		s.open = true
-	}
-	return s, nil
-}
-
-// Feed implements engine.Code. The content starts for the device at once.
-func (c *program) Feed(i int, host []byte) {
-	if err := c.feed(i, host); err != nil {
-		c.err = err
-	}
-}
-
-func (c *program) feed(i int, host []byte) error {
-	s, err := c.slot()
-	if err != nil {
-		return err
-	}
-	again := false
-	for _, f := range s.fed {
-		again = again || f == i
-	}
-	if again { // the copy may still read the memory
-		err = c.gpu.inputs.Synchronize()
-	} else {
-		s.fed = append(s.fed, i)
-	}
-	if err != nil {
-		return err
-	}
-	at := c.input[i]
-	mem := s.host.Bytes()[at : at+len(host)]
-	copy(mem, host)
-	return c.gpu.inputs.Upload(s.dev+Ptr(at), mem)
-}
-
-// SetScalar implements engine.Code.
-func (c *program) SetScalar(i int, bits uint32) {
-	c.words[c.word[i]], c.moved = bits, true
-}
-
-// Run implements engine.Code. It returns when the work is queued.
-func (c *program) Run() error {
-	if err := c.err; err != nil {
-		c.err = nil
-		return err
-	}
-	if c.commands == nil && c.exec == nil {
-		if err := c.prepare(); err != nil {
-			return err
-		}
-	}
-	if err := c.bring(); err != nil {
-		return err
-	}
-	c.runs++
-	if err := c.start(); err != nil {
-		return err
-	}
-	return c.gpu.work.Record(c.done)
-}
-
-// bring puts what was fed and set since the last run where the graph reads it.
-func (c *program) bring() error {
-	if len(c.slots[c.turn].fed) == 0 && !c.moved {
-		return nil
-	}
-	s, err := c.slot()
-	if err != nil {
-		return err
-	}
-	work := c.gpu.work
-	if len(s.fed) > 0 {
-		if err := first(c.gpu.inputs.Record(s.arrived), work.Wait(s.arrived)); err != nil {
-			return err
-		}
-		for _, i := range s.fed {
-			if err := work.Copy(c.base[i], s.dev+Ptr(c.input[i]), c.plan.Buffers[i].Bytes()); err != nil {
-				return err
-			}
-		}
-		s.fed = s.fed[:0]
-	}
-	if c.moved {
-		block := s.host.Bytes()[len(s.host.Bytes())-4*len(c.words):]
-		copy(block, engine.Bytes(c.words))
-		if err := work.Upload(c.block, block); err != nil {
-			return err
-		}
-		c.moved = false
-	}
-	s.open = false
-	c.turn = 1 - c.turn
-	return work.Record(s.free)
-}
-
-// start puts one run on the stream.
-func (c *program) start() error {
-	if c.exec != nil {
-		return c.gpu.work.LaunchGraph(c.exec)
-	}
-	return c.play()
-}
-
-func (c *program) play() error {
-	for i := range c.commands {
-		if err := c.commands[i].put(c.gpu.work); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (k *command) put(s *Stream) error {
-	switch {
-	case k.launch != nil:
-		return s.Launch(k.launch)
-	case k.host != nil:
-		return s.Download(k.host, k.from)
-	}
-	return s.Copy(k.to, k.from, k.n)
-}
-
-// prepare writes the run down step by step, and captures it.
-func (c *program) prepare() error {
-	if err := c.steps(c.plan.Steps); err != nil {
-		return err
-	}
-	for _, out := range c.plan.Outputs {
-		if o := c.host[out.Buffer]; o != nil && o.mem == c.small {
-			c.commands = append(c.commands, command{host: o.mem.Bytes()[o.at : o.at+o.n], from: c.base[out.Buffer]})
-		}
-	}
-	if c.gpu.noGraph || len(c.commands) == 0 {
-		return nil
-	}
-	g, err := c.gpu.work.Capture(c.play)
-	if err != nil {
-		return err
-	}
-	defer g.Close()
-	if c.exec, err = g.Instantiate(); err != nil {
-		return err
-	}
-	c.gpu.captured++
-	c.forget()
-	return nil
-}
-
-// forget frees the commands: a graph has its own copy of their arguments.
-func (c *program) forget() {
-	for _, k := range c.commands {
-		if k.launch != nil {
-			k.launch.Close()
-		}
-	}
-	c.commands = nil
-}
-
-func (c *program) steps(steps []plan.Step) error {
-	for _, s := range steps {
-		switch {
-		case s.Copy != nil:
-			c.copy(c.base[s.Copy.Dst], c.base[s.Copy.Src], c.plan.Buffers[s.Copy.Dst].Bytes())
-		case s.Loop != nil:
-			if err := c.loop(s.Loop); err != nil {
-				return err
-			}
-		default:
-			for i := range c.kernels[stepKey(s)] {
-				if err := c.launch(&c.kernels[stepKey(s)][i]); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func (c *program) copy(to, from Ptr, n int) {
-	if to != from && n > 0 {
-		c.commands = append(c.commands, command{to: to, from: from, n: n})
-	}
-}
-
-// turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
-// to fill it, few enough to save the start of most.
-const turnsPerSM = 8
-
-func (c *program) launch(k *Kernel) error {
-	args := make([]any, 0, len(k.Buffers)+len(k.Numbers))
-	for _, i := range k.Buffers {
-		if i == Scratch {
-			args = append(args, c.scratch)
-		} else {
-			args = append(args, c.base[i])
-		}
-	}
-	for _, v := range k.Numbers {
-		args = append(args, v)
-	}
-	blocks := min(k.Blocks, turnsPerSM*c.gpu.Device.Info.SMs)
-	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{BlockThreads, 1, 1}, k.Shared, args...)
-	if err != nil {
-		return err
-	}
-	c.commands = append(c.commands, command{launch: l})
-	return nil
-}
-
-// loop writes down a loop's iterations one behind the other. Each has its own
-// addresses: its number is in a table, its slices are used where they lie.
-func (c *program) loop(l *plan.Loop) error {
-	made := c.made(l)
-	for i := range l.Node.Attrs().Trips {
-		c.base[l.Index] = c.indices + Ptr(4*i)
-		for _, s := range l.Scan {
-			slice := c.slice(s, i)
-			if whole(c.plan.Buffers[s.Part].Bytes()) {
-				c.base[s.Part] = slice
-			} else {
-				c.copy(c.base[s.Part], slice, c.plan.Buffers[s.Part].Bytes())
-			}
-		}
-		for _, s := range l.Stack {
-			if made[s.Part] {
-				c.base[s.Part] = c.slice(s, i)
-			}
-		}
-		if err := c.steps(l.Steps); err != nil {
-			return err
-		}
-		for _, s := range l.Stack {
-			c.copy(c.slice(s, i), c.base[s.Part], c.plan.Buffers[s.Part].Bytes())
-		}
-	}
-	return nil
-}
-
-// slice is where an iteration's slice of a whole is.
-func (c *program) slice(s plan.Slice, i int) Ptr {
-	return c.base[s.Whole] + Ptr(i*c.plan.Buffers[s.Part].Bytes())
-}
-
-// whole reports whether every slice of so many bytes starts where a kernel that
-// reads vectors may expect a buffer to start.
-func whole(bytes int) bool { return bytes%16 == 0 || bytes < 16 && bytes&(bytes-1) == 0 }
-
-// made lists the stacked parts that may be computed straight into their slices:
-// those that are nothing else, and those that a step of the body makes anew in
-// each iteration.
-func (c *program) made(l *plan.Loop) map[int]bool {
-	carried, fresh := map[int]bool{}, map[int]bool{}
-	for _, p := range l.Node.Body().Params()[1 : 1+l.Node.Attrs().Carry] {
-		carried[c.plan.Buffer(p)] = true
-	}
-	note := func(n *graph.Node) {
-		if i := c.plan.Buffer(n); !carried[i] {
-			fresh[i] = true
-		}
-	}
-	for _, s := range l.Steps {
-		switch {
-		case s.Fused != nil:
-			for _, n := range s.Fused.Stored {
-				note(n)
-			}
-		case s.Op != nil:
-			note(s.Op)
-		}
-	}
-	parts := map[int]bool{}
-	for _, s := range l.Stack {
-		b := &c.plan.Buffers[s.Part]
-		parts[s.Part] = whole(b.Bytes()) && (b.Kind == plan.View || b.Kind == plan.Temp && fresh[s.Part])
-	}
-	return parts
-}
-
-// Fetch implements engine.Code.
-func (c *program) Fetch(i int) ([]byte, error) {
-	o := c.host[i]
-	if o == nil {
-		n := c.plan.Buffers[i].Bytes()
-		mem, err := c.gpu.AllocHost(max(n, 1))
-		if err != nil {
-			return nil, err
-		}
-		o = &output{mem: mem, n: n, runs: -1}
-		c.host[i] = o
-	}
-	if o.mem == c.small {
-		return o.mem.Bytes()[o.at : o.at+o.n], c.done.Synchronize()
-	}
-	mem := o.mem.Bytes()[:o.n]
-	if o.runs == c.runs {
-		return mem, nil
-	}
-	o.runs = c.runs
-	return mem, first(c.gpu.work.Download(mem, c.base[i]), c.gpu.work.Synchronize())
-}
-
 // Close implements engine.Code. Failures of what it frees have been reported,
 // or will be when the device is next used.
 func (c *program) Close() {
 	_ = first(c.gpu.work.Synchronize(), c.gpu.inputs.Synchronize())
-	c.forget()
-	if c.exec != nil {
-		_ = c.exec.Close()
+	c.unprepare()
+	if delete(c.gpu.programs, c); len(c.gpu.programs) == 0 {
+		_ = c.gpu.release()
 	}
 	free := func(m *HostMemory) {
 		if m != nil {

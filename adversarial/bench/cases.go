@@ -45,10 +45,11 @@ func (s Spec) Name() string {
 }
 
 // Suites lists the names that Suite takes.
-var Suites = []string{"cpu", "gpu", "kernels", "all"}
+var Suites = []string{"cpu", "gpu", "kernels", "scaling", "all"}
 
 // Suite lists the cases of a suite whose names match: the steps that a CPU or a
-// GPU is judged by, the kernels under them, or the CPU's and the kernels.
+// GPU is judged by, the kernels under them, one step at growing batch sizes, or
+// the CPU's and the kernels.
 func Suite(name string, match *regexp.Regexp) []Spec {
 	var all []Spec
 	switch name {
@@ -58,6 +59,10 @@ func Suite(name string, match *regexp.Regexp) []Spec {
 		all = gpuSteps()
 	case "kernels":
 		all = kernels()
+	case "scaling":
+		for _, batch := range []int{16, 32, 64, 128, 256} {
+			all = append(all, Spec{Kind: "step", Model: "cifar-small", Steps: 10, Batch: batch}, Spec{Kind: "step", Model: "preactresnet18", Batch: batch})
+		}
 	default:
 		all = append(steps(), kernels()...)
 	}

@@ -22,6 +22,7 @@ try:
 except ImportError as missing:
     sys.exit(f"make_fixtures: {missing.name} is missing: install python3-torch and python3-numpy")
 
+import attacks
 import experiments
 import models
 import references
@@ -178,6 +179,30 @@ def model_fixture(name, noise=0.0):
     return out, {"model": name, "seed": entry["seed"], **settings, "optimisers": options}
 
 
+ATTACKS = {
+    "attacks-mnist-wong": {
+        "model": "mnist-wong",
+        "settings": {
+            "eps": {"linf": f32(0.3), "l2": f32(1.5), "l1": f32(10), "dlr_linf": f32(0.02), "dlr_l2": f32(0.1)},
+            "alpha": {"linf": f32(0.075), "l2": f32(0.375)}, "apgd_steps": 20, "apgd_l1_steps": 14, "fab_steps": 5,
+            "deepfool_steps": 10, "cw_steps": 12, "cw_rate": f32(0.1), "queries": 20, "seed": 7,
+        },
+    },
+}
+
+
+def attack_fixture(name, noise=0.0):
+    """(tensors, settings) of the attacks on a model whose parameters and batch its own fixture holds."""
+    entry = MODELS[ATTACKS[name]["model"]]
+    random = np.random.RandomState(entry["seed"])
+    x, _, starts = draw_batch(entry, random)
+    model = entry["build"]()
+    initialise(model, random, noise)
+    model.eval()
+    found = attacks.every(model, x, {"linf": starts["pgd"], "l2": starts["pgd_l2"], "l1": starts["pgd"]}, ATTACKS[name]["settings"])
+    return found, {"model": ATTACKS[name]["model"], **ATTACKS[name]["settings"]}
+
+
 REFERENCES = {
     "init": lambda: references.initialisers(801),
     "schedules": references.schedules,
@@ -188,7 +213,10 @@ REFERENCES = {
 
 def fixture(name):
     """({name: numpy array}, settings) of any fixture."""
-    tensors, settings = model_fixture(name) if name in MODELS else REFERENCES[name]()
+    if name in MODELS or name in ATTACKS:
+        tensors, settings = (attack_fixture if name in ATTACKS else model_fixture)(name)
+    else:
+        tensors, settings = REFERENCES[name]()
     arrays = {k: v.detach().numpy() if torch.is_tensor(v) else v for k, v in tensors.items()}
     return arrays, settings
 
@@ -224,7 +252,7 @@ def unstable(name, stored):
 
     None may: no result may hang on a tie, a kink or the sign of a rounding error, or a right engine could miss it.
     """
-    moved, _ = model_fixture(name, noise=1e-14)
+    moved, _ = (attack_fixture if name in ATTACKS else model_fixture)(name, noise=1e-14)
     for tensor, value in moved.items():
         old = stored[tensor]
         apart = np.abs(value.detach().numpy() - old).max(initial=0)
@@ -245,7 +273,7 @@ def check(names, folder):
             store.write(fresh, *fixture(name))
             stored = store.read(kept)
             lines = list(differences(name, stored, store.read(fresh)))
-            if name in MODELS:
+            if name in MODELS or name in ATTACKS:
                 lines += unstable(name, stored[0])
             with open(kept, "rb") as a, open(fresh, "rb") as b:
                 same = "the same bytes" if a.read() == b.read() else "the same values, not the same bytes"
@@ -256,7 +284,7 @@ def check(names, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*MODELS, *REFERENCES]
+    every = [*MODELS, *ATTACKS, *REFERENCES]
     parser.add_argument("--out", default=OUTPUT, help="folder of the fixtures")
     parser.add_argument("--only", choices=every, help="one fixture")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")

@@ -90,6 +90,7 @@ func readersOf(g *graph.Graph, live map[*graph.Node]bool) map[*graph.Node][]*gra
 // region is a set of values of one block that are computed together, chunk by
 // chunk.
 type region struct {
+	block    *graph.Block
 	members  []*graph.Node // operands first
 	partials []*graph.Node // reductions over the samples, split
 	inside   map[*graph.Node]bool
@@ -105,9 +106,10 @@ type outliner struct {
 	target  Target
 	live    map[*graph.Node]bool
 	readers map[*graph.Node][]*graph.Node
-	a       *rowAnalysis        // nil: nothing is outlined here
-	chunks  map[*graph.Node]int // loops over chunks, of so many samples, whose bodies are to be outlined
-	made    map[*graph.Node]int // the loops that were made
+	a       *rowAnalysis         // nil: nothing is outlined here
+	chunks  map[*graph.Node]int  // loops over chunks, of so many samples, whose bodies are to be outlined
+	wholes  map[*graph.Node]bool // contractions that are left to a kernel for all samples
+	made    map[*graph.Node]int  // the loops that were made
 	dst     *graph.Graph
 	region  map[*graph.Node]*region     // of members and of split reductions
 	img     map[*graph.Node]*graph.Node // whole values
@@ -118,7 +120,7 @@ type outliner struct {
 func newOutliner(g *graph.Graph, t Target) *outliner {
 	live := graph.Live(g)
 	return &outliner{src: g, target: t, live: live, readers: readersOf(g, live), dst: graph.New(g.Name()),
-		made: map[*graph.Node]int{}, region: map[*graph.Node]*region{}, img: map[*graph.Node]*graph.Node{}}
+		wholes: map[*graph.Node]bool{}, made: map[*graph.Node]int{}, region: map[*graph.Node]*region{}, img: map[*graph.Node]*graph.Node{}}
 }
 
 // run copies the graph, its regions outlined.
@@ -147,16 +149,8 @@ func (o *outliner) block(b *graph.Block) {
 
 // outline settles on the regions of a block.
 func (o *outliner) outline(b *graph.Block) {
-	var list []*region
-	for _, r := range o.regions(b) {
-		r.inside = map[*graph.Node]bool{}
-		for _, n := range slices.Concat(r.members, r.partials) {
-			r.inside[n] = true
-		}
-		if !o.pays(r) {
-			continue
-		}
-		list = append(list, r)
+	list := o.paying(b)
+	for _, r := range list {
 		for n := range r.inside {
 			o.region[n] = r
 		}
@@ -176,6 +170,30 @@ func (o *outliner) outline(b *graph.Block) {
 			}
 		}
 	}
+}
+
+// paying lists the regions of a block that pay. One with large weights that does
+// not is tried again without them: they are left to kernels for all samples.
+func (o *outliner) paying(b *graph.Block) []*region {
+	for again := true; again; {
+		var list []*region
+		again = false
+		for _, r := range o.regions(b) {
+			if o.pays(r) {
+				list = append(list, r)
+				continue
+			}
+			for _, n := range r.members {
+				if w, ok := o.weights(n); ok && o.large(w) {
+					o.wholes[n], again = true, true
+				}
+			}
+		}
+		if !again {
+			return list
+		}
+	}
+	return nil
 }
 
 // owner is the region in which a value is computed, nil if there is none.
@@ -206,7 +224,7 @@ func (o *outliner) regions(b *graph.Block) []*region {
 			continue
 		}
 		member[n] = o.member(n, member)
-		for _, d := range deps(n) {
+		for _, d := range o.deps(n) {
 			l := level[d]
 			if member[d] && !member[n] {
 				l++
@@ -217,7 +235,7 @@ func (o *outliner) regions(b *graph.Block) []*region {
 			continue
 		}
 		for len(list) <= level[n] {
-			list = append(list, &region{})
+			list = append(list, &region{block: b})
 		}
 		r := list[level[n]]
 		r.members = append(r.members, n)
@@ -226,6 +244,12 @@ func (o *outliner) regions(b *graph.Block) []*region {
 		if o.live[n] && n.Op().Class() == graph.ClassReduce && member[n.In(0)] && slices.Contains(n.Attrs().Axes, 0) {
 			r := list[level[n.In(0)]]
 			r.partials = append(r.partials, n)
+		}
+	}
+	for _, r := range list {
+		r.inside = map[*graph.Node]bool{}
+		for _, n := range slices.Concat(r.members, r.partials) {
+			r.inside[n] = true
 		}
 	}
 	return list
@@ -244,7 +268,7 @@ func (o *outliner) member(n *graph.Node, member map[*graph.Node]bool) bool {
 	if w, ok := o.weights(n); ok && o.chunks != nil && o.large(w) {
 		return false
 	}
-	return o.a.of[n] == rowwise
+	return o.a.of[n] == rowwise && !o.wholes[n]
 }
 
 // separable reports whether all that a loop carries and computes is about single
@@ -290,16 +314,16 @@ func all(ns []*graph.Node, ok func(*graph.Node) bool) bool {
 }
 
 // deps lists what n reads of its block and those around it.
-func deps(n *graph.Node) []*graph.Node {
+func (o *outliner) deps(n *graph.Node) []*graph.Node {
 	list := slices.Clone(n.Ins())
 	if n.Body() != nil {
-		list = append(list, captured(n.Body())...)
+		list = append(list, o.captured(n.Body())...)
 	}
 	return list
 }
 
 // captured lists what a body reads from outside itself.
-func captured(b *graph.Block) []*graph.Node {
+func (o *outliner) captured(b *graph.Block) []*graph.Node {
 	var list []*graph.Node
 	add := func(in *graph.Node) {
 		if !b.Encloses(in.Block()) {
@@ -307,8 +331,10 @@ func captured(b *graph.Block) []*graph.Node {
 		}
 	}
 	for _, n := range b.Nodes() {
-		for _, in := range deps(n) {
-			add(in)
+		if o.live[n] {
+			for _, in := range o.deps(n) {
+				add(in)
+			}
 		}
 	}
 	for _, r := range b.Results() {
@@ -403,13 +429,16 @@ func (o *outliner) chain(r *region, s *graph.Node) (chain []*graph.Node, ok bool
 		}
 		seen[n] = true
 		reads, begin := 0, len(chain)
-		if o.cheap(n) {
+		if o.cheap(n) && n.Block() == r.block {
 			for _, in := range n.Ins() {
 				reads += visit(in)
 			}
 			if n == s || reads < bytes(n) || reads == bytes(n) && o.repeatable(n) {
 				chain = append(chain, n)
 				return reads
+			}
+			for _, m := range chain[begin:] {
+				delete(seen, m)
 			}
 			chain = chain[:begin] // better read n itself
 		}
@@ -418,7 +447,7 @@ func (o *outliner) chain(r *region, s *graph.Node) (chain []*graph.Node, ok bool
 		}
 		return bytes(n)
 	}
-	if !o.repeatable(s) {
+	if s.Block() != r.block || !o.repeatable(s) {
 		return nil, false
 	}
 	reads := visit(s)
@@ -452,9 +481,8 @@ const (
 	minChunks = 8 // of a batch, so that two workers or four share it evenly
 	patience  = 4 // how much smaller than wanted a chunk may be, if N has no better divisor
 
-	// manyPixels is the number of results that make it cheap to read a weight:
-	// kernels read them again for about as many anyway.
-	manyPixels = 256
+	// manyUses is how often a weight must be used to be cheap to read.
+	manyUses = 64
 
 	// manyRows is how much more memory than elsewhere a chunk may take that has
 	// large weights: they come from the next cache, as does the chunk.
@@ -480,7 +508,7 @@ func (o *outliner) pays(r *region) bool {
 	}
 	again := 0
 	for _, w := range u.weights {
-		if r.chunk*w.pixels < manyPixels {
+		if r.chunk*w.uses < manyUses {
 			again += w.bytes * w.times * (n / r.chunk)
 		}
 	}
@@ -489,7 +517,7 @@ func (o *outliner) pays(r *region) bool {
 
 // large reports whether weights are better read for many samples at a time.
 func (o *outliner) large(w weights) bool {
-	return w.bytes > o.target.RowBytes/4 && w.pixels < manyPixels
+	return w.bytes > o.target.RowBytes/4 && w.uses < manyUses
 }
 
 // usage estimates what a region's values need, in bytes: of memory at one time,
@@ -500,15 +528,15 @@ type usage struct {
 	weights    []weights
 }
 
-// weights are what a contraction reads for all samples, to how many results of a
-// sample it applies each of them, and how often in all.
-type weights struct{ bytes, pixels, times int }
+// weights are what a contraction reads for all samples, how often it uses each of
+// them for one, and how often it runs.
+type weights struct{ bytes, uses, times int }
 
 func (o *outliner) usage(members []*graph.Node) usage {
 	var u usage
 	last := map[*graph.Node]int{} // reader
 	for i, n := range members {
-		for _, in := range deps(n) {
+		for _, in := range o.deps(n) {
 			last[base(in)] = i
 		}
 	}
@@ -547,11 +575,14 @@ func (o *outliner) weights(n *graph.Node) (weights, bool) {
 	if n.Op().Class() != graph.ClassContraction || o.a.of[n.In(1)] == rowwise {
 		return weights{}, false
 	}
-	channels := n.Dim(-1)
-	if n.Rank() == 4 && n.Op() != graph.OpPackedConv2D {
-		channels = n.Dim(n.Attrs().Layout.Channel())
+	uses := n.Size() / o.a.n / n.Dim(-1)
+	switch {
+	case n.Op() == graph.OpPackedConv2D && n.Attrs().Algorithm == graph.Winograd:
+		uses = (n.Dim(1) + 3) / 4 * ((n.Dim(2) + 3) / 4) // once a tile
+	case n.Rank() == 4 && n.Op() != graph.OpPackedConv2D:
+		uses = n.Size() / o.a.n / n.Dim(n.Attrs().Layout.Channel())
 	}
-	return weights{n.In(1).Size() * n.DType().Size(), n.Size() / (o.a.n * channels), 1}, true
+	return weights{n.In(1).Size() * n.DType().Size(), uses, 1}, true
 }
 
 // rowsOf lists the values of a body that are computed chunk by chunk.
@@ -593,7 +624,7 @@ func (o *outliner) need(n *graph.Node) {
 		o.emit(r)
 		return
 	}
-	for _, d := range deps(n) {
+	for _, d := range o.deps(n) {
 		o.need(d)
 	}
 	o.img[n] = o.copy(n).Named(n.Label())
@@ -607,7 +638,7 @@ func (o *outliner) emit(r *region) {
 	}
 	r.begun = true
 	for _, n := range slices.Concat(r.members, r.partials) {
-		for _, d := range deps(n) {
+		for _, d := range o.deps(n) {
 			if !r.inside[d] {
 				o.need(d)
 			}
