@@ -321,3 +321,53 @@ func TestEpilogue(t *testing.T) {
 		}
 	}
 }
+
+// TestPrologue normalises and rectifies an input on its way into a convolution,
+// in both types; the padding is no part of the input.
+func TestPrologue(t *testing.T) {
+	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
+		g := graph.New("prologue")
+		x, w := g.Input("x", dt, 2, 6, 5, 8), g.Input("w", dt, 16, 3, 3, 8)
+		scale, shift := g.Input("scale", graph.F32, 1, 1, 1, 8), g.Input("shift", graph.F32, 1, 1, 1, 8)
+		a := graph.Attrs{Stride: [2]int{1, 1}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}, Layout: graph.NHWC}
+		z := x.Convert(graph.F32).Mul(scale).Add(shift).ReLU().Convert(dt)
+		g.Output("y", g.Make(graph.OpConv2D, a, z, w))
+		if err := g.Err(); err != nil {
+			t.Fatal(err)
+		}
+		feed := uniformFeed(g)
+		want := must(interp.RunRounded(g, feed))(t).Outputs["y"]
+
+		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w), Exact)
+		op.call = strings.Replace(op.call, fmt.Sprintf("pixels_by_taps<%v, shape>(in0)", dt), fmt.Sprintf("rectified<%v, shape>(in0, scale, shift)", dt), 1)
+		params := append(op.params(), "const f32* __restrict__ scale", "const f32* __restrict__ shift", fmt.Sprintf("%v* __restrict__ out", dt))
+		k := named(op.source(params, op.storing()))
+		_, dev := openEmulator(t, "checked,seed=1")
+		if err := dev.load([]Kernel{k}); err != nil {
+			t.Fatal(err)
+		}
+		var args []any
+		ok := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"x", "w", "scale", "shift"} {
+			content := feed["input "+name].Bytes()
+			p := must(dev.Device.Alloc(len(content)))(t)
+			ok(dev.work.Upload(p, content))
+			args = append(args, p)
+		}
+		content := make([]byte, len(want.Bytes()))
+		out := must(dev.Device.Alloc(len(content)))(t)
+		l := must(dev.functions[k.Name].Prepare([3]int{op.tiles, 1, 1}, [3]int{BlockThreads, 1, 1}, op.shared(), append(args, out, uint32(op.tiles))...))(t)
+		ok(dev.work.Launch(l))
+		ok(dev.work.Download(content, out))
+		got := must(interp.FromBytes(dt, want.Shape, content))(t)
+		if err := (optest.Tolerance{Rel: 2, Abs: 8}).Compare(want, got); err != nil {
+			t.Errorf("%v: %v", dt, err)
+		}
+		l.Close()
+	}
+}
