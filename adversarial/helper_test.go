@@ -14,6 +14,7 @@ import (
 	_ "temper/engine/cpu"
 	"temper/engine/graph"
 	"temper/engine/interp"
+	"temper/engine/passes"
 	"temper/engine/plan"
 	"temper/nn"
 )
@@ -193,13 +194,13 @@ type program struct {
 	state *engine.State
 }
 
-func compile(t *testing.T, g *graph.Graph) program {
+func compile(t *testing.T, g *graph.Graph, off ...string) program {
 	t.Helper()
 	d, err := engine.Open("cpu", engine.DeviceOptions{})
 	must(t, err)
 	t.Cleanup(func() { d.Close() })
 	p := program{t: t, state: d.NewState()}
-	p.Executable, err = d.Compile(g, p.state, engine.Options{})
+	p.Executable, err = d.Compile(g, p.state, engine.Options{Passes: passes.Options{Off: off}})
 	must(t, err)
 	return p
 }

@@ -1,6 +1,7 @@
 // Package build holds what stands beside the program: the scripts that write
 // test fixtures (oracle) and the PyTorch twins that temper bench measures itself
-// against (peer). As a package it carries the twins in the binary.
+// against (peer), and gorgoniacu.sh, which tests the border with gorgonia.org/cu
+// where there is no GPU. As a package it carries the twins in the binary.
 package build
 
 import "embed"

@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"adversarial/run":       {},
 	"nn":                    {"engine/graph", "engine/autodiff"},
 	"datasets":              {"engine/rng"},
-	"cuda":                  {"cuda/cache", "cuda/emulator", "engine", "engine/graph", "engine/passes", "engine/plan", "kernels"},
+	"cuda":                  {"cuda/cache", "cuda/emulator", "engine", "engine/graph", "engine/passes", "engine/plan", "engine/rng", "kernels"},
 	"cuda/cache":            {},
 	"cuda/emulator":         {"cuda/cache", "kernels"},
 	"kernels":               {},

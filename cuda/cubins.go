@@ -29,16 +29,24 @@ func NewCubins(arch string) (*Cubins, error) {
 
 // Get returns the cubin of a translation unit.
 func (k *Cubins) Get(name, source string) ([]byte, error) {
+	cubin, _, _, err := k.entry(name, source)
+	return cubin, err
+}
+
+// entry is Get. It says whether it had to compile, and why the cubin could not
+// be kept.
+func (k *Cubins) entry(name, source string) (cubin []byte, made bool, unsaved, err error) {
 	entry := "cubin-" + cache.Key(source, kernels.HeaderText()) + "-" + k.arch
 	if k.compiler == nil {
 		if cubin := cache.Newest(entry + "-nvrtc*"); cubin != nil {
-			return cubin, nil
+			return cubin, false, nil, nil
 		}
-		return nil, fmt.Errorf("%s is not compiled for %s, and there is %w", name, k.arch, k.missing)
+		return nil, false, nil, fmt.Errorf("%s is not compiled for %s, and there is %w", name, k.arch, k.missing)
 	}
-	cubin, _, _, err := cache.Entry(fmt.Sprintf("%s-nvrtc%02d.%02d", entry, k.compiler.Major, k.compiler.Minor), func() ([]byte, error) {
+	cubin, _, unsaved, err = cache.Entry(fmt.Sprintf("%s-nvrtc%02d.%02d", entry, k.compiler.Major, k.compiler.Minor), func() ([]byte, error) {
+		made = true
 		cubin, _, err := k.compiler.Compile(name, source, k.arch)
 		return cubin, err
 	})
-	return cubin, err
+	return cubin, made, unsaved, err
 }

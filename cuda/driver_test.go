@@ -41,19 +41,22 @@ func emulated(t *testing.T, options map[string]int) *Library {
 		t.Fatal(err)
 	}
 	lib := must(Open(path))(t)
-	t.Cleanup(func() {
-		for option, usual := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "capability": 90, "driver": 13000, "memory": 16384} {
-			if err := lib.SetEmulator(option, usual); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	t.Cleanup(func() { usual(t, lib) })
 	for option, value := range options {
 		if err := lib.SetEmulator(option, value); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return lib
+}
+
+// usual takes the emulator's options back.
+func usual(t testing.TB, lib *Library) {
+	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "capability": 90, "driver": 13000, "memory": 16384} {
+		if err := lib.SetEmulator(option, value); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // rig is a device with a stream and the kernels of a file.

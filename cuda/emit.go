@@ -10,39 +10,52 @@ import (
 
 	"temper/engine/graph"
 	"temper/engine/plan"
+	"temper/kernels"
 )
 
-// Emit writes the CUDA C++ of one fused group: a kernel whose arguments are the
-// buffers that the group reads, then those that it writes, in the order of
-// Args, then the number of elements. Unit puts kernels behind the headers of
+// GroupKernel is a kernel of a fused group. Its parameters are the buffers that
+// the group reads, then those that it writes, in the order of Args, then the
+// number of work items.
+type GroupKernel struct {
+	Source string // CUDA C++, in which NAME stands for the kernel's name
+	Args   []int  // plan's buffers, or Scratch
+	Items  int
+	Blocks int // for which there is work; fewer take more than one turn
+}
+
+// GroupKernels writes the CUDA C++ of one fused group: a kernel, or two, and how
+// much scratch memory they need, in bytes. Unit puts them behind the headers of
 // package kernels, which define the types and the element functions.
 //
-// Without reductions a thread takes elements i, i + grid, …; where few elements
-// are reduced, a thread takes a result; where many are, a block does, its
-// threads every 256th element of what is reduced, and the block joins the
-// threads' results in a fixed tree. Blocks are of BlockThreads, and Blocks of
-// them have work: fewer take more than one turn.
-func Emit(p *plan.Plan, f *plan.Fused, name string) string {
+// Without reductions a thread takes four neighbours, or one element where the
+// rows do not divide so. Where few elements are reduced, a thread takes a
+// result. Where many are, threads of a block go down columns side by side, and
+// join what they have in a fixed tree; where there are too few columns to fill
+// a GPU, several blocks share the rows of a column, and a second kernel joins
+// their parts.
+func GroupKernels(p *plan.Plan, f *plan.Fused) (kernels []GroupKernel, scratch int) {
 	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
 	for i, n := range f.Nodes {
 		e.member[n] = i
 	}
 	e.args()
-	fmt.Fprintf(e.b, "extern \"C\" __global__ void %s(%s, u32 n) {\n", name, strings.Join(e.params, ", "))
-	if f.Axes == nil {
-		e.line(1, "for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {")
-		body := e.body(2)
-		e.index(2, "i", e.all(), body)
-		e.b.WriteString(body + "  }\n")
-	} else {
-		e.reducing()
+	switch {
+	case f.Axes == nil:
+		return []GroupKernel{e.elementwise()}, 0
+	case reduced(f) <= shortReduction || !e.columns():
+		return []GroupKernel{e.reducing()}, 0
 	}
-	fmt.Fprintf(e.b, "}\nEXPORT(%s)\n", name)
-	return e.b.String()
+	return e.reducingColumns()
 }
 
-// BlockThreads is the number of threads of the blocks that Emit's kernels run
-// in, BLOCK in the device header.
+// kernel finishes a kernel whose body has been written.
+func (e *emitter) kernel(items, blocks int) GroupKernel {
+	source := fmt.Sprintf("extern \"C\" __global__ void NAME(%s, u32 n) {\n%s}\nEXPORT(NAME)\n", strings.Join(e.params, ", "), e.b)
+	return GroupKernel{Source: source, Args: e.buffers, Items: items, Blocks: blocks}
+}
+
+// BlockThreads is the number of threads of the blocks that kernels run in, BLOCK
+// in the device header.
 const BlockThreads = 256
 
 // shortReduction is the number of elements up to which one thread reduces them.
@@ -57,18 +70,13 @@ func reduced(f *plan.Fused) int {
 	return n
 }
 
-// Blocks is the number of blocks for which a group has work.
-func Blocks(f *plan.Fused) int {
-	n, r := f.Space.Size(), reduced(f)
-	if f.Axes != nil && r > shortReduction {
-		return n / r
-	}
-	return (n/r + BlockThreads - 1) / BlockThreads
-}
-
 // Unit is the translation unit of some kernels.
 func Unit(sources ...string) string {
-	return "#include \"device.h\"\n#include \"contract.h\"\n\n" + strings.Join(sources, "\n")
+	var all strings.Builder
+	for _, h := range kernels.Headers {
+		fmt.Fprintf(&all, "#include %q\n", h)
+	}
+	return all.String() + "\n" + strings.Join(sources, "\n")
 }
 
 // Args lists the plan's buffers that a fused group's kernel takes: first those
@@ -91,13 +99,16 @@ func Args(p *plan.Plan, f *plan.Fused) (reads, writes []int) {
 }
 
 type emitter struct {
-	p      *plan.Plan
-	f      *plan.Fused
-	b      *strings.Builder
-	member map[*graph.Node]int
-	params []string
-	arg    map[int]string // buffer to name
-	out    []string       // names of the stored members' buffers
+	p       *plan.Plan
+	f       *plan.Fused
+	b       *strings.Builder
+	member  map[*graph.Node]int
+	params  []string
+	buffers []int          // of the parameters
+	arg     map[int]string // buffer to name
+	out     []string       // names of the stored members' buffers
+	vector  []string       // declarations of the neighbours that a body reads; nil outside of vectors
+	linear  bool           // i is the current element's position in the space
 }
 
 func (e *emitter) line(indent int, format string, args ...any) {
@@ -116,6 +127,7 @@ func (e *emitter) args() {
 		}
 		e.arg[i] = fmt.Sprintf("in%d", len(e.params))
 		e.params = append(e.params, fmt.Sprintf("const %v* __restrict__ %s", e.p.Buffers[i].DType, e.arg[i]))
+		e.buffers = append(e.buffers, i)
 	}
 	for k, i := range writes {
 		name := fmt.Sprintf("out%d", k)
@@ -125,6 +137,7 @@ func (e *emitter) args() {
 			e.arg[i], qualifier = name, ""
 		}
 		e.params = append(e.params, fmt.Sprintf("%v* %s%s", e.p.Buffers[i].DType, qualifier, name))
+		e.buffers = append(e.buffers, i)
 	}
 }
 
@@ -164,7 +177,7 @@ func (e *emitter) body(indent int) string {
 	e.b = new(strings.Builder)
 	for _, n := range e.f.Nodes {
 		if n.Op().Class() == graph.ClassReduce {
-			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], join(n), e.member[n], e.operand(n.In(0)))
+			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], joiner(n), e.member[n], e.operand(n.In(0)))
 			continue
 		}
 		args := make([]string, len(n.Ins()))
@@ -172,7 +185,10 @@ func (e *emitter) body(indent int) string {
 			args[i] = e.operand(in)
 		}
 		e.line(indent, "const %v t%d = %s(%s);%s", n.DType(), e.member[n], function(n), strings.Join(args, ", "), comment(n))
-		if k := slices.Index(e.f.Stored, n); k >= 0 {
+		switch k := slices.Index(e.f.Stored, n); {
+		case k >= 0 && e.vector != nil:
+			e.line(indent, "r%d[e] = t%d;", k, e.member[n])
+		case k >= 0:
 			e.line(indent, "%s[%s] = t%d;", e.out[k], e.offset(e.f.Space.Strides()), e.member[n])
 		}
 	}
@@ -181,7 +197,86 @@ func (e *emitter) body(indent int) string {
 	return body
 }
 
-func (e *emitter) reducing() {
+// elementwise has no reductions.
+func (e *emitter) elementwise() GroupKernel {
+	e.linear = true
+	n := e.f.Space.Size()
+	if len(e.f.Space) > 0 && e.f.Space[len(e.f.Space)-1]%4 == 0 {
+		e.vectors()
+		return e.kernel(n/4, ceil(n/4, BlockThreads))
+	}
+	e.line(1, "for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {")
+	body := e.body(2)
+	e.index(2, "i", e.all(), body)
+	e.b.WriteString(body + "  }\n")
+	return e.kernel(n, ceil(n, BlockThreads))
+}
+
+// vectors computes four neighbours at a time. They differ in their last
+// coordinate alone; what lies side by side is loaded and stored at once.
+func (e *emitter) vectors() {
+	e.line(1, "for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {")
+	e.vector = []string{}
+	body := e.body(3)
+	last := len(e.f.Space) - 1
+	e.line(2, "const u32 i = v * 4u;")
+	e.index(2, "i", e.all(), body+strings.Join(e.vector, ""))
+	for _, d := range e.vector {
+		e.line(2, "%s", d)
+	}
+	for k, n := range e.f.Stored {
+		e.line(2, "%v r%d[4];", n.DType(), k)
+	}
+	e.line(2, "UNROLL for (u32 e = 0; e < 4; e++) {")
+	e.b.WriteString(strings.ReplaceAll(body, fmt.Sprintf("x%d", last)+"@", fmt.Sprintf("(x%d + e)", last)))
+	e.line(2, "}")
+	for k := range e.f.Stored {
+		e.line(2, "store_vector(%s + i, r%d);", e.out[k], k)
+	}
+	e.line(1, "}")
+}
+
+// neighbours is the expression for element e of four that a body reads, with
+// strides: loaded once if they are one, side by side, or neither.
+func (e *emitter) neighbours(buffer int, strides []int) string {
+	last := len(strides) - 1
+	together := strides[last] == 1
+	for _, s := range strides[:last] {
+		together = together && s%4 == 0
+	}
+	t := e.p.Buffers[buffer].DType
+	switch {
+	case strides[last] == 0:
+		return e.declare("const %v NAME = %s[%s];", "", t, e.arg[buffer], e.offset(strides))
+	case together:
+		return e.declare("%v NAME[4]; load_vector(NAME, %s + %s);", "[e]", t, e.arg[buffer], parenthesised(e.offset(strides)))
+	}
+	return fmt.Sprintf("%s[%s]", e.arg[buffer], strings.ReplaceAll(e.offset(strides), fmt.Sprintf("x%d", last), fmt.Sprintf("x%d@", last)))
+}
+
+// declare adds a declaration, once, and returns what names it in the body.
+func (e *emitter) declare(format, element string, args ...any) string {
+	text := fmt.Sprintf(format, args...)
+	for i, d := range e.vector {
+		if name := fmt.Sprintf("v%d", i); d == strings.ReplaceAll(text, "NAME", name) {
+			return name + element
+		}
+	}
+	name := fmt.Sprintf("v%d", len(e.vector))
+	e.vector = append(e.vector, strings.ReplaceAll(text, "NAME", name))
+	return name + element
+}
+
+func parenthesised(s string) string {
+	if strings.Contains(s, " ") {
+		return "(" + s + ")"
+	}
+	return s
+}
+
+// reducing gives a thread, or where more is to be reduced a block, a result at
+// a time.
+func (e *emitter) reducing() GroupKernel {
 	var kept []int
 	for _, a := range e.all() {
 		if !slices.Contains(e.f.Axes, a) {
@@ -189,14 +284,15 @@ func (e *emitter) reducing() {
 		}
 	}
 	size := reduced(e.f)
+	results := e.f.Space.Size() / size
 	alone := size <= shortReduction // a thread for a result
-	first, step, from, by := "blockIdx.x", "gridDim.x", "threadIdx.x", "BLOCK"
+	first, step, from, by, blocks := "blockIdx.x", "gridDim.x", "threadIdx.x", "BLOCK", results
 	if alone {
-		first, step, from, by = "blockIdx.x * BLOCK + threadIdx.x", "gridDim.x * BLOCK", "0", "1"
+		first, step, from, by, blocks = "blockIdx.x * BLOCK + threadIdx.x", "gridDim.x * BLOCK", "0", "1", ceil(results, BlockThreads)
 	} else {
 		e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK / 32];", n.DType(), i) })
 	}
-	e.line(1, "for (u32 o = %s; o < n / %du; o += %s) {", first, size, step)
+	e.line(1, "for (u32 o = %s; o < n; o += %s) {", first, step)
 	body := e.body(3)
 	e.index(2, "o", kept, body)
 	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "%v s%d = %s_start<%v>();", n.DType(), i, reducer(n), n.DType()) })
@@ -212,6 +308,102 @@ func (e *emitter) reducing() {
 		e.line(2, "%s%s[o] = s%d;", guard, e.out[slices.Index(e.f.Stored, n)], i)
 	})
 	e.line(1, "}")
+	return e.kernel(results, blocks)
+}
+
+// columnSpace is a space of which neighbouring axes are reduced: (outer, rows,
+// inner) to (outer, inner).
+func (e *emitter) columnSpace() (outer, rows, inner int) {
+	outer, rows, inner = 1, 1, 1
+	for a, extent := range e.f.Space {
+		switch {
+		case slices.Contains(e.f.Axes, a):
+			rows *= extent
+		case rows == 1:
+			outer *= extent
+		default:
+			inner *= extent
+		}
+	}
+	return outer, rows, inner
+}
+
+// columns says whether neighbouring axes are reduced.
+func (e *emitter) columns() bool {
+	turns := 0 // from kept to reduced axes, and back
+	for a, extent := range e.f.Space {
+		if extent > 1 && slices.Contains(e.f.Axes, a) == (turns%2 == 0) {
+			turns++
+		}
+	}
+	return turns <= 2
+}
+
+// reducingColumns has blocks go down the rows of up to 32 columns.
+func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
+	outer, rows, inner := e.columnSpace()
+	width := 1
+	for width < min(inner, 32) {
+		width *= 2
+	}
+	across := ceil(inner, width)
+	const least = 8 // rows that are worth a thread
+	parts := max(1, min(wanted/(outer*across), rows/(least*BlockThreads/width)))
+	length := ceil(rows, parts)
+	parts = ceil(rows, length)
+
+	e.linear = true
+	e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK];", n.DType(), i) })
+	e.line(1, "for (u32 b = blockIdx.x; b < n; b += gridDim.x) {")
+	e.line(2, "const u32 column = b %% %du * %du + threadIdx.x %% %du, part = b / %du %% %du, outer = b / %du;", across, width, width, across, parts, across*parts)
+	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "%v s%d = %s_start<%v>();", n.DType(), i, reducer(n), n.DType()) })
+	e.line(2, "const u32 end = column < %du ? smaller(part * %du + %du, %du) : 0;", inner, length, length, rows)
+	e.line(2, "for (u32 r = part * %du + threadIdx.x / %du; r < end; r += BLOCK / %du) {", length, width, width)
+	e.line(3, "const u32 i = (outer * %du + r) * %du + column;", rows, inner)
+	body := e.body(3)
+	e.index(3, "i", e.all(), body)
+	e.b.WriteString(body + "    }\n")
+	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "s%d = column_%s<%d>(s%d, tree%d);", i, reducer(n), width, i, i) })
+	e.line(2, "if (threadIdx.x < %du && column < %du) {", width, inner)
+	var join []string // of the second kernel
+	e.eachReduction(func(n *graph.Node, i int) {
+		to := fmt.Sprintf("%s[outer * %du + column]", e.out[slices.Index(e.f.Stored, n)], inner)
+		if parts > 1 {
+			from := fmt.Sprintf("(%v*)(scratch + %d)", n.DType(), scratch)
+			to = fmt.Sprintf("(%s)[(part * %du + outer) * %du + column]", from, outer, inner)
+			join = append(join, fmt.Sprintf("join_parts<%d>((const %v*)(scratch + %d), out%d, n, [](%v a, %v b) { return %s(a, b); });",
+				parts, n.DType(), scratch, slices.Index(e.f.Stored, n), n.DType(), n.DType(), joiner(n)))
+			scratch += (parts*outer*inner*n.DType().Size() + 15) &^ 15
+		}
+		e.line(3, "%s = s%d;", to, i)
+	})
+	e.line(2, "}")
+	e.line(1, "}")
+	if parts > 1 {
+		e.params = append(e.params, "u8* __restrict__ scratch")
+		e.buffers = append(e.buffers, Scratch)
+	}
+	kernels = []GroupKernel{e.kernel(outer*across*parts, outer*across*parts)}
+	if parts > 1 {
+		kernels = append(kernels, e.joining(join, outer*inner))
+	}
+	return kernels, scratch
+}
+
+// joining is the second kernel.
+func (e *emitter) joining(join []string, results int) GroupKernel {
+	s := &emitter{p: e.p, f: e.f, b: new(strings.Builder)}
+	for k, n := range e.f.Stored {
+		if n.Op().Class() == graph.ClassReduce {
+			s.params = append(s.params, fmt.Sprintf("%v* __restrict__ out%d", n.DType(), k))
+			s.buffers = append(s.buffers, e.p.Buffer(n))
+		}
+	}
+	s.params, s.buffers = append(s.params, "const u8* __restrict__ scratch"), append(s.buffers, Scratch)
+	for _, line := range join {
+		s.line(1, "%s", line)
+	}
+	return s.kernel(results, ceil(results, 32))
 }
 
 func (e *emitter) eachReduction(fn func(n *graph.Node, i int)) {
@@ -231,12 +423,15 @@ func (e *emitter) operand(n *graph.Node) string {
 	if o.Immediate {
 		return literal(n.DType(), o.Value)
 	}
+	if e.vector != nil {
+		return e.neighbours(o.Buffer, o.Strides)
+	}
 	return fmt.Sprintf("%s[%s]", e.arg[o.Buffer], e.offset(o.Strides))
 }
 
 // offset is the position that strides give to the current element.
 func (e *emitter) offset(strides []int) string {
-	if e.f.Axes == nil && slices.Equal(strides, e.f.Space.Strides()) {
+	if e.linear && e.same(strides) {
 		return "i"
 	}
 	var terms []string
@@ -254,6 +449,16 @@ func (e *emitter) offset(strides []int) string {
 	return strings.Join(terms, " + ")
 }
 
+// same says whether strides are the space's own, but for axes of one element.
+func (e *emitter) same(strides []int) bool {
+	for a, s := range e.f.Space.Strides() {
+		if e.f.Space[a] > 1 && strides[a] != s {
+			return false
+		}
+	}
+	return true
+}
+
 func reducer(n *graph.Node) string {
 	if n.Op() == graph.OpReduceMax {
 		return "max"
@@ -261,8 +466,8 @@ func reducer(n *graph.Node) string {
 	return "sum"
 }
 
-// join is the element function that a reduction repeats.
-func join(n *graph.Node) string {
+// joiner is the element function that a reduction repeats.
+func joiner(n *graph.Node) string {
 	if n.Op() == graph.OpReduceMax {
 		return "max_"
 	}

@@ -25,12 +25,20 @@ func contractionOf(n *graph.Node) contraction {
 	return filterGradOf(n)
 }
 
+// sumType is the type that products of t are added up in.
+func sumType(t graph.DType) graph.DType {
+	if t == graph.BF16 {
+		return graph.F32
+	}
+	return t
+}
+
 func (c contraction) body(t graph.DType) string {
 	return fmt.Sprintf(`contract<%v>(tiles, x1, x2, %du, %du, %du,
   [&](u32 i, u32 k) -> %v { %s },
   [&](u32 k, u32 j) -> %v { %s },
   [&](u32 i, u32 j, %v v) { %s });
-`, t, c.m, c.n, c.depth, t, c.a, t, c.b, t, c.result)
+`, sumType(t), c.m, c.n, c.depth, t, c.a, t, c.b, sumType(t), c.result)
 }
 
 func matMulOf(n *graph.Node) contraction {
@@ -48,24 +56,43 @@ func matMulOf(n *graph.Node) contraction {
 	if n.Attrs().TB {
 		c.b = fmt.Sprintf("return in1[x0 * %du + j * %du + k];", depth*columns, depth)
 	}
-	c.result = fmt.Sprintf("out[x0 * %du + i * %du + j] = v;", m*columns, columns)
+	c.result = store(n.DType(), fmt.Sprintf("out[x0 * %du + i * %du + j]", m*columns, columns))
 	return c
 }
 
-// conv is a convolution's geometry: x (N,C,H,W), w (O,C,R,S), y (N,O,P,Q).
-type conv struct{ N, C, H, W, O, R, S, P, Q, strideH, strideW, padH, padW, dilationH, dilationW int }
+// conv is a convolution's geometry: x (N,C,H,W), w (O,C,R,S), y (N,O,P,Q), in
+// either layout.
+type conv struct {
+	N, C, H, W, O, R, S, P, Q, strideH, strideW, padH, padW, dilationH, dilationW int
 
-func geometry(x, w, y graph.Shape, a *graph.Attrs) conv {
-	return conv{x[0], x[1], x[2], x[3], w[0], w[2], w[3], y[2], y[3],
-		a.Stride[0], a.Stride[1], a.Pad[0], a.Pad[1], a.Dilation[0], a.Dilation[1]}
+	layout graph.Layout
 }
 
-// input is the element of x, or zero in the padding, that tap (c, r, s) of
+// geometry of the convolution or gradient n, whose image, filter and result are
+// x, w and y.
+func geometry(n, x, w, y *graph.Node) conv {
+	a := n.Attrs()
+	c, s := a.Layout.Channel(), a.Layout.Spatial()
+	return conv{x.Dim(0), x.Dim(c), x.Dim(s), x.Dim(s + 1), w.Dim(0), w.Dim(s), w.Dim(s + 1), y.Dim(s), y.Dim(s + 1),
+		a.Stride[0], a.Stride[1], a.Pad[0], a.Pad[1], a.Dilation[0], a.Dilation[1], a.Layout}
+}
+
+// element is an element of images or filters of the given extents: of the
+// image, channel, row and column that the expressions name.
+func (g conv) element(of string, channels, rows, columns int, n, c, h, w string) string {
+	if g.layout == graph.NHWC {
+		return fmt.Sprintf("%s[((%s * %du + %s) * %du + %s) * %du + %s]", of, n, rows, h, columns, w, channels, c)
+	}
+	return fmt.Sprintf("%s[((%s * %du + %s) * %du + %s) * %du + %s]", of, n, channels, c, rows, h, columns, w)
+}
+
+// input is the element of in0, or zero in the padding, that tap (c, r, s) of
 // output (image, p, q) reads.
-func (g conv) input(x string) string {
+func (g conv) input(t graph.DType) string {
 	return fmt.Sprintf("const i32 h = (i32)p * %d - %d + (i32)r * %d, w = (i32)q * %d - %d + (i32)s * %d; "+
-		"return h >= 0 && h < %d && w >= 0 && w < %d ? %s[((image * %du + c) * %du + (u32)h) * %du + (u32)w] : 0;",
-		g.strideH, g.padH, g.dilationH, g.strideW, g.padW, g.dilationW, g.H, g.W, x, g.C, g.H, g.W)
+		"return h >= 0 && h < %d && w >= 0 && w < %d ? %s : %v{};",
+		g.strideH, g.padH, g.dilationH, g.strideW, g.padW, g.dilationW, g.H, g.W,
+		g.element("in0", g.C, g.H, g.W, "image", "c", "(u32)h", "(u32)w"), t)
 }
 
 // split declares the parts of a linear index, the last one fastest; the first
@@ -83,36 +110,43 @@ func split(index string, names []string, extents ...int) string {
 	return s
 }
 
+// store sets an element of the result to the sum v.
+func store(t graph.DType, element string) string {
+	return fmt.Sprintf("%s = convert<%v>(v);", element, t)
+}
+
 func convOf(n *graph.Node) contraction {
-	g := geometry(n.In(0).Shape(), n.In(1).Shape(), n.Shape(), n.Attrs())
-	depth := g.C * g.R * g.S
+	g := geometry(n, n.In(0), n.In(1), n)
 	pixel := split("j", []string{"image", "p", "q"}, g.N, g.P, g.Q)
-	return contraction{batch: 1, m: g.O, n: g.N * g.P * g.Q, depth: depth,
-		a:      fmt.Sprintf("return in1[i * %du + k];", depth),
-		b:      split("k", []string{"c", "r", "s"}, g.C, g.R, g.S) + pixel + g.input("in0"),
-		result: pixel + fmt.Sprintf("out[((image * %du + i) * %du + p) * %du + q] = v;", g.O, g.P, g.Q),
+	tap := split("k", []string{"c", "r", "s"}, g.C, g.R, g.S)
+	return contraction{batch: 1, m: g.O, n: g.N * g.P * g.Q, depth: g.C * g.R * g.S,
+		a:      tap + fmt.Sprintf("return %s;", g.element("in1", g.C, g.R, g.S, "i", "c", "r", "s")),
+		b:      tap + pixel + g.input(n.DType()),
+		result: pixel + store(n.DType(), g.element("out", g.O, g.P, g.Q, "image", "i", "p", "q")),
 	}
 }
 
 func inputGradOf(n *graph.Node) contraction { // (dy, w)
-	g := geometry(n.Shape(), n.In(1).Shape(), n.In(0).Shape(), n.Attrs())
+	g := geometry(n, n, n.In(1), n.In(0))
 	pixel := split("j", []string{"image", "h", "w"}, g.N, g.H, g.W)
 	tap := split("k", []string{"o", "r", "s"}, g.O, g.R, g.S)
 	return contraction{batch: 1, m: g.C, n: g.N * g.H * g.W, depth: g.O * g.R * g.S,
-		a: tap + fmt.Sprintf("return in1[((o * %du + i) * %du + r) * %du + s];", g.C, g.R, g.S),
+		a: tap + fmt.Sprintf("return %s;", g.element("in1", g.C, g.R, g.S, "o", "i", "r", "s")),
 		b: tap + pixel + fmt.Sprintf("const i32 u = (i32)h + %d - (i32)r * %d, v = (i32)w + %d - (i32)s * %d; "+
-			"return u >= 0 && u %% %d == 0 && u < %d && v >= 0 && v %% %d == 0 && v < %d ? in0[((image * %du + o) * %du + (u32)u / %du) * %du + (u32)v / %du] : 0;",
-			g.padH, g.dilationH, g.padW, g.dilationW, g.strideH, g.P*g.strideH, g.strideW, g.Q*g.strideW, g.O, g.P, g.strideH, g.Q, g.strideW),
-		result: pixel + fmt.Sprintf("out[((image * %du + i) * %du + h) * %du + w] = v;", g.C, g.H, g.W),
+			"return u >= 0 && u %% %d == 0 && u < %d && v >= 0 && v %% %d == 0 && v < %d ? %s : %v{};",
+			g.padH, g.dilationH, g.padW, g.dilationW, g.strideH, g.P*g.strideH, g.strideW, g.Q*g.strideW,
+			g.element("in0", g.O, g.P, g.Q, "image", "o", fmt.Sprintf("(u32)u / %du", g.strideH), fmt.Sprintf("(u32)v / %du", g.strideW)), n.DType()),
+		result: pixel + store(n.DType(), g.element("out", g.C, g.H, g.W, "image", "i", "h", "w")),
 	}
 }
 
 func filterGradOf(n *graph.Node) contraction { // (x, dy)
-	g := geometry(n.In(0).Shape(), n.Shape(), n.In(1).Shape(), n.Attrs())
+	g := geometry(n, n.In(0), n, n.In(1))
 	pixel := split("k", []string{"image", "p", "q"}, g.N, g.P, g.Q)
+	tap := split("j", []string{"c", "r", "s"}, g.C, g.R, g.S)
 	return contraction{batch: 1, m: g.O, n: g.C * g.R * g.S, depth: g.N * g.P * g.Q,
-		a:      pixel + fmt.Sprintf("return in1[((image * %du + i) * %du + p) * %du + q];", g.O, g.P, g.Q),
-		b:      pixel + split("j", []string{"c", "r", "s"}, g.C, g.R, g.S) + g.input("in0"),
-		result: fmt.Sprintf("out[i * %du + j] = v;", g.C*g.R*g.S),
+		a:      pixel + fmt.Sprintf("return %s;", g.element("in1", g.O, g.P, g.Q, "image", "i", "p", "q")),
+		b:      pixel + tap + g.input(n.DType()),
+		result: tap + store(n.DType(), g.element("out", g.C, g.R, g.S, "i", "c", "r", "s")),
 	}
 }

@@ -8,30 +8,55 @@ import (
 	"temper/engine/graph"
 )
 
-// EmitOp writes the CUDA C++ of an operation that moves elements, adds them up
-// where indices say, or works along an axis: a kernel whose arguments are the operands' buffers, in order, then
-// the result's, then the number of work items, Items. "" is for operations
-// that it does not know.
+// OpKernel is a kernel of an operation. Its parameters are buffers, then the
+// number of work items.
+type OpKernel struct {
+	Source string // CUDA C++, in which NAME stands for the kernel's name
+	Args   []int  // the buffers: an operand's number, Result or Scratch
+	Items  int
+	Blocks int // for which there is work; fewer take more than one turn
+	Shared int // dynamic shared memory, in bytes
+}
+
+// Buffers of operations' kernels that are no operands.
+const (
+	Result  = -1
+	Scratch = -2 // memory that nothing else uses while the operation runs
+)
+
+// OpKernels writes the CUDA C++ of an operation that moves elements, adds them
+// up where indices say, works along an axis, or multiplies: the kernels in the
+// order in which they run, and how much scratch memory they need, in bytes. It
+// returns none for operations that it does not know.
 //
 // A thread takes items i, i + grid, …. For most operations an item is an
-// element of the result; for those along an axis a line, but for sorting an
-// element, which counts how many stand before it. Of a contraction a block
+// element of the result; for those along an axis a line, but for sorting and for
+// the gradient of pooling an element, which looks for what goes there. Of a contraction a block
 // takes items, which are tiles of the result.
-func EmitOp(n *graph.Node, name string) string {
+func OpKernels(n *graph.Node, precision Precision) (kernels []OpKernel, scratch int) {
+	if onTensorTiles(n) {
+		op := newTensorOp(n, precision)
+		return op.kernels(), op.scratch()
+	}
 	e := &opEmitter{n: n}
 	body, known := e.body()
 	if !known {
-		return ""
+		return nil, 0
 	}
-	var params []string
-	for i, in := range n.Ins() {
-		params = append(params, fmt.Sprintf("const %v* __restrict__ in%d", in.DType(), i))
-	}
+	k := OpKernel{Args: make([]int, 0, len(n.Ins())+1), Items: itemSpace(n).Size()}
 	var b strings.Builder
-	fmt.Fprintf(&b, "extern \"C\" __global__ void %s(%s, %v* __restrict__ out, u32 n) {\n", name, strings.Join(params, ", "), n.DType())
+	b.WriteString("extern \"C\" __global__ void NAME(")
+	for i, in := range n.Ins() {
+		k.Args = append(k.Args, i)
+		fmt.Fprintf(&b, "const %v* __restrict__ in%d, ", in.DType(), i)
+	}
+	k.Args = append(k.Args, Result)
+	fmt.Fprintf(&b, "%v* __restrict__ out, u32 n) {\n", n.DType())
 	if n.Op().Class() == graph.ClassContraction {
-		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", n.DType())
+		k.Blocks = k.Items
+		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", sumType(n.DType()))
 	} else {
+		k.Blocks = ceil(k.Items, BlockThreads)
 		b.WriteString("  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {\n")
 	}
 	rest := 1
@@ -43,18 +68,9 @@ func EmitOp(n *graph.Node, name string) string {
 	for line := range strings.Lines(body) {
 		b.WriteString("    " + line)
 	}
-	fmt.Fprintf(&b, "  }\n}\nEXPORT(%s)\n", name)
-	return b.String()
-}
-
-// Items is the number of work items of EmitOp's kernel, and the number of blocks
-// for which there is work.
-func Items(n *graph.Node) (items, blocks int) {
-	items = itemSpace(n).Size()
-	if n.Op().Class() == graph.ClassContraction {
-		return items, items
-	}
-	return items, (items + BlockThreads - 1) / BlockThreads
+	b.WriteString("  }\n}\nEXPORT(NAME)\n")
+	k.Source = b.String()
+	return []OpKernel{k}, 0
 }
 
 // itemSpace is the space of work items.
@@ -62,6 +78,10 @@ func itemSpace(n *graph.Node) graph.Shape {
 	switch n.Op() {
 	case graph.OpArgMax, graph.OpCumSum:
 		return n.In(0).Shape().With(n.Attrs().Axis, 1)
+	case graph.OpScatterAdd:
+		if (&opEmitter{n: n}).pooled() == nil {
+			return n.Shape().With(n.Attrs().Axis, 1)
+		}
 	case graph.OpArgSort:
 		return n.In(0).Shape()
 	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
@@ -229,31 +249,95 @@ out[first + rank * %du] = x%d;
 `, t, axis, stride, extent, t, stride, before, axis, behind, stride, axis), true
 }
 
-// scatterAdd looks, for an element of the result, through the line that may add
-// to it: always in the same order.
+// scatterAdd adds a line's elements up one by one, always in the same order; an
+// item is a line.
 func (e *opEmitter) scatterAdd() (string, bool) {
-	in, axis, t := e.n.In(0).Shape(), e.n.Attrs().Axis, e.n.DType()
+	if pool := e.pooled(); pool != nil {
+		return e.unpool(pool), true
+	}
+	n, axis := e.n, e.n.Attrs().Axis
+	start := func(s graph.Shape) string {
+		return at(s, func(a int) string {
+			if a == axis {
+				return "0"
+			}
+			return x(a)
+		})
+	}
+	in, out := n.In(0).Shape(), n.Shape()
+	return fmt.Sprintf(`const u32 from = %s, to = %s;
+for (u32 k = 0; k < %du; k++) out[to + k * %du] = %v{};
+for (u32 k = 0; k < %du; k++) {
+  %v& s = out[to + (u32)clamp_index(in1[from + k * %du], %d) * %du];
+  s = add_(s, in0[from + k * %du]);
+}
+`, start(in), start(out), out[axis], out.Strides()[axis], n.DType(), in[axis], n.DType(), in.Strides()[axis], out[axis]-1, out.Strides()[axis], in.Strides()[axis]), true
+}
+
+// pooled finds the pooling whose maxima's indices say where to add.
+func (e *opEmitter) pooled() *graph.Node {
+	pool := e.n.In(1)
+	for pool.Op() == graph.OpReshape {
+		pool = pool.In(0)
+	}
+	if pool.Op() != graph.OpPoolArgMax {
+		return nil
+	}
+	l := pool.Attrs().Layout
+	c, s, image := l.Channel(), l.Spatial(), pool.In(0)
+	in, axis := graph.Shape{pool.Dim(0), pool.Dim(c), pool.Dim(s) * pool.Dim(s+1)}, 2
+	if l == graph.NHWC {
+		in, axis = graph.Shape{in[0], in[2], in[1]}, 1
+	}
+	if e.n.Attrs().Axis != axis || !e.n.In(0).Shape().Equal(in) || e.n.Dim(axis) != image.Dim(s)*image.Dim(s+1) {
+		return nil
+	}
+	return pool
+}
+
+// unpool looks, for a pixel, through the windows that have it; an item is an
+// element.
+func (e *opEmitter) unpool(pool *graph.Node) string {
+	a, s, axis, t := pool.Attrs(), pool.Attrs().Layout.Spatial(), e.n.Attrs().Axis, e.n.DType()
+	in := e.n.In(0).Shape()
 	position := at(in, func(a int) string {
 		if a == axis {
-			return "k"
+			return fmt.Sprintf("p * %d + q", pool.Dim(s+1))
 		}
 		return x(a)
 	})
-	return fmt.Sprintf("%v s = sum_start<%v>();\nfor (i32 k = 0; k < %d; k++) {\n  const u32 p = %s;\n  if (clamp_index(in1[p], %d) == x%d) s = add_(s, in0[p]);\n}\nout[i] = s;\n",
-		t, t, in[axis], position, e.n.Dim(axis)-1, axis), true
+	loop := func(name, pixel string, i int) string {
+		first := fmt.Sprintf("(%s + %d) / %d", pixel, a.Pad[i]-a.Kernel[i]+a.Stride[i], a.Stride[i])
+		return fmt.Sprintf("for (i32 %s = max_(%s, 0); %s <= min_((%s + %d) / %d, %d); %s++)", name, first, name, pixel, a.Pad[i], a.Stride[i], pool.Dim(s+i)-1, name)
+	}
+	return fmt.Sprintf(`const i32 h = x%d / %d, w = x%d %% %d;
+%v s = sum_start<%v>();
+%s
+  %s {
+    const u32 k = %s;
+    if (in1[k] == x%d) s = add_(s, in0[k]);
+  }
+out[i] = s;
+`, axis, pool.In(0).Dim(s+1), axis, pool.In(0).Dim(s+1), t, t, loop("p", "h", 0), loop("q", "w", 1), position, axis)
 }
 
 func (e *opEmitter) poolArgMax() (string, bool) {
 	a, in := e.n.Attrs(), e.n.In(0).Shape()
-	return fmt.Sprintf(`const %v* plane = in0 + (x0 * %du + x1) * %du;
+	s := a.Layout.Spatial()
+	channels, pixels, step := in[a.Layout.Channel()], in[s]*in[s+1], 1
+	plane := fmt.Sprintf("(x0 * %d + x1) * %d", channels, pixels)
+	if a.Layout == graph.NHWC {
+		plane, step = fmt.Sprintf("x0 * %d + x3", channels*pixels), channels
+	}
+	return fmt.Sprintf(`const %v* plane = in0 + %s;
 i32 best = -1;
-for (i32 h = x2 * %d - %d; h < x2 * %d - %d + %d; h++)
-  for (i32 w = x3 * %d - %d; w < x3 * %d - %d + %d; w++) {
+for (i32 h = x%d * %d - %d; h < x%d * %d - %d + %d; h++)
+  for (i32 w = x%d * %d - %d; w < x%d * %d - %d + %d; w++) {
     if (h < 0 || h >= %d || w < 0 || w >= %d) continue;
     const i32 k = h * %d + w;
-    if (best < 0 || above(plane[k], plane[best])) best = k;
+    if (best < 0 || above(plane[k * %d], plane[best * %d])) best = k;
   }
 out[i] = best;
-`, e.n.In(0).DType(), in[1], in[2]*in[3], a.Stride[0], a.Pad[0], a.Stride[0], a.Pad[0], a.Kernel[0],
-		a.Stride[1], a.Pad[1], a.Stride[1], a.Pad[1], a.Kernel[1], in[2], in[3], in[3]), true
+`, e.n.In(0).DType(), plane, s, a.Stride[0], a.Pad[0], s, a.Stride[0], a.Pad[0], a.Kernel[0],
+		s+1, a.Stride[1], a.Pad[1], s+1, a.Stride[1], a.Pad[1], a.Kernel[1], in[s], in[s+1], in[s+1], step, step), true
 }

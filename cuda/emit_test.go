@@ -39,7 +39,7 @@ func pgdStep() *graph.Graph {
 }
 
 func TestEmitPGDStep(t *testing.T) {
-	g, err := passes.Run(pgdStep(), passes.Options{})
+	g, err := passes.Run(pgdStep(), passes.Options{Target: Target()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,13 +50,15 @@ func TestEmitPGDStep(t *testing.T) {
 	var emit func(steps []plan.Step)
 	emit = func(steps []plan.Step) {
 		for _, s := range steps {
-			if s.Fused != nil {
-				fmt.Fprintf(&b, "\n%s", Emit(p, s.Fused, fmt.Sprintf("group%d", count)))
-				count++
-			}
-			if s.Op != nil {
-				fmt.Fprintf(&b, "\n%s", EmitOp(s.Op, fmt.Sprintf("op%d", count)))
-				count++
+			if s.Loop == nil && s.Copy == nil {
+				ks, err := Kernels(p, s, Exact)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range ks {
+					fmt.Fprintf(&b, "\n%s", strings.ReplaceAll(k.Source, k.Name, fmt.Sprintf("kernel%d", count)))
+					count++
+				}
 			}
 			if s.Loop != nil {
 				emit(s.Loop.Steps)

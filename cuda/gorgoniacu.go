@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"gorgonia.org/cu"
+
+	"temper/engine"
 )
 
 // GorgoniaDevices lists the GPUs that gorgonia.org/cu finds.
@@ -29,6 +31,12 @@ func GorgoniaDevices() ([]GorgoniaDevice, error) {
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// AdoptGorgonia is Adopt for memory that gorgonia.org/cu allocated, in the
+// primary context of the device's GPU: cu.Device.RetainPrimaryCtx gives it.
+func AdoptGorgonia(dev *engine.Device, p cu.DevicePtr, bytes int64) (engine.Memory, error) {
+	return Adopt(dev, Ptr(p), int(bytes))
 }
 
 func gorgoniaDevice(i int) (d GorgoniaDevice, err error) {

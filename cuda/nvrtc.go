@@ -10,6 +10,7 @@ import "C"
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"unsafe"
 
@@ -27,6 +28,12 @@ type Compiler struct {
 func OpenCompiler() (*Compiler, error) {
 	missing := &NoCompilerError{}
 	for _, p := range compilerLibraries() {
+		builtins, _ := filepath.Glob(filepath.Join(filepath.Dir(p), "libnvrtc-builtins.so.*"))
+		for _, b := range builtins { // where NVRTC itself finds them only if the linker's path has the folder
+			name := C.CString(b)
+			C.preload(name)
+			C.free(unsafe.Pointer(name))
+		}
 		name := C.CString(p)
 		var why *C.char
 		c := C.nvrtc_open(name, &why)

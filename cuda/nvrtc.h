@@ -26,6 +26,9 @@ typedef struct nvrtc {
   const char* (*nvrtcGetErrorString)(int code);
 } nvrtc;
 
+// preload loads a library that another will look for by its name alone.
+void preload(const char* path);
+
 // nvrtc_open returns 0 and says why in *error if the library cannot be used.
 nvrtc* nvrtc_open(const char* path, const char** error);
 

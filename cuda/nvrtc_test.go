@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"temper/cuda/emulator"
+	"temper/engine"
+	"temper/engine/plan"
 	"temper/kernels"
 )
 
@@ -76,6 +79,16 @@ func TestCubins(t *testing.T) {
 	if again := must(with.Get("k.cu", source))(t); !bytes.Equal(again, cubin) {
 		t.Error("the second cubin differs from the first")
 	}
+	files := must(filepath.Glob(filepath.Join(os.Getenv("TEMPER_CACHE"), "cubin-*")))(t)
+	if len(files) != 1 {
+		t.Fatalf("the cache has %v", files)
+	}
+	if err := os.WriteFile(files[0], cubin[:len(cubin)/2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again := must(with.Get("k.cu", source))(t); !bytes.Equal(again, cubin) {
+		t.Error("the cubin that was made anew differs from the first")
+	}
 	t.Setenv("TEMPER_NVRTC", filepath.Join(t.TempDir(), "libnvrtc.so.12"))
 	without := must(NewCubins("sm_90"))(t)
 	if got := must(without.Get("k.cu", source))(t); !bytes.Equal(got, cubin) {
@@ -84,6 +97,51 @@ func TestCubins(t *testing.T) {
 	_, err := without.Get("other.cu", source+"\n")
 	if err == nil || !strings.Contains(err.Error(), "other.cu is not compiled for sm_90, and there is no NVRTC") {
 		t.Error(err)
+	}
+}
+
+// With the kernels of a plan in the cache, a machine without NVRTC loads them.
+// The GPU is the emulator, which takes no cubin: it is asked to.
+func TestPrebuild(t *testing.T) {
+	nvrtc(t)
+	library := must(emulator.Library())(t)
+	drive(t, library)
+	t.Setenv("TEMPER_CACHE", t.TempDir())
+	g := trainStep(8)
+	plans := []*plan.Plan{planOf(t, g), planOf(t, g)}
+	first := must(Prebuild(plans, "sm_90a"))(t)
+	if first.Kernels == 0 || first.Compiled != first.Kernels {
+		t.Errorf("%+v", first)
+	}
+	if again := must(Prebuild(plans, "sm_90a"))(t); again.Kernels != first.Kernels || again.Compiled != 0 {
+		t.Errorf("%+v after %+v", again, first)
+	}
+	t.Setenv("TEMPER_NVRTC", "/no/libnvrtc.so.12")
+	if _, err := Prebuild(plans, "sm_90a"); err == nil || !strings.HasPrefix(err.Error(), "no NVRTC, ") {
+		t.Error(err)
+	}
+	dev := must(engine.Open("cuda", engine.DeviceOptions{}))(t)
+	defer dev.Close()
+	st := dev.NewState()
+	defer st.Free()
+	if _, err := dev.Compile(g, st, engine.Options{}); err == nil || !strings.Contains(err.Error(), "cuModuleLoadDataEx: CUDA_ERROR_INVALID_IMAGE") {
+		t.Error(err)
+	}
+	if _, err := dev.Compile(trainStep(9), st, engine.Options{}); err == nil || !strings.Contains(err.Error(), " is not compiled for sm_90a, and there is no NVRTC") {
+		t.Error(err)
+	}
+}
+
+func TestParseArch(t *testing.T) {
+	for name, want := range map[string]string{"sm_80": "sm_80", "sm_90": "sm_90a", "sm_90a": "sm_90a", "sm_120": "sm_120",
+		"sm_75": "sm_75: temper needs sm_80 or later", "hopper": `no architecture "hopper": they are called sm_80, sm_90, …`} {
+		got, err := ParseArch(name)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
 	}
 }
 

@@ -56,6 +56,12 @@ type Measurer interface {
 	Ceilings() (Ceilings, error)
 }
 
+// Waiter is a Driver whose programs run on after Run has returned.
+type Waiter interface {
+	// Wait returns when everything that was started is done.
+	Wait() error
+}
+
 // Memory is device memory.
 type Memory interface {
 	Write(src []byte) error // from its start
@@ -68,11 +74,12 @@ type Code interface {
 	// BindState ties a state buffer to its memory, once.
 	BindState(buffer int, m Memory)
 	// Feed sets an input buffer's host memory for the next runs. The memory must
-	// not change while Run runs.
+	// stay as it is until Run returns; when it is read in between is the
+	// device's choice.
 	Feed(buffer int, host []byte)
 	// SetScalar sets a four-byte entry of the step block.
 	SetScalar(buffer int, bits uint32)
-	// Run runs the plan once and returns when its outputs can be read.
+	// Run runs the plan once. It may return before that is done: Fetch waits.
 	Run() error
 	// Fetch returns host memory with a buffer's content as of the last Run;
 	// the next Run may change it.
@@ -149,7 +156,7 @@ func Open(spec string, o DeviceOptions) (*Device, error) {
 		}
 		why := "the first choice of auto"
 		if len(reasons) > 0 {
-			why = strings.Join(reasons, "; ")
+			why = strings.Join(reasons, "; ") + ": using the " + strings.ToUpper(kind)
 		}
 		return &Device{Driver: d, Why: why}, nil
 	}

@@ -47,18 +47,19 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	if err := g.Err(); err != nil {
 		return nil, fmt.Errorf("graph %q: %w", g.Name(), err)
 	}
-	o.Passes.Target = d.Target()
+	if o.Passes.Target == (passes.Target{}) {
+		o.Passes.Target = d.Target()
+	}
 	final, err := passes.Run(g, o.Passes)
 	if err != nil {
 		return nil, err
 	}
 	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Plan),
 		inputs: map[string]*port{}, scalars: map[string]*port{}, outputs: map[string]plan.Output{}}
-	if e.code, err = d.Load(e.plan); err != nil {
+	if err := e.declare(g.Root(), st); err != nil { // first: what is left of the memory is the program's
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
-	if err := e.declare(g.Root(), st); err != nil {
-		e.Close()
+	if e.code, err = d.Load(e.plan); err != nil {
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
 	}
 	for i, b := range e.plan.Buffers {
@@ -105,6 +106,16 @@ func (e *Executable) Name() string { return e.name }
 // Plan is what the executable runs.
 func (e *Executable) Plan() *plan.Plan { return e.plan }
 
+// Memory is what the program holds on the host or the device beside state, in
+// bytes: the plan's arena, the workers' private memory, constants and kernels'
+// scratch. Only the plan's where the back end does not count.
+func (e *Executable) Memory() int {
+	if c, ok := e.code.(interface{ Memory() int }); ok {
+		return c.Memory()
+	}
+	return e.plan.Arena
+}
+
 func (e *Executable) input(name string) (*port, error) {
 	p := e.inputs[name]
 	if p == nil {
@@ -123,8 +134,9 @@ func keys[V any](m map[string]V) string {
 }
 
 // FeedBytes binds host memory, row-major and little-endian, to an input for the
-// coming runs. Nothing is copied on a CPU; the memory must stay as it is until
-// Run returns.
+// coming runs. Nothing is copied on a CPU, while a GPU starts to fetch it at
+// once: the memory must stay as it is until Run returns, and new content must
+// be fed again.
 func (e *Executable) FeedBytes(name string, b []byte) error {
 	p, err := e.input(name)
 	if err != nil {

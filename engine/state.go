@@ -45,6 +45,19 @@ func (s *State) declare(name string, t graph.DType, shape graph.Shape) (*stored,
 	return v, nil
 }
 
+// Adopt makes memory of the state's device that others made, such as what
+// cuda.Adopt returns, the tensor of that name: programs that are compiled later
+// read and assign it where it lies. Free frees it too, which is for the memory
+// to decide.
+func (s *State) Adopt(name string, t graph.DType, shape graph.Shape, m Memory) error {
+	if s.named[name] != nil {
+		return fmt.Errorf("state %q is there already", name)
+	}
+	s.named[name] = &stored{t, shape, m}
+	s.order = append(s.order, name)
+	return nil
+}
+
 // Names lists the tensors in the order of their first declaration.
 func (s *State) Names() []string { return slices.Clone(s.order) }
 

@@ -1,5 +1,6 @@
-// Contractions without tensor cores, for f32 and f64: one product of matrices
-// whose elements are computed, not stored, so that a convolution is one too.
+// Contractions of any layout and type, without tensor cores: one product of
+// matrices whose elements are computed, not stored, so that a convolution is one
+// too. It serves what tensor.h does not: images (N,C,H,W) and f64.
 #pragma once
 #include "device.h"
 
@@ -19,8 +20,8 @@ DEVICE void contract(contract_tiles<T>& s, u32 tile_row, u32 tile_column, u32 m,
     __syncthreads();  // the last tiles have been read
     UNROLL for (u32 e = threadIdx.x; e < TILE * DEPTH; e += BLOCK) {
       const u32 i = e % TILE, k = e / TILE;
-      s.a[k][i] = row + i < m && k0 + k < depth ? a(row + i, k0 + k) : T(0);
-      s.b[k][i] = column + i < n && k0 + k < depth ? b(k0 + k, column + i) : T(0);
+      s.a[k][i] = row + i < m && k0 + k < depth ? convert<T>(a(row + i, k0 + k)) : T(0);
+      s.b[k][i] = column + i < n && k0 + k < depth ? convert<T>(b(k0 + k, column + i)) : T(0);
     }
     __syncthreads();
     UNROLL for (u32 k = 0; k < DEPTH; k++) {

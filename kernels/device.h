@@ -21,6 +21,7 @@ struct bf16 {  // the upper half of an f32
 #include "emulator.h"
 #else
 #define DEVICE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 // EXPORT(kernel) follows each kernel: the emulator needs the parameters' sizes.
 #define EXPORT(kernel)
@@ -253,6 +254,64 @@ template <class T> DEVICE T block_max(T v, T* tree) {
   return block_reduce(v, tree, [](T a, T b) { return max_(a, b); });
 }
 
+// Each thread gives v; the threads of a column, those WIDTH apart, are joined in
+// a fixed tree, and the first WIDTH threads get the results. tree has BLOCK
+// places.
+template <u32 WIDTH, class T, class F> DEVICE T column_reduce(T v, T* tree, F join) {
+  __syncthreads();  // the tree's last results have been read
+  tree[threadIdx.x] = v;
+  __syncthreads();
+  UNROLL for (u32 rows = BLOCK / WIDTH / 2; rows > 0; rows /= 2) {
+    if (threadIdx.x < rows * WIDTH) tree[threadIdx.x] = v = join(v, tree[threadIdx.x + rows * WIDTH]);
+    __syncthreads();
+  }
+  return v;
+}
+template <u32 WIDTH, class T> DEVICE T column_sum(T v, T* tree) {
+  return column_reduce<WIDTH>(v, tree, [](T a, T b) { return add_(a, b); });
+}
+template <u32 WIDTH, class T> DEVICE T column_max(T v, T* tree) {
+  return column_reduce<WIDTH>(v, tree, [](T a, T b) { return max_(a, b); });
+}
+
+// join_parts joins PARTS rows of n results, a block 32 columns at a time.
+template <u32 PARTS, class T, class F> DEVICE void join_parts(const T* parts, T* out, u32 n, F join) {
+  __shared__ T tree[BLOCK];
+  for (u32 first = blockIdx.x * 32; first < n; first += gridDim.x * 32) {
+    const u32 column = first + threadIdx.x % 32, row = threadIdx.x / 32;
+    T v = T();
+    bool some = false;
+    if (column < n)
+      for (u32 k = row; k < PARTS; k += BLOCK / 32) {
+        const T x = parts[k * n + column];
+        v = some ? join(v, x) : x;
+        some = true;
+      }
+    __syncthreads();  // the tree's last results have been read
+    tree[threadIdx.x] = v;
+    __syncthreads();
+    if (row == 0 && column < n) {
+      for (u32 k = 1; k < BLOCK / 32 && k < PARTS; k++) v = join(v, tree[k * 32 + threadIdx.x]);
+      out[column] = v;
+    }
+  }
+}
+
+DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+
+// ---- four neighbours at once
+
+template <class T> struct __align__(sizeof(T) < 4 ? 4 * sizeof(T) : 16) vector4 { T e[4]; };
+template <class T> DEVICE void load_vector(T (&v)[4], const T* from) {
+  const vector4<T> x = *(const vector4<T>*)from;
+  UNROLL for (u32 e = 0; e < 4; e++) v[e] = x.e[e];
+}
+template <class T> DEVICE void store_vector(T* to, const T (&v)[4]) {
+  vector4<T> x;
+  UNROLL for (u32 e = 0; e < 4; e++) x.e[e] = v[e];
+  *(vector4<T>*)to = x;
+}
+
 // ---- random numbers: engine/rng, bit for bit
 
 struct words4 {
@@ -306,6 +365,13 @@ DEVICE bf16 f32_to_bf16(f32 a) {
 }
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// Rounds to the 11 significant bits of a tf32 number.
+DEVICE u32 f32_to_tf32(f32 a) {
+  u32 r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(a));
+  return r;
+}
 
 // Copies 16 bytes to shared memory in the background, or zeros if not wanted.
 DEVICE void copy_async16(void* to, const void* from, bool wanted) {

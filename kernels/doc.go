@@ -11,8 +11,8 @@ import "embed"
 var files embed.FS
 
 // Headers are the names under which kernels include the headers: the device
-// header, and that of contractions, which includes it.
-var Headers = []string{"device.h", "contract.h"}
+// header, and those of contractions, which include it.
+var Headers = []string{"device.h", "contract.h", "tensor.h", "conv.h"}
 
 // Source is the content of a file of this folder: a header, "random.cu".
 func Source(name string) string {

@@ -39,12 +39,14 @@ func mnistMadry(c Config) Forward { return twoStages(c, 5) }
 func cifarSmall(c Config) Forward { return twoStages(c, 3) }
 
 // twoStages is twice (convolution, ReLU, 2×2 max pool), then two linear layers.
+// The ReLU stands behind the pool: the largest of rectified values is the
+// largest value rectified, with the same derivative, for a quarter of the work.
 func twoStages(c Config, kernel int) Forward {
 	return func(s *Scope, x *graph.Node) (features, logits *graph.Node) {
 		conv := Conv{Out: c.Width, Kernel: kernel, Pad: kernel / 2}
-		x = MaxPool(Conv2D(s.Sub("conv1"), x, conv).ReLU(), 2)
+		x = ConvMaxPool(s.Sub("conv1"), x, conv, 2).ReLU()
 		conv.Out *= 2
-		x = MaxPool(Conv2D(s.Sub("conv2"), x, conv).ReLU(), 2)
+		x = ConvMaxPool(s.Sub("conv2"), x, conv, 2).ReLU()
 		features = Linear(s.Sub("fc1"), x.Flatten(1), c.Hidden, nil).ReLU()
 		return features, Linear(s.Sub("fc2"), features, c.Classes, nil)
 	}

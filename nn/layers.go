@@ -18,12 +18,25 @@ type Conv struct {
 
 // Conv2D is PyTorch's Conv2d: weight (out,in,k,k) and, unless NoBias, bias
 // (out). x is (N,in,H,W).
-func Conv2D(s *Scope, x *graph.Node, c Conv) *graph.Node {
+func Conv2D(s *Scope, x *graph.Node, c Conv) *graph.Node { return conv2D(s, x, c, nil) }
+
+// ConvMaxPool is a convolution, then a max pool with stride = kernel. The bias
+// is added behind the pool: the largest of sums with one number is the largest
+// plus that number, and there are fewer of them.
+func ConvMaxPool(s *Scope, x *graph.Node, c Conv, kernel int) *graph.Node {
+	return conv2D(s, x, c, func(y *graph.Node) *graph.Node { return MaxPool(y, kernel) })
+}
+
+// conv2D is Conv2D with something between the sum of products and the bias.
+func conv2D(s *Scope, x *graph.Node, c Conv, between func(*graph.Node) *graph.Node) *graph.Node {
 	if c.Init == nil {
 		c.Init = DefaultWeight
 	}
 	shape := []int{c.Out, x.Dim(1), c.Kernel, c.Kernel}
 	y := x.Conv2D(s.Param("weight", c.Init, shape...), graph.Square(max(c.Stride, 1), c.Pad))
+	if between != nil {
+		y = between(y)
+	}
 	if !c.NoBias {
 		y = y.Add(channels(s.Param("bias", DefaultBias(shape...), c.Out)))
 	}

@@ -38,7 +38,7 @@ func BenchmarkSteps(b *testing.B) {
 			defer p.close()
 			b.ResetTimer()
 			for range b.N {
-				if _, err := runOnce(p); err != nil {
+				if _, err := runOnce(dev, p); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -160,7 +160,7 @@ func TestMeasureWithPeer(t *testing.T) {
 }
 
 func TestPeerErrors(t *testing.T) {
-	_, err := OpenPeer(filepath.Join(t.TempDir(), "python"), 1)
+	_, err := OpenPeer(filepath.Join(t.TempDir(), "python"), 1, false)
 	if err == nil || !strings.Contains(err.Error(), "--python") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("no interpreter: %v", err)
 	}
@@ -168,7 +168,7 @@ func TestPeerErrors(t *testing.T) {
 	if err := os.WriteFile(bare, []byte("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err = OpenPeer(bare, 1)
+	_, err = OpenPeer(bare, 1, false)
 	if err == nil || !strings.Contains(err.Error(), "No module named 'torch'; install torch") {
 		t.Errorf("no torch: %v", err)
 	}
@@ -181,7 +181,7 @@ func TestCheck(t *testing.T) {
 	}
 	for want, spoil := range map[string]func(*Command){
 		"--match":   func(c *Command) { c.Match = "(" },
-		"--suite":   func(c *Command) { c.Suite = "gpu" },
+		"--suite":   func(c *Command) { c.Suite = "tpu" },
 		"--format":  func(c *Command) { c.Format = "xml" },
 		"--skip":    func(c *Command) { c.Skip = []string{"eager"} },
 		"--seconds": func(c *Command) { c.Seconds = 0 },
@@ -207,7 +207,7 @@ func TestTwin(t *testing.T) {
 	if err != nil {
 		t.Skip("no python3 with torch (TEMPER_PEER_PYTHON)")
 	}
-	p, err := OpenPeer(python, 1)
+	p, err := OpenPeer(python, 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,17 +45,26 @@ func (s Spec) Name() string {
 }
 
 // Suites lists the names that Suite takes.
-var Suites = []string{"cpu", "kernels", "all"}
+var Suites = []string{"cpu", "gpu", "kernels", "scaling", "all"}
 
-// Suite lists the cases of a suite whose names match: the steps that a CPU is
-// judged by, the kernels under them, or both.
+// Suite lists the cases of a suite whose names match: the steps that a CPU or a
+// GPU is judged by, the kernels under them, one step at growing batch sizes, or
+// the CPU's and the kernels.
 func Suite(name string, match *regexp.Regexp) []Spec {
 	var all []Spec
-	if name != "kernels" {
-		all = append(all, steps()...)
-	}
-	if name != "cpu" {
-		all = append(all, kernels()...)
+	switch name {
+	case "cpu":
+		all = steps()
+	case "gpu":
+		all = gpuSteps()
+	case "kernels":
+		all = kernels()
+	case "scaling":
+		for _, batch := range []int{16, 32, 64, 128, 256} {
+			all = append(all, Spec{Kind: "step", Model: "cifar-small", Steps: 10, Batch: batch}, Spec{Kind: "step", Model: "preactresnet18", Batch: batch})
+		}
+	default:
+		all = append(steps(), kernels()...)
 	}
 	var out []Spec
 	for _, s := range all {
@@ -76,6 +85,16 @@ func steps() []Spec {
 	}
 }
 
+func gpuSteps() (all []Spec) {
+	for _, s := range []Spec{{Model: "mnist-madry", Steps: 40}, {Model: "preactresnet18", Steps: 10}, {Model: "wideresnet-28-10", Steps: 10}} {
+		for _, s.Batch = range []int{128, 512, 1024} {
+			s.Kind = "step"
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 func kernels() []Spec {
 	out := []Spec{{Kind: "matmul", Size: 1024}}
 	for _, kind := range []string{"conv2d", "conv2d-input-grad", "conv2d-filter-grad"} {
@@ -87,6 +106,7 @@ func kernels() []Spec {
 		}
 		out = append(out, Spec{Kind: kind, Batch: 128, Channels: 64, Out: 128, Size: 32, Kernel: 3, Stride: 2})
 		out = append(out, Spec{Kind: kind, Batch: 128, Channels: 3, Out: 64, Size: 32, Kernel: 3, Stride: 1})
+		out = append(out, Spec{Kind: kind, Batch: 128, Channels: 32, Out: 64, Size: 14, Kernel: 5, Stride: 1})
 	}
 	return out
 }

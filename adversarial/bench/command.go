@@ -80,7 +80,7 @@ func (c Command) Run(out, progress io.Writer) error {
 		if threads == 0 {
 			threads = runtime.GOMAXPROCS(0)
 		}
-		if o.Peer, err = OpenPeer(c.Python, threads); err != nil {
+		if o.Peer, err = OpenPeer(c.Python, threads, strings.HasPrefix(dev.Info().Spec, "cuda")); err != nil {
 			return err
 		}
 		defer o.Peer.Close()

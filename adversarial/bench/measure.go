@@ -39,11 +39,11 @@ func (t Times) Interval() (lo, hi float64) {
 
 // Result is what was measured of one case.
 type Result struct {
-	Name  string           `json:"name"`
-	Times Times            `json:"seconds"`
-	FLOPs float64          `json:"flops"` // of the contractions, as defined
-	Arena int              `json:"arena_bytes"`
-	Peer  map[string]Times `json:"peer,omitempty"` // by variant
+	Name   string           `json:"name"`
+	Times  Times            `json:"seconds"`
+	FLOPs  float64          `json:"flops"`          // of the contractions, as defined
+	Memory int              `json:"memory_bytes"`   // that the program holds beside its state
+	Peer   map[string]Times `json:"peer,omitempty"` // by variant
 	// Skipped says why a variant of the peer has no times.
 	Skipped map[string]string `json:"skipped,omitempty"`
 }
@@ -67,13 +67,13 @@ func Measure(dev *engine.Device, s Spec, o Options) (*Result, error) {
 		return nil, fmt.Errorf("%s: %w", s.Name(), err)
 	}
 	defer p.close()
-	r := &Result{Name: s.Name(), FLOPs: p.flops, Arena: p.exec.Plan().Arena, Peer: map[string]Times{}, Skipped: map[string]string{}}
+	r := &Result{Name: s.Name(), FLOPs: p.flops, Memory: p.exec.Memory(), Peer: map[string]Times{}, Skipped: map[string]string{}}
 	variants, err := r.preparePeer(s, o)
 	if err != nil {
 		return nil, err
 	}
 	for began := time.Now(); len(r.Times) < 3 || time.Since(began) < o.Budget; {
-		t, err := runOnce(p)
+		t, err := runOnce(dev, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name(), err)
 		}
@@ -110,8 +110,11 @@ func (r *Result) preparePeer(s Spec, o Options) (ready []string, err error) {
 	return ready, nil
 }
 
-func runOnce(p *program) (float64, error) {
+func runOnce(dev *engine.Device, p *program) (float64, error) {
 	began := time.Now()
 	err := p.exec.Run()
+	if w, ok := dev.Driver.(engine.Waiter); ok && err == nil {
+		err = w.Wait()
+	}
 	return time.Since(began).Seconds(), err
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // Variants are the ways in which PyTorch runs a case.
-var Variants = []string{"nchw", "channels_last", "compile"}
+var Variants = []string{"nchw", "channels_last", "compile", "graph"}
 
 // Peer is a Python process that runs PyTorch's twins.
 type Peer struct {
@@ -36,20 +36,22 @@ type answer struct {
 }
 
 // OpenPeer starts the twins under a Python interpreter, which must find torch.
-func OpenPeer(python string, threads int) (*Peer, error) {
+// On a GPU they run at the precision that temper's float32 products have there:
+// $TEMPER_CUDA_FLOAT32.
+func OpenPeer(python string, threads int, gpu bool) (*Peer, error) {
 	folder, err := os.MkdirTemp("", "temper-peer-")
 	if err != nil {
 		return nil, err
 	}
 	p := &Peer{folder: folder}
-	if err := p.start(python, threads); err != nil {
+	if err := p.start(python, threads, gpu); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *Peer) start(python string, threads int) error {
+func (p *Peer) start(python string, threads int, gpu bool) error {
 	for _, name := range []string{"peer/twin.py", "oracle/models.py"} {
 		b, err := fs.ReadFile(build.Peer, name)
 		if err != nil {
@@ -78,7 +80,7 @@ func (p *Peer) start(python string, threads int) error {
 		return fmt.Errorf("no Python for the peer: %w; name one that has torch with --python", err)
 	}
 	p.cmd, p.in, p.out = cmd, in, bufio.NewScanner(out)
-	a, err := p.ask(map[string]any{"do": "open", "threads": threads})
+	a, err := p.ask(map[string]any{"do": "open", "threads": threads, "gpu": gpu, "precision": os.Getenv("TEMPER_CUDA_FLOAT32")})
 	if err != nil {
 		lines := strings.Split(strings.TrimSpace(complaint.String()), "\n")
 		return fmt.Errorf("%s cannot run the peer: %s; install torch there, or name another with --python", python, lines[len(lines)-1])

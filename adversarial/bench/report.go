@@ -17,8 +17,9 @@ type Report struct {
 }
 
 // Table writes the report for people: medians with their interval, the best
-// time, the rate of the contractions and its share of the ceiling, and how many
-// times as long the peer's best variant takes.
+// time, the rate of the contractions and its share of the ceiling, the memory that
+// the program holds beside its state, and how many times as long the peer's best
+// variant takes.
 func (r *Report) Table(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s, %s\n", r.Device.Spec, r.Device.Name, r.Device.Detail)
 	if r.Ceilings != nil {
@@ -28,7 +29,7 @@ func (r *Report) Table(w io.Writer) {
 		fmt.Fprintf(w, "peer: %s, at the same threads, in turn\n", r.Peer)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "\ncase\tmedian ms\t95 %\tbest\tGFLOP/s\tceiling")
+	fmt.Fprint(t, "\ncase\tmedian ms\t95 %\tbest\tGFLOP/s\tceiling\tMB")
 	if r.Peer != "" {
 		fmt.Fprint(t, "\tpeer median\tbest\tits variant\tratio of medians\tof bests")
 	}
@@ -45,7 +46,7 @@ func (r *Report) row(w io.Writer, c *Result) {
 	if r.Ceilings != nil {
 		share = fmt.Sprintf("%.0f %%", 100*c.FLOPs/c.Times.Best()/r.Ceilings.FLOPs)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s–%s\t%s\t%.1f\t%s", c.Name, ms(c.Times.Median()), ms(lo), ms(hi), ms(c.Times.Best()), c.FLOPs/c.Times.Best()*1e-9, share)
+	fmt.Fprintf(w, "%s\t%s\t%s–%s\t%s\t%.1f\t%s\t%.3g", c.Name, ms(c.Times.Median()), ms(lo), ms(hi), ms(c.Times.Best()), c.FLOPs/c.Times.Best()*1e-9, share, float64(c.Memory)*1e-6)
 	if v := c.BestPeer(); v != "" {
 		p := c.Peer[v]
 		fmt.Fprintf(w, "\t%s\t%s\t%s\t%.2f\t%.2f", ms(p.Median()), ms(p.Best()), v, p.Median()/c.Times.Median(), p.Best()/c.Times.Best())

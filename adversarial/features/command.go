@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"temper/adversarial/job"
@@ -61,13 +62,14 @@ func Command(ctx context.Context, c job.Console, o Options) error {
 			return usage("%s: %w", a.Source, err)
 		}
 	}
-	if _, err := k.Settings.Resolve(); err != nil {
+	resolved, err := k.Settings.Resolve()
+	if err != nil {
 		return &job.UsageError{Err: err}
 	}
 	if o.Sweep == "" {
-		k.Settings, _ = k.Settings.Resolve()
+		k.Settings = resolved
 	} else {
-		g, err := ParseGrid(o.Sweep)
+		g, err := o.grid(k.Settings)
 		if err != nil {
 			return &job.UsageError{Err: err}
 		}
@@ -83,6 +85,20 @@ func Command(ctx context.Context, c job.Console, o Options) error {
 	}
 	defer f.Close()
 	return f.work(ctx, c, o, k)
+}
+
+// grid is the sweep asked for, if all of its cells are possible.
+func (o Options) grid(s Settings) (Grid, error) {
+	for _, a := range o.User {
+		if slices.Contains([]string{"n", "p", "eps", "every"}, a.Key) {
+			return Grid{}, fmt.Errorf("%s: %s=%s: a sweep sets n, p, eps and every itself", a.Source, a.Key, a.Value)
+		}
+	}
+	g, err := ParseGrid(o.Sweep)
+	if err != nil {
+		return g, err
+	}
+	return g, g.check(s)
 }
 
 func usage(format string, args ...any) error {
@@ -273,7 +289,7 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 	}
 	var words bytes.Buffer
 	text(&words)
-	page := pageData{Text: words.String()}
+	page := pageData{Run: filepath.Base(f.Dir), Text: words.String()}
 	for _, fig := range figures {
 		var svg bytes.Buffer
 		if err := fig.WriteSVG(&svg); err != nil {
@@ -283,7 +299,7 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 			return err
 		}
 		_, inline, _ := bytes.Cut(svg.Bytes(), []byte("<svg ")) // without the XML header
-		page.Figures = append(page.Figures, template.HTML("<svg "+string(inline)))
+		page.Figures = append(page.Figures, pageFigure{template.HTML("<svg " + string(inline)), fig.Title})
 	}
 	if err := run.WriteFileAtomic(filepath.Join(f.Dir, reportFile), func(w io.Writer) error { return pageTemplate.Execute(w, page) }); err != nil {
 		return err
@@ -300,24 +316,34 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 }
 
 type pageData struct {
+	Run     string // its folder's name
 	Text    string
-	Figures []template.HTML // SVG that this package wrote
+	Figures []pageFigure
+}
+
+type pageFigure struct {
+	SVG     template.HTML // that this package wrote
+	Caption string
 }
 
 var pageTemplate = template.Must(template.New("report").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>temper features</title>
+<title>temper features, {{.Run}}</title>
 <style>
-body { font-family: sans-serif; max-width: 60rem; margin: 2rem auto; color: #222; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
+body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+pre { white-space: pre-wrap; font-size: .75rem; line-height: 1.4; }
+figure { margin: 2rem 0; }
+figcaption { font-size: .9rem; }
 svg { max-width: 100%; height: auto; }
 </style>
 </head>
 <body>
 <h1>temper features</h1>
-{{range .Figures}}<p>{{.}}</p>
+<p>{{.Run}}</p>
+{{range .Figures}}<figure>{{.SVG}}
+<figcaption>{{.Caption}}</figcaption></figure>
 {{end}}<pre>{{.Text}}</pre>
 </body>
 </html>

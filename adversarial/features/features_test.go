@@ -54,6 +54,7 @@ func TestRunS(t *testing.T) {
 		t.Errorf("%d bands were checked, want %d", len(r.Bands), want)
 	}
 	for _, b := range r.Bands {
+		t.Logf("%s %s = %.3f, band %s", b.Training, b.Figure, b.Mean, b.interval())
 		if !b.In {
 			t.Errorf("%s %s = %v is outside %s", b.Training, b.Figure, b.Mean, b.interval())
 		}
@@ -237,6 +238,13 @@ func TestBadInput(t *testing.T) {
 	}{
 		{[]string{"d=8"}, "d = 8 < 2k = 10"},
 		{[]string{"k=10", "d=16"}, "d = 16 < 2k = 20"},
+		{[]string{"seeds=1001"}, "at most 1000"},
+		{[]string{"seed=4294967292"}, "the last seed would be beyond 4294967295"},
+		{[]string{"m=1000000000"}, "lower m"},
+		{[]string{"eps=1e30"}, "eps = 1e30: want 1e-06 to 1e+06"},
+		{[]string{"eps=1e-30"}, "eps = 1e-30: want 1e-06 to 1e+06"},
+		{[]string{"step_size=1e30"}, "step_size = 1e30: want 1e-06 to 1e+06"},
+		{[]string{"n=100000000"}, "exceed"},
 		{[]string{"eps=0"}, "eps = 0: want eps > 0"},
 		{[]string{"eps=-1"}, "is negative"},
 		{[]string{"p=80"}, "r + n = 1 + 80 is not p = 80"},
@@ -271,6 +279,32 @@ func TestBadInput(t *testing.T) {
 		}
 		if left, _ := os.ReadDir(dir); len(left) > 0 || out.Len() > 0 {
 			t.Errorf("%v: left %v and printed %q", c.set, left, out.String())
+		}
+	}
+}
+
+// TestBadSweep: what cannot be run leaves nothing behind.
+func TestBadSweep(t *testing.T) {
+	for _, c := range []struct{ sweep, set, want string }{
+		{"ratio=1e5", "", "sweep: ratio 100000 needs n = 1.76e+06 non-robust patches: 1 to 100000 are possible"},
+		{"ratio=1e-9", "", "needs n = 0 non-robust patches"},
+		{"ratio=5000", "", "exceed"},
+		{"eps=1:1e-9", "", "ε/β 1e-09: eps = 0.000000: want eps > 0"},
+		{"ratio", "n=8", "--set: n=8: a sweep sets n, p, eps and every itself"},
+		{"ratio=x", "", "no positive number"},
+	} {
+		dir := t.TempDir()
+		o := Options{Root: dir, Sweep: c.sweep}
+		if key, value, ok := strings.Cut(c.set, "="); ok {
+			o.User = []job.Assignment{{Key: key, Value: value, Source: "--set"}}
+		}
+		err := Command(t.Context(), job.Console{Out: io.Discard, Err: io.Discard}, o)
+		var usage *job.UsageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%+v: %v; want one line with %q", c, err, c.want)
+		}
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("%+v: left %v", c, left)
 		}
 	}
 }
@@ -472,10 +506,14 @@ func TestCommand(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &r) != nil || len(r.Trials) != 4 || len(r.Claims) != len(claims) {
 		t.Errorf("%s: %v", b, err)
 	}
-	for _, name := range []string{"config.toml", "environment.json", reportFile} {
+	for _, name := range []string{"config.toml", "environment.json"} {
 		if _, err := os.Stat(filepath.Join(dirs[0], name)); err != nil {
 			t.Error(err)
 		}
+	}
+	page, err := os.ReadFile(filepath.Join(dirs[0], reportFile))
+	if err != nil || bytes.Count(page, []byte("<svg ")) != 3 || bytes.Count(page, []byte("<figcaption>")) != 3 || !bytes.Contains(page, []byte(filepath.Base(dirs[0]))) {
+		t.Errorf("the report lacks figures, captions or its name: %v", err)
 	}
 	svgs, _ := filepath.Glob(filepath.Join(dirs[0], figuresDir, "*.svg"))
 	if len(svgs) != 3 {
@@ -512,6 +550,9 @@ func wellFormed(t *testing.T, name string, svg []byte) {
 				}
 			}
 		}
+	}
+	if named, bare := bytes.Count(svg, []byte("font-family:")), bytes.Count(svg, []byte(",sans-serif;")); named == 0 || named != bare {
+		t.Errorf("%s: %d fonts are named, %d with one to fall back on", name, named, bare)
 	}
 	if len(elements) < 10 || elements[0] != "svg" || elements[1] != "title" {
 		t.Errorf("%s: elements %v", name, elements[:min(5, len(elements))])

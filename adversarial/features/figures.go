@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"image/color"
 	"math"
-	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -33,11 +32,12 @@ func (r *Result) curves() Figure {
 	for _, training := range Trainings() {
 		p := newPlot(training+" training", "training step", alignment)
 		grid(p)
-		top = max(top, r.addCurve(p, training, "v", "non-robust v", vermilion), r.addCurve(p, training, "u", "robust u", blue))
+		top = max(top, addSeries(p, 0, inf,
+			r.learning(training, "v", "non-robust v", vermilion), r.learning(training, "u", "robust u", blue)))
 		if training == Adversarial && r.Settings.plateauApplies() && r.Settings.Eps.Float64() >= r.Settings.Beta {
 			w := r.Settings.plateau()
-			line := must(plotter.NewLine(plotter.XYs{{X: 0, Y: w}, {X: float64(r.Settings.Steps), Y: w}}))
-			line.Color, line.Dashes, line.Width = ink, []vg.Length{4, 3}, 1
+			line := curve([]float64{0, float64(r.Settings.Steps)}, []float64{w, w}, ink, 1)
+			line.Dashes = []vg.Length{4, 3}
 			p.Add(line)
 			p.Legend.Add("w_v*, predicted plateau of v", line)
 			top = max(top, w)
@@ -48,51 +48,24 @@ func (r *Result) curves() Figure {
 	for _, p := range plots { // one scale, and room for the legend
 		p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3*top, 0, float64(r.Settings.Steps)
 	}
+	note := r.spread("thick lines: means over classes and %s; bands: their 95 %% t-intervals; thin lines: each class", "thick lines: means over classes; thin lines: each class; %s")
 	title := fmt.Sprintf("Alignment of the filters with the robust feature u and the non-robust feature v over training, %s. Standard training ends at u = %v and v = %v, adversarial training at u = %v and v = %v.",
 		seeds(len(r.pairs())), r.Final(Standard, "u"), r.Final(Standard, "v"), r.Final(Adversarial, "u"), r.Final(Adversarial, "v"))
-	return beside("features-curves", title, 760, 330, plots...)
+	return beside("features-curves", title, note, 760, 330, plots...)
 }
 
-// addCurve adds one feature's lines and band, and returns the largest value.
-func (r *Result) addCurve(p *plot.Plot, training, feature, label string, c color.NRGBA) (top float64) {
-	steps := r.pairs()[0].of(training).Readings
-	var line, upper, lower plotter.XYs
-	for i, reading := range steps {
-		e := r.over(func(q pair) float64 { return q.of(training).Readings[i].Value(feature) })
-		x := float64(reading.Step)
-		line = append(line, plotter.XY{X: x, Y: e.Mean})
-		upper = append(upper, plotter.XY{X: x, Y: e.High})
-		lower = append(lower, plotter.XY{X: x, Y: math.Max(e.Low, 0)})
-		top = max(top, e.High)
-	}
-	addBand(p, upper, lower, c)
-	for class := range r.Settings.K {
-		var one plotter.XYs
-		for i, reading := range steps {
-			e := r.over(func(q pair) float64 { return q.of(training).Readings[i].Classes[feature+"_max"][class] })
-			one = append(one, plotter.XY{X: float64(reading.Step), Y: e.Mean})
-			top = max(top, e.Mean)
+// learning is one feature over the steps of a training, by class.
+func (r *Result) learning(training, feature, label string, c color.NRGBA) series {
+	l := series{label: label, color: c, thin: make([][]float64, r.Settings.K)}
+	for i, reading := range r.pairs()[0].of(training).Readings {
+		l.x = append(l.x, float64(reading.Step))
+		l.y = append(l.y, r.over(func(p pair) float64 { return p.of(training).Readings[i].Value(feature) }))
+		for class := range l.thin {
+			e := r.over(func(p pair) float64 { return p.of(training).Readings[i].Classes[feature+"_max"][class] })
+			l.thin[class] = append(l.thin[class], e.Mean)
 		}
-		thin := must(plotter.NewLine(one))
-		thin.Color, thin.Width = faded(c, 0.45), 0.6
-		p.Add(thin)
 	}
-	thick := must(plotter.NewLine(line))
-	thick.Color, thick.Width = c, 2
-	p.Add(thick)
-	p.Legend.Add(label, thick)
-	return top
-}
-
-// addBand fills what is between two lines.
-func addBand(p *plot.Plot, upper, lower plotter.XYs, c color.NRGBA) {
-	outline := slices.Clone(upper)
-	for _, xy := range slices.Backward(lower) {
-		outline = append(outline, xy)
-	}
-	area := must(plotter.NewPolygon(outline))
-	area.Color, area.LineStyle.Width = faded(c, 0.22), 0
-	p.Add(area)
+	return l
 }
 
 // bars shows how aligned the filters are at the end, class by class.
@@ -117,8 +90,20 @@ func (r *Result) bars() Figure {
 		p.Y.Min, p.Y.Max = 0, 1.25*top
 		p.X.Min, p.X.Max = -0.6, float64(r.Settings.K)-0.4
 	}
-	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, mean and t-interval over %s.", seeds(len(r.pairs())))
-	return beside("features-bars", title, 760, 300, plots...)
+	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, %s.", seeds(len(r.pairs())))
+	return beside("features-bars", title, r.spread(barNote, "%s"), 760, 300, plots...)
+}
+
+const barNote = "bars: means over %s; lines: their 95 %% t-intervals"
+
+// spread is a note on what means and intervals are over; one seed has no
+// intervals and takes the other form.
+func (r *Result) spread(many, one string) string {
+	n := len(r.pairs())
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf(many, seeds(n))
 }
 
 // addBars adds bars with error bars at i+offset, 0.36 wide, and returns the
@@ -164,8 +149,8 @@ func above(x, y float64, words string) *plotter.Labels {
 // robustness shows the accuracy without and under each attack.
 func (r *Result) robustness() Figure {
 	names := []string{"acc", "robust_random", "robust_trained", "robust_minus_v", "robust_swap_v", "robust_minus_vu", "robust_search", "robust_inject_u"}
-	words := []string{"clean", "random", "training\nattack", "−ε·v_y", "v_y to v_y'", "−ε·v_y\n−ε·u_y", "PGD-20", "+ε·u_y'"}
-	p := newPlot("accuracy under each attack", "", accuracy)
+	words := []string{"none", "random", "training's", "−ε·v", "v → v′", "−ε·v, −ε·u", "PGD-20", "+ε·u′"}
+	p := newPlot("accuracy under each attack", "attack", accuracy)
 	grid(p)
 	of := func(training string) func(q pair, i int) float64 {
 		return func(q pair, i int) float64 { return q.of(training).Last().Value(names[i]) }
@@ -178,10 +163,11 @@ func (r *Result) robustness() Figure {
 	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	var parts []string
 	for i, n := range names {
-		parts = append(parts, fmt.Sprintf("%s %s and %s", strings.ReplaceAll(words[i], "\n", " "), number(r.Final(Standard, n).Mean), number(r.Final(Adversarial, n).Mean)))
+		parts = append(parts, fmt.Sprintf("%s %s and %s", words[i], number(r.Final(Standard, n).Mean), number(r.Final(Adversarial, n).Mean)))
 	}
-	title := "Accuracy after standard and after adversarial training, clean and under each attack: " + strings.Join(parts, "; ") + "."
-	return beside("features-robustness", title, 760, 300, p)
+	title := "Accuracy after standard and after adversarial training, without and under each attack: " + strings.Join(parts, "; ") + "."
+	note := r.spread(barNote+", cut at 0 and 1; ", "%s; ") + "u, v: the own class's features; u′, v′: another's"
+	return beside("features-robustness", title, note, 760, 310, p)
 }
 
 // must unwraps what fails only for coordinates that are not numbers.

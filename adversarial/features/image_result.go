@@ -3,12 +3,76 @@ package features
 import (
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
-
-	"temper/datasets"
-	"temper/engine"
 )
+
+// The constructed sets: images matched to the features of a generator net.
+const (
+	RobustSet    = "d_r"     // the generator was trained adversarially
+	NonRobustSet = "d_nr"    // in the standard way
+	ControlSet   = "control" // not at all
+)
+
+// ConstructedSets lists them.
+func ConstructedSets() []string { return []string{RobustSet, NonRobustSet, ControlSet} }
+
+// setLabels are their names for people.
+var setLabels = map[string]string{RobustSet: "D_R", NonRobustSet: "D_NR", ControlSet: "control"}
+
+// EpochReading is a scored net after an epoch: accuracies by name, which are
+// those of ConstructedSets, "clean" and "robust", the last two on test images;
+// and "to_means": the mean cosine of the attack's perturbations of test images
+// with the nearest direction from the own class's mean image to another's.
+type EpochReading struct {
+	Epoch  int                `json:"epoch"`
+	Values map[string]float64 `json:"values"`
+}
+
+// ImageTrial is one scored net.
+type ImageTrial struct {
+	Seed     uint32         `json:"seed"`
+	Training string         `json:"training"`
+	Epochs   []EpochReading `json:"epochs"` // 0, before training, to the last
+}
+
+// end is the reading after the last epoch, last a value of it.
+func (t ImageTrial) end() EpochReading { return t.Epochs[len(t.Epochs)-1] }
+
+func (t ImageTrial) last(name string) float64 { return t.end().Values[name] }
+
+// ImageResult is the experiment on real images.
+type ImageResult struct {
+	Settings ImageSettings `json:"settings"`
+	Sizes    ImageSizes    `json:"sizes"`
+	// Matched is how much of the starting distance to the features of the
+	// images the constructions leave, the mean over images, by set and seed.
+	Matched map[string][]float64 `json:"matched"`
+	Trials  []ImageTrial         `json:"trials"` // standard then adversarial, seeds in order
+	Claims  []Verdict            `json:"claims"`
+	gallery *gallery             // of the first seed
+}
+
+// ImageSizes counts images.
+type ImageSizes struct {
+	Generators int `json:"generators"` // trained on
+	Scored     int `json:"scored"`     // trained on
+	Set        int `json:"set"`        // of a constructed set
+	Test       int `json:"test"`
+}
+
+// sizes are those of an experiment with so many training and test images.
+func (s ImageSettings) sizes(train, test int) ImageSizes {
+	half := train / 2
+	return ImageSizes{Generators: half, Scored: train - half, Set: min(s.MatchN, half), Test: test}
+}
+
+// SeedResult is what one seed of the experiment gives.
+type SeedResult struct {
+	Seed    uint32             `json:"seed"`
+	Matched map[string]float64 `json:"matched"`
+	Trials  []ImageTrial       `json:"trials"`
+	Gallery *gallery           `json:"gallery"` // of the first seed only
+}
 
 // imagePair holds the two scored nets of one seed.
 type imagePair struct{ standard, adversarial ImageTrial }
@@ -21,7 +85,7 @@ func (p imagePair) of(training string) ImageTrial {
 }
 
 // preference is by how much a net is better on D_NR than on D_R.
-func preference(t ImageTrial) float64 { return t.last(NonRobustSet) - t.last(RobustSet) }
+func (e EpochReading) preference() float64 { return e.Values[NonRobustSet] - e.Values[RobustSet] }
 
 // imageClaims are decided as strictly as they are stated: the whole t-interval
 // over seeds, or the one seed's value, lies beyond the threshold. They were
@@ -33,7 +97,7 @@ var imageClaims = []struct {
 }{
 	{"standard-prefers-nonrobust", "ours", "standard training's accuracy on D_NR exceeds its accuracy on D_R by more than adversarial training's does",
 		"(D_NR − D_R) of standard minus that of adversarial training", 0,
-		func(p imagePair) float64 { return preference(p.standard) - preference(p.adversarial) }},
+		func(p imagePair) float64 { return p.standard.end().preference() - p.adversarial.end().preference() }},
 	{"adversarial-learns-robust", "ours", "adversarial training learns the robust features better than standard training",
 		"accuracy on D_R, adversarial minus standard training", 0,
 		func(p imagePair) float64 { return p.adversarial.last(RobustSet) - p.standard.last(RobustSet) }},
@@ -84,10 +148,9 @@ var accuracies = []figure{
 // WriteText prints the final accuracies and every claim.
 func (r *ImageResult) WriteText(out io.Writer) {
 	s := r.Settings
-	fmt.Fprintf(out, "%s: %s trained both ways on one half, scored on %d images made with the other half's nets (%s, %d steps of ℓ₂ length %v)\n",
-		s.Dataset, s.Model, s.MatchN, s.Start, s.MatchSteps, s.MatchRate)
-	fmt.Fprintf(out, "%s from %d, %d epochs; means with %.0f %% t-intervals over seeds; %s\n\n", seeds(s.Seeds), s.Seed, s.Epochs, 100*Confidence,
-		s.attack(s.TestSteps).Describe(s.threat()))
+	fmt.Fprintf(out, "%s, %s: generators trained on %d images, scored nets on %d others; %d images a set, by %d steps of ℓ₂ length %v from %s; %d test images\n",
+		s.Dataset, s.Model, r.Sizes.Generators, r.Sizes.Scored, r.Sizes.Set, s.MatchSteps, s.MatchRate, s.Start, r.Sizes.Test)
+	fmt.Fprintf(out, "%s; %d epochs; evaluation's attack: %s\n\n", sample(s.Seed, s.Seeds), s.Epochs, s.attack(s.TestSteps).Describe(s.threat()))
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "accuracy\tstandard\tadversarial")
 	for _, f := range accuracies {
@@ -103,92 +166,10 @@ func (r *ImageResult) WriteText(out io.Writer) {
 			r.over(func(p imagePair) float64 { return p.of(training).last("to_means") }))
 	}
 	for _, set := range ConstructedSets() {
-		fmt.Fprintf(out, "%s: %v of the starting distance of features is left\n", set, estimate(r.Matched[set]))
+		fmt.Fprintf(out, "%s: %v of the starting distance of features is left\n", setLabels[set], estimate(r.Matched[set]))
 	}
 	fmt.Fprintln(out, "\nclaims: the whole interval against the threshold")
 	for _, v := range r.Claims {
 		fmt.Fprintf(out, "  %s  [%s] %s\n      %s: %v, threshold %s %v%s\n", v.verdict(), v.Source, v.Claim, v.Statistic, v.Value, v.Relation, v.Threshold, v.caveat())
 	}
-}
-
-// gallery is the pictures of one seed: a column for each class, as bytes
-// (C,H,W), by row.
-type gallery struct {
-	Channels int          `json:"channels"`
-	Height   int          `json:"height"`
-	Width    int          `json:"width"`
-	Rows     []galleryRow `json:"rows"`
-}
-
-type galleryRow struct {
-	Label  string   `json:"label"`
-	Images [][]byte `json:"images"`
-}
-
-// picture adds a scored net's perturbations to the gallery, and before the
-// first one's the given and the constructed images.
-func (r *SeedResult) picture(n *net, given datasets.Source, sets map[string]datasets.Source, training string) error {
-	in := given.Info()
-	var index []int
-	for class := range in.Classes {
-		for i := range given.Len() {
-			if int(given.Label(i)) == class {
-				index = append(index, i)
-				break
-			}
-		}
-	}
-	column := func(src datasets.Source) (images [][]byte) {
-		for _, i := range index {
-			x := make([]byte, in.Elements())
-			src.Read(i, datasets.Values{U8: x})
-			images = append(images, x)
-		}
-		return images
-	}
-	if r.Gallery == nil {
-		r.Gallery = &gallery{in.Channels, in.Height, in.Width, []galleryRow{{"given image", column(given)}}}
-		for _, row := range []struct{ name, label string }{{RobustSet, "D_R"}, {NonRobustSet, "D_NR"}, {ControlSet, "control"}} {
-			r.Gallery.Rows = append(r.Gallery.Rows, galleryRow{row.label, column(sets[row.name])})
-		}
-	}
-	x := column(given)
-	moved, err := n.attacked(x, given, index)
-	if err != nil {
-		return err
-	}
-	r.Gallery.Rows = append(r.Gallery.Rows, galleryRow{"δ, " + training, moved})
-	return nil
-}
-
-// attacked gives the perturbations of images under the evaluation's attack, ±ε
-// drawn as black and white.
-func (n *net) attacked(images [][]byte, given datasets.Source, index []int) ([][]byte, error) {
-	e, err := n.hard.For(len(index))
-	if err != nil {
-		return nil, err
-	}
-	labels, ids := make([]int32, len(index)), make([]uint32, len(index))
-	for i, at := range index {
-		labels[i], ids[i] = given.Label(at), given.ID(at)
-	}
-	if err := feed(e, map[string][]byte{"x": slices.Concat(images...), "y": engine.Bytes(labels), "ids": engine.Bytes(ids)}); err != nil {
-		return nil, err
-	}
-	if err := e.Run(); err != nil {
-		return nil, err
-	}
-	adv, err := floats(e, "x_adv")
-	if err != nil {
-		return nil, err
-	}
-	out := make([][]byte, len(images))
-	for i, x := range images {
-		out[i] = make([]byte, len(x))
-		for j, v := range x {
-			delta := adv[i*len(x)+j] - float64(v)/255
-			out[i][j] = byte(max(0, min(255, 127.5+127.5*delta/n.Eps.Float64())))
-		}
-	}
-	return out, nil
 }

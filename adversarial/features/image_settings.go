@@ -59,19 +59,20 @@ func (s ImageSettings) Quick() ImageSettings {
 }
 
 func (s ImageSettings) validate() error {
+	if err := checkSeeds(s.Seed, s.Seeds); err != nil {
+		return err
+	}
 	switch {
-	case s.Seeds < 1:
-		return fmt.Errorf("seeds = %d: want at least 1", s.Seeds)
-	case s.Limit < 0 || s.TestN < 0:
-		return fmt.Errorf("limit = %d, test_n = %d: want a number of images, or 0 for all", s.Limit, s.TestN)
+	case s.Limit < 0 || s.Limit == 1 || s.TestN < 0:
+		return fmt.Errorf("limit = %d, test_n = %d: want a number of images, limit at least 2, or 0 for all", s.Limit, s.TestN)
 	case s.Epochs < 1 || s.BatchSize < 1 || s.AttackSteps < 1 || s.TestSteps < 1:
 		return fmt.Errorf("epochs = %d, batch_size = %d, attack_steps = %d, test_steps = %d: want at least 1 of each", s.Epochs, s.BatchSize, s.AttackSteps, s.TestSteps)
 	case s.MatchN < 1 || s.MatchSteps < 1:
 		return fmt.Errorf("match_n = %d, match_steps = %d: want at least 1 of each", s.MatchN, s.MatchSteps)
 	case !(s.LR > 0) || !(s.MatchRate > 0) || math.IsInf(s.LR+s.MatchRate, 1):
 		return fmt.Errorf("lr = %v, match_rate = %v: want positive numbers", s.LR, s.MatchRate)
-	case s.Eps.Float64() <= 0:
-		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
+	case !(s.Eps.Float64() >= 1/maxReach):
+		return fmt.Errorf("eps = %v: want eps > 0, at least %v", s.Eps, 1/maxReach)
 	case s.Start != "noise" && s.Start != "image":
 		return fmt.Errorf("start = %q: want noise or image", s.Start)
 	case s.Patch != 0 && s.Model != "patchcnn":

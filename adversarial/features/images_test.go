@@ -89,14 +89,18 @@ func checkImages(t *testing.T, root string, out []byte) {
 			}
 		}
 	}
+	if want := (ImageSizes{Generators: 150, Scored: 150, Set: 60, Test: 60}); r.Sizes != want {
+		t.Errorf("sizes %+v, want %+v", r.Sizes, want)
+	}
 	for set, left := range r.Matched {
 		if !(left[0] < 1) {
 			t.Errorf("%s: the descent leaves %v of the distance", set, left)
 		}
 	}
 	dirs, _ := filepath.Glob(filepath.Join(root, "*-features-*"))
+	checkGallery(t, filepath.Join(dirs[0], trialsFile))
 	svgs, _ := filepath.Glob(filepath.Join(dirs[0], figuresDir, "*.svg"))
-	if len(svgs) != 2 {
+	if len(svgs) != 3 {
 		t.Errorf("figures: %v", svgs)
 	}
 	for _, svg := range svgs {
@@ -118,6 +122,58 @@ func checkImages(t *testing.T, root string, out []byte) {
 		if len(file.List) != 2 || i < 0 {
 			t.Errorf("%s: %d tensors, no x of 60 images", set, len(file.List))
 		}
+	}
+}
+
+// checkGallery: a row for each set, and each net's perturbations and gradients,
+// which are not flat.
+func checkGallery(t *testing.T, file string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var one SeedResult
+	if err := json.Unmarshal(b, &one); err != nil {
+		t.Fatal(err)
+	}
+	var labels []string
+	for at, row := range one.Gallery.Rows {
+		labels = append(labels, row.Label)
+		for i, x := range row.Images {
+			if ofNet := at > len(ConstructedSets()); ofNet && (slices.Min(x) > 64 || slices.Max(x) < 192) {
+				t.Errorf("%s of class %s: shades from %d to %d", row.Label, one.Gallery.Classes[i], slices.Min(x), slices.Max(x))
+			}
+		}
+	}
+	want := []string{"given", "D_R", "D_NR", "control", "δ, standard", "∂L/∂x, standard", "δ, adversarial", "∂L/∂x, adversarial"}
+	if !slices.Equal(labels, want) {
+		t.Errorf("rows %q, want %q", labels, want)
+	}
+}
+
+// TestGallery: perturbations and gradients are shown in their own units, and the
+// pictures of the sets are the sets'.
+func TestGallery(t *testing.T) {
+	given, err := datasets.NewSet(datasets.Info{Name: "four", Channels: 1, Height: 1, Width: 2, Classes: []string{"a", "b", "c"}},
+		datasets.Values{U8: []byte{1, 2, 3, 4, 5, 6, 7, 8}}, []int32{2, 0, 2, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGallery(given)
+	if !slices.Equal(g.Classes, []string{"a", "c"}) || !slices.Equal(g.Rows[0].Images[0], []byte{3, 4}) || !slices.Equal(g.Rows[0].Images[1], []byte{1, 2}) {
+		t.Errorf("columns %v of %v", g.Classes, g.Rows)
+	}
+	if got := g.shades([]float64{-1, 0, 0.5, 7}); !slices.Equal(got[0], []byte{0, 128}) || !slices.Equal(got[1], []byte{191, 255}) {
+		t.Errorf("shades %v", got)
+	}
+	if b := g.batch(); b.N != 2 || !slices.Equal(b.Labels, []int32{0, 2}) || !slices.Equal(b.IDs, []uint32{1, 0}) || !slices.Equal(b.U8, []byte{3, 4, 1, 2}) {
+		t.Errorf("batch %+v", b)
+	}
+	var none *gallery
+	none.addSet("nothing", given)
+	if err := none.addNet(nil, Standard); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -165,6 +221,8 @@ func TestBadImageInput(t *testing.T) {
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "eps", Value: "0", Source: "--set"}}}, "want eps > 0"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "k", Value: "3", Source: "--set"}}}, "k"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "start", Value: "zero", Source: "--set"}}}, "want noise or image"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "limit", Value: "1", Source: "--set"}}}, "limit = 1"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "eps", Value: "1e-30", Source: "--set"}}}, "eps = 1e-30"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "patch", Value: "4", Source: "--set"}}}, "only the model patchcnn"},
 	} {
 		c.o.Root = t.TempDir()

@@ -18,7 +18,7 @@ var outcomes = []struct {
 	{AsStated, "standard training learns v and is broken; adversarial training learns u and is robust", blue, white},
 	{InPart, "standard training learns v and is broken; adversarial training learns u or is robust, not both", sky, ink},
 	{NoGain, "standard training learns v and is broken; adversarial training reaches neither threshold", vermilion, white},
-	{Unbroken, "standard training learns v; the attack does not break it", amber, ink},
+	{Unbroken, "standard training learns v, but keeps too much accuracy under attack to count as broken", amber, ink},
 	{NoContest, "standard training learns u, or both: no premise", faint, ink},
 }
 
@@ -26,7 +26,8 @@ var white = color.NRGBA{0xFF, 0xFF, 0xFF, 0xFF}
 
 // Figure draws the phase diagram. The axes are ordinal: a cell for each value.
 func (p *Phase) Figure() Figure {
-	d := newPlot("where the paper's statement holds", "ε/β", "race ratio Nβ^q / Rα^q")
+	d := newPlot("where the paper's statement holds", "ε/β", "race ratio Nβ^q/Rα^q")
+	bare(d)
 	cols := len(p.Grid.Eps)
 	for _, o := range outcomes {
 		var key plot.Thumbnailer
@@ -40,9 +41,12 @@ func (p *Phase) Figure() Figure {
 			d.Legend.Add(o.words, key)
 		}
 	}
-	d.X.Tick.Marker, d.Y.Tick.Marker = ordinal(p.Grid.Eps), ordinal(p.Grid.Ratio)
+	d.X.Tick.Marker = ordinal(cols, func(i int) string { return fmt.Sprint(p.Grid.Eps[i]) })
+	d.Y.Tick.Marker = ordinal(len(p.Grid.Ratio), func(i int) string {
+		return fmt.Sprintf("%v\nN = %d", p.Grid.Ratio[i], p.Cells[i*cols].N)
+	})
 	rows := float64(len(p.Grid.Ratio))
-	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, 1.28*rows-0.5 // room for the legend
+	d.X.Min, d.X.Max, d.Y.Min, d.Y.Max = -0.5, float64(cols)-0.5, -0.5, 1.24*rows-0.5 // room for the legend
 	d.Legend.Top, d.Legend.Left = true, true
 	counts := ""
 	for _, o := range outcomes {
@@ -54,8 +58,9 @@ func (p *Phase) Figure() Figure {
 		}
 		counts += fmt.Sprintf(" %s: %d of %d cells.", o.words, n, len(p.Cells))
 	}
-	title := fmt.Sprintf("Phase diagram over the race ratio and ε/β, %s a cell. The numbers are the accuracy under the training attack after standard and after adversarial training.%s", seeds(p.Settings.Seeds), counts)
-	return beside("features-phase", title, 640, 460, d)
+	title := fmt.Sprintf("Phase diagram over the race ratio and ε/β, %s a cell.%s", seeds(p.Settings.Seeds), counts)
+	note := fmt.Sprintf("numbers: accuracy under the training attack after standard → adversarial training, means over %s", seeds(p.Settings.Seeds))
+	return beside("features-phase", title, note, 640, 470, d)
 }
 
 // addCell fills a cell and writes its two accuracies.
@@ -69,12 +74,4 @@ func addCell(d *plot.Plot, x, y float64, c Cell, fill, ink color.NRGBA) plot.Thu
 	words.TextStyle[0].XAlign, words.TextStyle[0].YAlign = text.XCenter, text.YCenter
 	d.Add(box, words)
 	return box
-}
-
-func ordinal(values []float64) plot.ConstantTicks {
-	var t plot.ConstantTicks
-	for i, v := range values {
-		t = append(t, plot.Tick{Value: float64(i), Label: fmt.Sprint(v)})
-	}
-	return t
 }

@@ -36,7 +36,7 @@ var figures = []figure{
 // WriteText prints the table, then every claim and prediction.
 func (r *Result) WriteText(out io.Writer) {
 	fmt.Fprintf(out, "%s\n", r.Settings.describe())
-	fmt.Fprintf(out, "%s; training attack: %s\n\n", r.sample(), r.Settings.attack().Describe(r.Settings.threat()))
+	fmt.Fprintf(out, "%s; training attack: %s\n\n", sample(r.Settings.Seed, len(r.pairs())), r.Settings.attack().Describe(r.Settings.threat()))
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	header := "\tstandard\tadversarial"
 	if r.Bands != nil {
@@ -66,13 +66,12 @@ func (r *Result) WriteText(out io.Writer) {
 	}
 }
 
-// sample says what the intervals are.
-func (r *Result) sample() string {
-	n := len(r.pairs())
+// sample says what the intervals are of n seeds from first on.
+func sample(first uint32, n int) string {
 	if n == 1 {
-		return fmt.Sprintf("one seed, %d: no intervals", r.Settings.Seed)
+		return fmt.Sprintf("one seed, %d: no intervals", first)
 	}
-	return fmt.Sprintf("seeds %d to %d; means with %.0f %% t-intervals over seeds", r.Settings.Seed, int(r.Settings.Seed)+n-1, 100*Confidence)
+	return fmt.Sprintf("seeds %d to %d; means with %.0f %% t-intervals over seeds", first, int(first)+n-1, 100*Confidence)
 }
 
 var learnWords = map[string]string{
@@ -92,7 +91,7 @@ func (v Verdict) verdict() string {
 func (v Verdict) caveat() string {
 	switch {
 	case len(v.Value.Values) < 2:
-		return " (one seed)"
+		return " (one seed: not settled)"
 	case !v.Settled:
 		return fmt.Sprintf(" (the interval crosses it: %d seeds do not settle this)", len(v.Value.Values))
 	}

@@ -83,11 +83,33 @@ func (s Settings) Resolve() (Settings, error) {
 	return s, s.validate()
 }
 
+// What is refused, so that no setting ends as a lack of memory or outside
+// float32.
+const (
+	maxSeeds       = 1000
+	maxActivations = 1 << 28 // of a layer, on all examples at once
+	maxReach       = 1e6     // of ε and the attack's step; the least is its inverse
+)
+
+func checkSeeds(first uint32, n int) error {
+	switch {
+	case n < 1:
+		return fmt.Errorf("seeds = %d: want at least 1", n)
+	case n > maxSeeds:
+		return fmt.Errorf("seeds = %d: at most %d are possible", n, maxSeeds)
+	case uint64(first)+uint64(n) > 1<<32:
+		return fmt.Errorf("seed = %d, seeds = %d: the last seed would be beyond %d", first, n, uint32(math.MaxUint32))
+	}
+	return nil
+}
+
 func (s Settings) validate() error {
 	positive := func(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
+	reachable := func(e adversarial.Epsilon) bool { return e.Float64() >= 1/maxReach && e.Float64() <= maxReach }
+	if err := checkSeeds(s.Seed, s.Seeds); err != nil {
+		return err
+	}
 	switch {
-	case s.Seeds < 1:
-		return fmt.Errorf("seeds = %d: want at least 1", s.Seeds)
 	case s.D < 2*s.K:
 		return fmt.Errorf("d = %d < 2k = %d: the 2k features cannot be orthonormal; give a larger d, or none", s.D, 2*s.K)
 	case s.R+s.N != s.P:
@@ -110,9 +132,17 @@ func (s Settings) validate() error {
 		return fmt.Errorf("precision = %q: want f32 or f64", s.Precision)
 	case s.Eps.Float64() <= 0:
 		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
+	case !reachable(s.Eps):
+		return fmt.Errorf("eps = %v: want %v to %v", s.Eps, 1/maxReach, maxReach)
+	case s.StepSize.IsSet() && !reachable(s.StepSize):
+		return fmt.Errorf("step_size = %v: want %v to %v", s.StepSize, 1/maxReach, maxReach)
 	}
 	if err := s.data().Validate(); err != nil {
 		return err
+	}
+	if n := max(s.TrainN, s.TestN); s.M > maxActivations/s.K/s.P/n {
+		return fmt.Errorf("m = %d: %d examples of %d patches and %d filters exceed %d activations; lower m, or the others",
+			s.M, n, s.P, s.M*s.K, maxActivations)
 	}
 	if err := s.threat().Validate(); err != nil {
 		return err

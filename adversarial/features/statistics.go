@@ -35,6 +35,18 @@ func estimate(values []float64) Estimate {
 	return e
 }
 
+// mean is 0 of no values.
+func mean(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, x := range v {
+		sum += x
+	}
+	return sum / float64(len(v))
+}
+
 // String is "0.87 [0.85, 0.89]", or the value alone if there is no interval.
 func (e Estimate) String() string {
 	if len(e.Values) < 2 {

@@ -7,11 +7,14 @@ import (
 	"image/color"
 	"io"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
@@ -26,14 +29,18 @@ var (
 	vermilion = color.NRGBA{0xD5, 0x5E, 0x00, 0xFF}
 	sky       = color.NRGBA{0x56, 0xB4, 0xE9, 0xFF}
 	amber     = color.NRGBA{0xE6, 0x9F, 0x00, 0xFF}
+	green     = color.NRGBA{0x00, 0x9E, 0x73, 0xFF}
 	ink       = color.NRGBA{0x22, 0x22, 0x22, 0xFF}
 	faint     = color.NRGBA{0xD4, 0xD4, 0xD4, 0xFF}
 )
 
-func init() {
-	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
-	plot.DefaultFont, plotter.DefaultFont = sans, sans
-}
+// sans is what the library measures text with; readers without it see another
+// of its widths.
+var sans = font.Font{Typeface: "Liberation", Variant: "Sans"}
+
+const families = "Liberation Sans,Arial,Helvetica,sans-serif"
+
+func init() { plot.DefaultFont, plotter.DefaultFont = sans, sans }
 
 // faded is a colour at a part of its opacity.
 func faded(c color.NRGBA, part float64) color.NRGBA {
@@ -72,13 +79,35 @@ var numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
 	var ticks []plot.Tick
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(i*step, 'g', 6, 64), 64)
-		ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
+		label := strings.Replace(strconv.FormatFloat(v, 'f', -1, 64), "-", "−", 1)
+		ticks = append(ticks, plot.Tick{Value: v, Label: label})
 	}
 	return ticks
 })
 
+// whole are numbered's ticks at whole numbers.
+var whole = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
+	return slices.DeleteFunc(numbered(lo, hi), func(t plot.Tick) bool { return t.Value != math.Trunc(t.Value) })
+})
+
 // shares are the ticks of an axis that ends above 1 to make room.
 var shares = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: .25}, {Value: .5, Label: "0.5"}, {Value: .75}, {Value: 1, Label: "1"}}
+
+// ordinal puts a tick at 0, 1, … n−1.
+func ordinal(n int, label func(i int) string) plot.ConstantTicks {
+	var t plot.ConstantTicks
+	for i := range n {
+		t = append(t, plot.Tick{Value: float64(i), Label: label(i)})
+	}
+	return t
+}
+
+// bare takes the lines of the axes away and leaves their labels.
+func bare(p *plot.Plot) {
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.LineStyle.Width, a.Tick.LineStyle.Width, a.Tick.Length, a.Padding = 0, 0, 2, 0
+	}
+}
 
 // grid puts horizontal lines behind the data.
 func grid(p *plot.Plot) {
@@ -90,20 +119,28 @@ func grid(p *plot.Plot) {
 
 // Figure is a finished picture.
 type Figure struct {
-	Name  string // of its file, without ".svg"
-	Title string // for those who cannot see it
+	Name string // of its file, without ".svg"
+	// Title says what is to be seen, with the numbers: it is the caption, and
+	// what those get who cannot see the picture.
+	Title string
+	note  string // how to read it, a line below the plots
 	draw  func(draw.Canvas)
 	w, h  vg.Length
 }
 
+const (
+	margin     = 8
+	noteHeight = 14
+)
+
 // beside is a figure of plots in a row, with their axes in line.
-func beside(name, title string, w, h vg.Length, plots ...*plot.Plot) Figure {
-	return Figure{name, title, func(c draw.Canvas) {
+func beside(name, title, note string, w, h vg.Length, plots ...*plot.Plot) Figure {
+	return Figure{name, title, note, func(c draw.Canvas) {
 		tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: 14}
 		for i, canvas := range plot.Align([][]*plot.Plot{plots}, tiles, c)[0] {
 			plots[i].Draw(canvas)
 		}
-	}, w, h}
+	}, w, h + noteHeight}
 }
 
 // WriteSVG writes the figure as one SVG element with a title in it.
@@ -112,17 +149,22 @@ func (f Figure) WriteSVG(w io.Writer) error {
 	dc := draw.New(canvas)
 	dc.SetColor(color.White)
 	dc.Fill(dc.Rectangle.Path())
-	f.draw(draw.Crop(dc, 8, -8, 6, -6))
+	f.draw(draw.Crop(dc, margin, -margin, noteHeight+margin, -margin))
+	small := text.Style{Color: ink, Font: font.From(sans, 9), Handler: plot.DefaultTextHandler, XAlign: text.XCenter}
+	dc.FillText(small, vg.Point{X: f.w / 2, Y: margin}, f.note)
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return err
 	}
-	svg := bytes.ReplaceAll(b.Bytes(), []byte("data:image/jpg;base64,iVBOR"), []byte("data:image/png;base64,iVBOR")) // the library mislabels PNG
-	head, body, ok := bytes.Cut(svg, []byte("<svg "))
+	svg := strings.NewReplacer(
+		"data:image/jpg;base64,iVBOR", "data:image/png;base64,iVBOR", // the library mislabels PNG
+		"font-family:Liberation Sans;", "font-family:"+families+";",
+	).Replace(b.String())
+	head, body, ok := strings.Cut(svg, "<svg ")
 	if !ok {
 		panic("BUG: features: the plot library wrote no svg element")
 	}
-	open, rest, _ := bytes.Cut(body, []byte(">"))
+	open, rest, _ := strings.Cut(body, ">")
 	_, err := fmt.Fprintf(w, "%s<svg role=\"img\" %s>\n<title>%s</title>%s", head, open, html.EscapeString(f.Title), rest)
 	return err
 }

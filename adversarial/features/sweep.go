@@ -25,8 +25,11 @@ func DefaultGrid() Grid {
 	return Grid{Ratio: []float64{0.3, 0.6, 1.2, 2.3, 4.5, 9}, Eps: []float64{0.4, 0.8, 1.2, 1.6, 2.4}}
 }
 
-// maxAxis bounds the values of one axis.
-const maxAxis = 50
+// maxAxis bounds the values of one axis, maxPatches the N that a ratio needs.
+const (
+	maxAxis    = 50
+	maxPatches = 100000
+)
 
 // ParseGrid reads "ratio=0.5:1:4.5,eps=0.8:1.2". An axis without values, or
 // none at all, takes those of DefaultGrid.
@@ -63,15 +66,33 @@ func ParseGrid(text string) (Grid, error) {
 // at is the experiment of one cell. The ratio is met as nearly as a whole N
 // allows. Only beginning and end of a training are measured.
 func (s Settings) at(ratio, eps float64) (Settings, error) {
-	s.N = max(1, int(math.Round(ratio*float64(s.R)*math.Pow(s.Alpha/s.Beta, s.Q))))
-	s.P = 0
+	n := math.Round(ratio * float64(s.R) * math.Pow(s.Alpha/s.Beta, s.Q))
+	if !(n >= 1 && n <= maxPatches) {
+		return s, fmt.Errorf("sweep: ratio %v needs n = %.3g non-robust patches: 1 to %d are possible", ratio, n, maxPatches)
+	}
+	s.N, s.P = int(n), 0
 	s.Every = s.Steps
 	e, err := adversarial.ParseEpsilon(strconv.FormatFloat(eps*s.Beta, 'f', 6, 64))
-	if err != nil {
-		return s, fmt.Errorf("sweep: ε/β = %v: %w", eps, err)
+	if err == nil {
+		s.Eps = e
+		s, err = s.Resolve()
 	}
-	s.Eps = e
-	return s.Resolve()
+	if err != nil {
+		return s, fmt.Errorf("sweep: ratio %v, ε/β %v: %w", ratio, eps, err)
+	}
+	return s, nil
+}
+
+// check reports the first cell that is impossible.
+func (g Grid) check(s Settings) error {
+	for _, ratio := range g.Ratio {
+		for _, eps := range g.Eps {
+			if _, err := s.at(ratio, eps); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // What a cell can show. A network is broken if it fails claim

@@ -2,7 +2,8 @@
 
 Each line of standard input is a JSON object, and is answered by one:
 
-    {"do": "open", "threads": 2}                      -> {"torch": ..., "detail": ...}
+    {"do": "open", "threads": 2, "gpu": false, "precision": ""}
+                                                      -> {"torch": ..., "detail": ...}
     {"do": "prepare", "spec": {...}, "variant": ...}  -> {}, or {"error": ...}
     {"do": "run", "variant": ...}                     -> {"seconds": ...}, one step
 
@@ -10,8 +11,10 @@ Preparing the first variant of a case forgets the case before.
 
 A twin does what temper's program does, in the way that PyTorch's users are told
 is fast: the attack takes gradients of its input alone, buffers are reused,
-gradients are set to None. The variants are nchw, channels_last and compile
-(channels_last under torch.compile).
+gradients are set to None. The variants are nchw, channels_last, compile
+(channels_last under torch.compile) and, on a GPU, graph: compile, with the
+whole step replayed as one CUDA graph. On a GPU precision is bf16 (autocast),
+tf32, or float32 otherwise.
 """
 
 import json
@@ -23,7 +26,42 @@ import torch.nn.functional as F
 
 import models
 
-VARIANTS = ("nchw", "channels_last", "compile")
+VARIANTS = ("nchw", "channels_last", "compile", "graph")
+DEVICE = torch.device("cpu")
+AUTOCAST = False
+
+
+def open_device(ask):
+    global DEVICE, AUTOCAST
+    torch.set_num_threads(ask["threads"])
+    detail = torch.backends.cpu.get_cpu_capability()
+    if ask.get("gpu"):
+        DEVICE, AUTOCAST = torch.device("cuda"), ask["precision"] == "bf16"
+        tf32 = ask["precision"] in ("bf16", "tf32")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        torch.set_default_device(DEVICE)
+        detail = f"{torch.cuda.get_device_name()}, {ask['precision'] or 'float32'}"
+    return {"torch": torch.__version__, "detail": detail}
+
+
+def wait():
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def captured(step):
+    """The step as one CUDA graph, captured after it has run on a side stream."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def model(name):
@@ -62,7 +100,11 @@ def training_step(spec, variant):
     if variant != "nchw":
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     opt = torch.optim.SGD(params, lr=0.01, momentum=0.9)
-    forward = torch.compile(net) if variant == "compile" else net
+    called = torch.compile(net) if variant in ("compile", "graph") else net
+
+    def forward(inputs):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=AUTOCAST):
+            return called(inputs).float()
 
     def step():
         inputs = x
@@ -76,13 +118,17 @@ def training_step(spec, variant):
         F.cross_entropy(forward(inputs), y).backward()
         opt.step()
 
-    return step
+    return captured(step) if variant == "graph" else step
+
+
+def dtype():
+    return torch.bfloat16 if AUTOCAST else torch.float32
 
 
 def convolution(spec, variant):
     c, size, k = spec["channels"], spec["size"], spec["kernel"]
     stride, pad = [spec["stride"]] * 2, [k // 2] * 2
-    x, w = torch.randn(spec["batch"], c, size, size), torch.randn(spec["out"], c, k, k)
+    x, w = torch.randn(spec["batch"], c, size, size, dtype=dtype()), torch.randn(spec["out"], c, k, k, dtype=dtype())
     if variant == "channels_last":
         x, w = x.to(memory_format=torch.channels_last), w.to(memory_format=torch.channels_last)
     dy = torch.randn_like(F.conv2d(x, w, None, stride, pad))
@@ -100,14 +146,16 @@ def convolution(spec, variant):
 
 def product(spec):
     n = spec["size"]
-    a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
+    a, b, out = torch.randn(n, n, dtype=dtype()), torch.randn(n, n, dtype=dtype()), torch.empty(n, n, dtype=dtype())
     return lambda: torch.mm(a, b, out=out)
 
 
 def prepare(spec, variant):
+    if variant == "graph" and DEVICE.type != "cuda":
+        return None
     if spec["kind"] == "step":
         return training_step(spec, variant)
-    if variant == "compile" or (spec["kind"] == "matmul" and variant != "nchw"):
+    if variant in ("compile", "graph") or (spec["kind"] == "matmul" and variant != "nchw"):
         return None  # one library call: there is no such variant
     return product(spec) if spec["kind"] == "matmul" else convolution(spec, variant)
 
@@ -120,8 +168,7 @@ def main():
         answer = {}
         try:
             if ask["do"] == "open":
-                torch.set_num_threads(ask["threads"])
-                answer = {"torch": torch.__version__, "detail": torch.backends.cpu.get_cpu_capability()}
+                answer = open_device(ask)
             elif ask["do"] == "prepare":
                 if ask["spec"] != case:
                     case, steps = ask["spec"], {}
@@ -131,10 +178,12 @@ def main():
                 else:
                     steps[ask["variant"]] = step
                     step()
+                    wait()
             else:
                 step = steps[ask["variant"]]
                 began = time.perf_counter()
                 step()
+                wait()
                 answer = {"seconds": time.perf_counter() - began}
         except Exception as e:  # the caller prints it
             answer = {"error": f"{type(e).__name__}: {e}".splitlines()[0]}

@@ -20,7 +20,7 @@ they are defined, and is given as a share of the ceiling that temper measures in
 the same run.
 
 With --peer, PyTorch runs a twin of each case in the same run, in turn, at the
-same threads, in its variants nchw, channels_last and compile (torch.compile);
+same threads, in its variants nchw, channels_last, compile (torch.compile) and, on a GPU, graph;
 the ratio is taken against the variant with the shortest median.`,
 		Example: `  temper bench
   temper bench --suite kernels --match 'matmul|conv2d/'

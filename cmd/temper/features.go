@@ -27,8 +27,9 @@ beside what was measured.
 Without arguments this is the reference run of docs/paper.md; it needs no data.
 --set changes anything: the data (k, d, p, r, n, alpha, beta, jitter, noise_std,
 train_n, test_n), the network (q, rho, m, sigma), the training (lr, steps, batch,
-every) and the adversary (norm, eps, attack, attack_steps, step_size,
-attack_loss). d and p follow k, r and n unless they are given.
+precision), how many steps lie between measurements (every=25) and the adversary
+(norm, eps, attack, attack_steps, step_size, attack_loss). d and p follow k, r
+and n unless they are given.
 
 --sweep draws the phase diagram over the race's ratio Nβ^q/(Rα^q) and ε/β. It
 keeps every trial as it ends; an interrupted sweep goes on with --resume, and so

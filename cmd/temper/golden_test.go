@@ -57,9 +57,9 @@ func TestJSON(t *testing.T) {
 }
 
 func TestManuals(t *testing.T) {
-	for _, name := range []string{"", "train", "eval", "attack", "bench", "data", "graph", "devices", "recipes", "version"} {
+	for _, name := range []string{"", "train", "eval", "attack", "bench", "data", "graph", "devices", "kernels", "kernels build", "recipes", "version"} {
 		args := append(strings.Fields(name), "-h")
-		golden(t, strings.Trim("help-"+name, "-"), "none", must(t, t.TempDir(), nil, args...))
+		golden(t, strings.Trim("help-"+strings.ReplaceAll(name, " ", "-"), "-"), "none", must(t, t.TempDir(), nil, args...))
 	}
 	golden(t, "recipes", "none", must(t, t.TempDir(), nil, "recipes"))
 	golden(t, "devices", "none", must(t, t.TempDir(), portable, "devices"))
@@ -109,6 +109,9 @@ func TestMistakes(t *testing.T) {
 		{args: "data verify", code: 1, want: "no data set in"},
 		{args: "graph --pass fuze", code: 2, want: `unknown pass "fuze"`},
 		{args: "graph --program stop", code: 2, want: `unknown program "stop": want one of step, eval, init`},
+		{args: "kernels biuld", code: 2, want: `unknown command "biuld" for "temper kernels"`},
+		{args: "kernels build --arch sm_75", code: 2, want: "sm_75: temper needs sm_80 or later"},
+		{args: "kernels build", env: "TEMPER_NVRTC=/no/libnvrtc.so.12", code: 1, want: "no NVRTC, CUDA's run-time compiler: install"},
 		{args: "recipes fast", code: 1, want: `unknown recipe "fast" (did you mean "fast-at"?)`},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {

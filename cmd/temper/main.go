@@ -7,7 +7,8 @@ import (
 	"os"
 
 	"temper/adversarial/job"
-	_ "temper/engine/cpu" // back ends register themselves
+	_ "temper/cuda" // back ends register themselves
+	_ "temper/engine/cpu"
 )
 
 func main() {

@@ -44,7 +44,7 @@ func command(dir string, env []string, args ...string) *exec.Cmd {
 			c.Env = append(c.Env, v)
 		}
 	}
-	c.Env = append(c.Env, asTemper+"=1", "HOME=/home/none", "XDG_CACHE_HOME=/home/none/.cache")
+	c.Env = append(c.Env, asTemper+"=1", "HOME=/home/none", "XDG_CACHE_HOME=/home/none/.cache", "TEMPER_DEVICE=cpu")
 	c.Env = append(c.Env, env...)
 	return c
 }
@@ -106,7 +106,8 @@ var varying = []struct {
 	{regexp.MustCompile(`\d+ images/s  \S+`), "SPEED"},
 	{regexp.MustCompile(`"seconds":[0-9.e-]+`), `"seconds":0`},
 	{regexp.MustCompile(`"date":"[^"]*"`), `"date":""`},
-	{regexp.MustCompile(`cpu: .*auto`), "DEVICE"},
+	{regexp.MustCompile(`cpu: .*as asked`), "DEVICE"},
+	{regexp.MustCompile(`(?m)^(emulator|cuda:|no CUDA driver|the emulator needs) .*\n`), ""},
 	{regexp.MustCompile(`(?m)^cpu .*kernels portable$`), "cpu DEVICE"},
 	{regexp.MustCompile(`(?m)^temper \S+ .*go\S+ \S+$`), "temper VERSION"},
 }

@@ -109,6 +109,12 @@ var compiler = sync.OnceValues(func() (cxx, error) {
 	return cxx{path, runtime.GOARCH + " " + string(version)}, nil
 })
 
+// Available says why the emulator cannot be used on this machine, nil if it can.
+func Available() error {
+	_, err := compiler()
+	return err
+}
+
 // compile makes a shared object of one of some files. It links without the
 // flags, which would ask for the run time of a sanitizer.
 func (c cxx) compile(files map[string]string, main string, flags []string) ([]byte, error) {

@@ -1,136 +1,187 @@
 /*
-plan "pgd": arena 33152 bytes
-  b2 = scatter-add const0 input:y
+plan "pgd": arena 37632 bytes
+  b1 = transpose input:x
+  b3 = transpose state:conv.weight
+  b6 = scatter-add const4 input:y
   fused over [8,3,8,8]
-    t0 = sub input:x, scalar:eps by [0 0 0 0] -> b5
-    t1 = add input:x, scalar:eps by [0 0 0 0] -> b6
-  b7 = copy input:x
+    t0 = sub input:x, scalar:eps by [0 0 0 0] -> b8
+    t1 = add input:x, scalar:eps by [0 0 0 0] -> b9
+  b10 = transpose b8
+  b11 = transpose b9
+  b12 = copy b1
   loop 10 times
-    b10 = conv2d b7 state:conv.weight
-    fused over [8,4,8,8] reducing [2 3]
-      t0 = add b10, state:conv.bias by [0 1 0 0]
-      t1 = relu t0  # relu
-      t2 = reduce-sum t1 -> b12
-      t3 = le t1, 0 -> b13
+    b14 = conv2d b12 b3
+    fused over [8,8,8,4] reducing [1 2]
+      t0 = add b14, state:conv.bias by [0 0 0 1]
+      t1 = relu t0
+      t2 = reduce-sum t1 -> b16
+      t3 = le t1, 0 -> b17
     fused over [8,4,1,1]
-      t0 = mul b12, 0.015625 -> b14
-    b16 = matmul b14 state:fc.weight
+      t0 = mul b16, 0.015625 -> b18
+    b20 = matmul b18 state:fc.weight
     fused over [8,10] reducing [1]
-      t0 = reduce-max b16 -> b17
+      t0 = reduce-max b20 -> b21
     fused over [8,10] reducing [1]
-      t0 = sub b16, b17 by [1 0]
-      t1 = exp t0 -> b18
-      t2 = reduce-sum t1 -> b19
+      t0 = sub b20, b21 by [1 0]
+      t1 = exp t0 -> b22
+      t2 = reduce-sum t1 -> b23
     fused over [8]
-      t0 = div 1, b19 -> b20
+      t0 = div 1, b23 -> b24
     fused over [8,10]
-      t0 = mul b20 by [1 0], b18
-      t1 = add b2, t0 -> b21
-    b22 = matmul b21 state:fc.weight
+      t0 = mul b24 by [1 0], b22
+      t1 = add b6, t0 -> b25
+    b26 = matmul b25 state:fc.weight
     fused over [8,4,1,1]
-      t0 = mul b22, 0.015625 -> b23
-    fused over [8,4,8,8]
-      t0 = select b13, 0, b23 by [4 1 0 0] -> b24
-    b25 = conv2d-input-grad b24 state:conv.weight
-    fused over [8,3,8,8]
-      t0 = sign b25
+      t0 = mul b26, 0.015625 -> b27
+    fused over [8,8,8,4]
+      t0 = select b17, 0, b27 by [4 0 0 1] -> b28
+    b29 = conv2d-input-grad b28 b3
+    fused over [8,8,8,3]
+      t0 = sign b29
       t1 = mul t0, scalar:alpha by [0 0 0 0]
-      t2 = add b7, t1
-      t3 = lt t2, b5
-      t4 = gt t2, b6
-      t5 = select t4, b6, t2
-      t6 = select t3, b5, t5
+      t2 = add b12, t1
+      t3 = lt t2, b10
+      t4 = gt t2, b11
+      t5 = select t4, b11, t2
+      t6 = select t3, b10, t5
       t7 = lt t6, 0
       t8 = gt t6, 1
       t9 = select t8, 1, t6
-      t10 = select t7, 0, t9 -> b7  # x_adv
+      t10 = select t7, 0, t9 -> b12
+  b32 = transpose b12
 */
 
-extern "C" __global__ void op0(const f32* __restrict__ in0, const i32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel0(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
-    const i32 x1 = (i32)(i / 1u % 10u);
-    const i32 x0 = (i32)(i / 10u % 8u);
-    f32 s = sum_start<f32>();
-    for (i32 k = 0; k < 1; k++) {
-      const u32 p = 0u + (x0) * 1u;
-      if (clamp_index(in1[p], 9) == x1) s = add_(s, in0[p]);
+    const i32 x3 = (i32)(i / 1u % 3u);
+    const i32 x2 = (i32)(i / 3u % 8u);
+    const i32 x1 = (i32)(i / 24u % 8u);
+    const i32 x0 = (i32)(i / 192u % 8u);
+    out[i] = in0[0u + (x0) * 192u + (x3) * 64u + (x1) * 8u + (x2) * 1u];
+  }
+}
+EXPORT(kernel0)
+
+extern "C" __global__ void kernel1(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const i32 x3 = (i32)(i / 1u % 3u);
+    const i32 x2 = (i32)(i / 3u % 3u);
+    const i32 x1 = (i32)(i / 9u % 3u);
+    const i32 x0 = (i32)(i / 27u % 4u);
+    out[i] = in0[0u + (x0) * 27u + (x3) * 9u + (x1) * 3u + (x2) * 1u];
+  }
+}
+EXPORT(kernel1)
+
+extern "C" __global__ void kernel2(const f32* __restrict__ in0, const i32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const i32 x1 = (i32)(i / 1u % 1u);
+    const i32 x0 = (i32)(i / 1u % 8u);
+    const u32 from = 0u + (x0) * 1u, to = 0u + (x0) * 10u + (0) * 1u;
+    for (u32 k = 0; k < 10u; k++) out[to + k * 1u] = f32{};
+    for (u32 k = 0; k < 1u; k++) {
+      f32& s = out[to + (u32)clamp_index(in1[from + k * 1u], 9) * 1u];
+      s = add_(s, in0[from + k * 1u]);
     }
-    out[i] = s;
   }
 }
-EXPORT(op0)
+EXPORT(kernel2)
 
-extern "C" __global__ void group1(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
-    const f32 t0 = sub_(in0[i], in1[0]);
-    out0[i] = t0;
-    const f32 t1 = add_(in0[i], in1[0]);
-    out1[i] = t1;
+extern "C" __global__ void kernel3(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+  for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
+    const u32 i = v * 4u;
+    f32 v0[4]; load_vector(v0, in0 + i);
+    const f32 v1 = in1[0];
+    f32 r0[4];
+    f32 r1[4];
+    UNROLL for (u32 e = 0; e < 4; e++) {
+      const f32 t0 = sub_(v0[e], v1);
+      r0[e] = t0;
+      const f32 t1 = add_(v0[e], v1);
+      r1[e] = t1;
+    }
+    store_vector(out0 + i, r0);
+    store_vector(out1 + i, r1);
   }
 }
-EXPORT(group1)
+EXPORT(kernel3)
 
-extern "C" __global__ void op2(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
-  __shared__ contract_tiles<f32> tiles;
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    const i32 x2 = (i32)(i / 1u % 8u);
-    const i32 x1 = (i32)(i / 8u % 1u);
-    const i32 x0 = (i32)(i / 8u % 1u);
-    contract<f32>(tiles, x1, x2, 4u, 512u, 27u,
-      [&](u32 i, u32 k) -> f32 { return in1[i * 27u + k]; },
-      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 c = k / 9u; const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; const i32 h = (i32)p * 1 - 1 + (i32)r * 1, w = (i32)q * 1 - 1 + (i32)s * 1; return h >= 0 && h < 8 && w >= 0 && w < 8 ? in0[((image * 3u + c) * 8u + (u32)h) * 8u + (u32)w] : 0; },
-      [&](u32 i, u32 j, f32 v) { const u32 q = j / 1u % 8u; const u32 p = j / 8u % 8u; const u32 image = j / 64u; out[((image * 4u + i) * 8u + p) * 8u + q] = v; });
+extern "C" __global__ void kernel4(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const i32 x3 = (i32)(i / 1u % 3u);
+    const i32 x2 = (i32)(i / 3u % 8u);
+    const i32 x1 = (i32)(i / 24u % 8u);
+    const i32 x0 = (i32)(i / 192u % 8u);
+    out[i] = in0[0u + (x0) * 192u + (x3) * 64u + (x1) * 8u + (x2) * 1u];
   }
 }
-EXPORT(op2)
+EXPORT(kernel4)
 
-extern "C" __global__ void group3(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
-  __shared__ f32 tree2[BLOCK / 32];
-  for (u32 o = blockIdx.x; o < n / 64u; o += gridDim.x) {
-    const u32 x0 = o / 4u;
-    const u32 x1 = o % 4u;
+extern "C" __global__ void kernel5(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const i32 x3 = (i32)(i / 1u % 3u);
+    const i32 x2 = (i32)(i / 3u % 8u);
+    const i32 x1 = (i32)(i / 24u % 8u);
+    const i32 x0 = (i32)(i / 192u % 8u);
+    out[i] = in0[0u + (x0) * 192u + (x3) * 64u + (x1) * 8u + (x2) * 1u];
+  }
+}
+EXPORT(kernel5)
+
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel6(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+  typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
+  static_assert(tensor_shared<tile, true, true>() == 23040, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    conv_forward<tile, shape>(shared, i, pixels_by_taps<f32, shape>(in0), in1, 0, 27,
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<4>(out + row * 4u + column, column, v); });
+}
+EXPORT(kernel6)
+
+extern "C" __global__ void kernel7(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
+  __shared__ f32 tree2[BLOCK];
+  for (u32 b = blockIdx.x; b < n; b += gridDim.x) {
+    const u32 column = b % 1u * 4u + threadIdx.x % 4u, part = b / 1u % 1u, outer = b / 1u;
     f32 s2 = sum_start<f32>();
-    for (u32 r = threadIdx.x; r < 64u; r += BLOCK) {
-      const u32 x2 = r / 8u;
-      const u32 x3 = r % 8u;
-      const f32 t0 = add_(in0[x0 * 256u + x1 * 64u + x2 * 8u + x3], in1[x1]);
-      const f32 t1 = relu_(t0); // relu
+    const u32 end = column < 4u ? smaller(part * 64u + 64u, 64u) : 0;
+    for (u32 r = part * 64u + threadIdx.x / 4u; r < end; r += BLOCK / 4u) {
+      const u32 i = (outer * 64u + r) * 4u + column;
+      const u32 x3 = i % 4u;
+      const f32 t0 = add_(in0[i], in1[x3]);
+      const f32 t1 = relu_(t0);
       s2 = add_(s2, t1);
       const bool t3 = le_(t1, f32(0x0p+00));
-      out1[x0 * 256u + x1 * 64u + x2 * 8u + x3] = t3;
+      out1[i] = t3;
     }
-    s2 = block_sum(s2, tree2);
-    if (threadIdx.x == 0) out0[o] = s2;
+    s2 = column_sum<4>(s2, tree2);
+    if (threadIdx.x < 4u && column < 4u) {
+      out0[outer * 4u + column] = s2;
+    }
   }
 }
-EXPORT(group3)
+EXPORT(kernel7)
 
-extern "C" __global__ void group4(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
-    const u32 x0 = i / 4u;
-    const u32 x1 = i % 4u;
-    const f32 t0 = mul_(in0[x0 * 4u + x1], f32(0x1p-06));
+extern "C" __global__ void kernel8(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const f32 t0 = mul_(in0[i], f32(0x1p-06));
     out0[i] = t0;
   }
 }
-EXPORT(group4)
+EXPORT(kernel8)
 
-extern "C" __global__ void op5(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
-  __shared__ contract_tiles<f32> tiles;
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    const i32 x2 = (i32)(i / 1u % 1u);
-    const i32 x1 = (i32)(i / 1u % 1u);
-    const i32 x0 = (i32)(i / 1u % 1u);
-    contract<f32>(tiles, x1, x2, 8u, 10u, 4u,
-      [&](u32 i, u32 k) -> f32 { return in0[x0 * 32u + i * 4u + k]; },
-      [&](u32 k, u32 j) -> f32 { return in1[x0 * 40u + j * 4u + k]; },
-      [&](u32 i, u32 j, f32 v) { out[x0 * 80u + i * 10u + j] = v; });
-  }
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel9(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+  static_assert(tensor_shared<tile, true, true>() == 23040, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    tensor_matmul<tile, 8, 10>(shared, i, matrix<f32, true, 4>{in0}, matrix<f32, true, 4>{in1}, 0, 4,
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<10>(out + row * 10u + column, column, v); });
 }
-EXPORT(op5)
+EXPORT(kernel9)
 
-extern "C" __global__ void group6(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
+extern "C" __global__ void kernel10(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s0 = max_start<f32>();
     for (u32 r = 0; r < 10u; r += 1) {
@@ -140,10 +191,10 @@ extern "C" __global__ void group6(const f32* __restrict__ in0, f32* __restrict__
     out0[o] = s0;
   }
 }
-EXPORT(group6)
+EXPORT(kernel10)
 
-extern "C" __global__ void group7(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
-  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n / 10u; o += gridDim.x * BLOCK) {
+extern "C" __global__ void kernel11(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n; o += gridDim.x * BLOCK) {
     const u32 x0 = o;
     f32 s2 = sum_start<f32>();
     for (u32 r = 0; r < 10u; r += 1) {
@@ -156,76 +207,80 @@ extern "C" __global__ void group7(const f32* __restrict__ in0, const f32* __rest
     out1[o] = s2;
   }
 }
-EXPORT(group7)
+EXPORT(kernel11)
 
-extern "C" __global__ void group8(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
-    const f32 t0 = div_(f32(0x1p+00), in0[i]);
-    out0[i] = t0;
+extern "C" __global__ void kernel12(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+  for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
+    const u32 i = v * 4u;
+    f32 v0[4]; load_vector(v0, in0 + i);
+    f32 r0[4];
+    UNROLL for (u32 e = 0; e < 4; e++) {
+      const f32 t0 = div_(f32(0x1p+00), v0[e]);
+      r0[e] = t0;
+    }
+    store_vector(out0 + i, r0);
   }
 }
-EXPORT(group8)
+EXPORT(kernel12)
 
-extern "C" __global__ void group9(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+extern "C" __global__ void kernel13(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const u32 x0 = i / 10u;
     const f32 t0 = mul_(in0[x0], in1[i]);
     const f32 t1 = add_(in2[i], t0);
     out0[i] = t1;
   }
 }
-EXPORT(group9)
+EXPORT(kernel13)
 
-extern "C" __global__ void op10(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
-  __shared__ contract_tiles<f32> tiles;
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    const i32 x2 = (i32)(i / 1u % 1u);
-    const i32 x1 = (i32)(i / 1u % 1u);
-    const i32 x0 = (i32)(i / 1u % 1u);
-    contract<f32>(tiles, x1, x2, 8u, 4u, 10u,
-      [&](u32 i, u32 k) -> f32 { return in0[x0 * 80u + i * 10u + k]; },
-      [&](u32 k, u32 j) -> f32 { return in1[x0 * 40u + k * 4u + j]; },
-      [&](u32 i, u32 j, f32 v) { out[x0 * 32u + i * 4u + j] = v; });
-  }
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel14(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+  static_assert(tensor_shared<tile, true, false>() == 23040, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    tensor_matmul<tile, 8, 4>(shared, i, matrix<f32, true, 10>{in0}, matrix<f32, false, 4>{in1}, 0, 10,
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<4>(out + row * 4u + column, column, v); });
 }
-EXPORT(op10)
+EXPORT(kernel14)
 
-extern "C" __global__ void group11(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
-    const u32 x0 = i / 4u;
-    const u32 x1 = i % 4u;
-    const f32 t0 = mul_(in0[x0 * 4u + x1], f32(0x1p-06));
+extern "C" __global__ void kernel15(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const f32 t0 = mul_(in0[i], f32(0x1p-06));
     out0[i] = t0;
   }
 }
-EXPORT(group11)
+EXPORT(kernel15)
 
-extern "C" __global__ void group12(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+extern "C" __global__ void kernel16(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+  for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
+    const u32 i = v * 4u;
     const u32 x0 = i / 256u;
-    const u32 x1 = i / 64u % 4u;
-    const f32 t0 = select_(in0[i], f32(0x0p+00), in1[x0 * 4u + x1]);
-    out0[i] = t0;
+    const u32 x3 = i % 4u;
+    bool v0[4]; load_vector(v0, in0 + i);
+    f32 v1[4]; load_vector(v1, in1 + (x0 * 4u + x3));
+    f32 r0[4];
+    UNROLL for (u32 e = 0; e < 4; e++) {
+      const f32 t0 = select_(v0[e], f32(0x0p+00), v1[e]);
+      r0[e] = t0;
+    }
+    store_vector(out0 + i, r0);
   }
 }
-EXPORT(group12)
+EXPORT(kernel16)
 
-extern "C" __global__ void op13(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
-  __shared__ contract_tiles<f32> tiles;
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    const i32 x2 = (i32)(i / 1u % 8u);
-    const i32 x1 = (i32)(i / 8u % 1u);
-    const i32 x0 = (i32)(i / 8u % 1u);
-    contract<f32>(tiles, x1, x2, 3u, 512u, 36u,
-      [&](u32 i, u32 k) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; return in1[((o * 3u + i) * 3u + r) * 3u + s]; },
-      [&](u32 k, u32 j) -> f32 { const u32 s = k / 1u % 3u; const u32 r = k / 3u % 3u; const u32 o = k / 9u; const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; const i32 u = (i32)h + 1 - (i32)r * 1, v = (i32)w + 1 - (i32)s * 1; return u >= 0 && u % 1 == 0 && u < 8 && v >= 0 && v % 1 == 0 && v < 8 ? in0[((image * 4u + o) * 8u + (u32)u / 1u) * 8u + (u32)v / 1u] : 0; },
-      [&](u32 i, u32 j, f32 v) { const u32 w = j / 1u % 8u; const u32 h = j / 8u % 8u; const u32 image = j / 64u; out[((image * 3u + i) * 8u + h) * 8u + w] = v; });
-  }
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel17(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+  typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
+  static_assert(tensor_shared<tile, true, false>() == 23040, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    conv_input_grad<tile, shape>(shared, i, in0, in1,
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<3>(out + row * 3u + column, column, v); });
 }
-EXPORT(op13)
+EXPORT(kernel17)
 
-extern "C" __global__ void group14(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
-  for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+extern "C" __global__ void kernel18(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const f32 t0 = sign_(in0[i]);
     const f32 t1 = mul_(t0, in1[0]);
     const f32 t2 = add_(out0[i], t1);
@@ -236,8 +291,19 @@ extern "C" __global__ void group14(const f32* __restrict__ in0, const f32* __res
     const bool t7 = lt_(t6, f32(0x0p+00));
     const bool t8 = gt_(t6, f32(0x1p+00));
     const f32 t9 = select_(t8, f32(0x1p+00), t6);
-    const f32 t10 = select_(t7, f32(0x0p+00), t9); // x_adv
+    const f32 t10 = select_(t7, f32(0x0p+00), t9);
     out0[i] = t10;
   }
 }
-EXPORT(group14)
+EXPORT(kernel18)
+
+extern "C" __global__ void kernel19(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    const i32 x3 = (i32)(i / 1u % 8u);
+    const i32 x2 = (i32)(i / 8u % 8u);
+    const i32 x1 = (i32)(i / 64u % 3u);
+    const i32 x0 = (i32)(i / 192u % 8u);
+    out[i] = in0[0u + (x0) * 192u + (x2) * 24u + (x3) * 3u + (x1) * 1u];
+  }
+}
+EXPORT(kernel19)

@@ -25,6 +25,8 @@ var rules = map[graph.Op]rule{
 	graph.OpEq: zero, graph.OpNe: zero, graph.OpLt: zero, graph.OpLe: zero, graph.OpGt: zero, graph.OpGe: zero,
 	graph.OpArgMax: zero, graph.OpArgSort: zero, graph.OpPoolArgMax: zero, graph.OpRandom: zero,
 
+	graph.OpPackFilter: zero, graph.OpPackedConv2D: zero, // written by a pass, when derivatives are taken
+
 	graph.OpStopGradient: zero, // by its meaning
 	graph.OpLoop:         zero, // has no value of its own
 	graph.OpGet:          throughLoop,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -55,7 +56,13 @@ type device struct{ pool *kernel.Pool }
 
 func (d *device) Info() engine.Info { return info(d.pool.Workers()) }
 
-func (d *device) Target() passes.Target { return passes.Target{} }
+// Target implements engine.Driver.
+func (d *device) Target() passes.Target {
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}
+}
+
+// rowBytes is what a worker's temporaries in a parallel loop should fit.
+const rowBytes = 1 << 20
 
 func (d *device) Alloc(bytes int) (engine.Memory, error) { return &memory{alloc(bytes)}, nil }
 
@@ -79,30 +86,69 @@ func (m *memory) Write(src []byte) error { copy(m.b, src); return nil }
 func (m *memory) Read(dst []byte) error  { copy(dst, m.b); return nil }
 func (m *memory) Free()                  { m.b = nil }
 
-// code is a plan made ready to run.
+// code is a plan made ready to run, or the body of a parallel loop made ready
+// for one worker.
 type code struct {
-	dev   *device
-	plan  *plan.Plan
-	base  []unsafe.Pointer // of each buffer, all set before the first run
-	words []uint32         // the step block
-	steps []func()
-	ws    []byte // scratch of the matrix kernels, one at a time
+	dev     *device
+	plan    *plan.Plan
+	base    []unsafe.Pointer // of each buffer, all set before the first run
+	words   []uint32         // the step block
+	steps   []func()
+	scratch *workspaces
+	lanes   []lane // of the workers, for parallel loops
+	held    *int   // bytes that were allocated for all this
+
+	inside bool // it is a body
+}
+
+// alloc is alloc, counted.
+func (c *code) alloc(bytes int) []byte {
+	*c.held += bytes
+	return alloc(bytes)
+}
+
+// Memory is what the program holds: see engine.Executable.
+func (c *code) Memory() int { return *c.held }
+
+// workspaces are the scratch of kernels and fused groups, which run one at a
+// time.
+type workspaces struct {
+	kernel []byte
+	tiles  [][]byte // one for each worker
+}
+
+// lane is what a worker has for itself in parallel loops: the bodies' memory,
+// and a pool of its own, on which kernels run in line.
+type lane struct {
+	dev     *device
+	private []byte
+	scratch *workspaces
+}
+
+func newScratch(pool *kernel.Pool) *workspaces {
+	return &workspaces{tiles: make([][]byte, pool.Workers())}
 }
 
 // Load implements engine.Driver.
 func (d *device) Load(p *plan.Plan) (engine.Code, error) {
-	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers))}
-	arena := alloc(max(p.Arena, 64))
+	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int)}
+	for k := 0; p.Private > 0 && k < d.pool.Workers(); k++ {
+		one := kernel.NewPool(1)
+		c.lanes = append(c.lanes, lane{dev: &device{one}, private: c.alloc(p.Private), scratch: newScratch(one)})
+	}
+	arena := c.alloc(max(p.Arena, 64))
 	for i := range p.Buffers {
 		b := &p.Buffers[i]
 		switch b.Kind {
 		case plan.Temp:
-			c.base[i] = unsafe.Pointer(&arena[b.Offset])
+			if !b.Private {
+				c.base[i] = unsafe.Pointer(&arena[b.Offset])
+			}
 		case plan.Scalar:
 			c.base[i] = unsafe.Pointer(&c.words[i])
 		case plan.Const:
-			mem := alloc(b.Bytes())
-			fillConst(mem, b)
+			mem := c.alloc(b.Bytes())
+			fill(mem, b, b.Element)
 			c.base[i] = unsafe.Pointer(&mem[0])
 		}
 	}
@@ -121,6 +167,8 @@ func (c *code) load(steps []plan.Step) ([]func(), error) {
 			f, err = c.fused(s.Fused)
 		case s.Copy != nil:
 			f = c.copy(s.Copy)
+		case s.Loop != nil && s.Loop.Parallel:
+			f, err = c.parallel(s.Loop)
 		case s.Loop != nil:
 			f, err = c.loop(s.Loop)
 		default:
@@ -195,19 +243,81 @@ func (c *code) loop(l *plan.Loop) (func(), error) {
 	}, nil
 }
 
-// fillConst writes a constant's or an iota's elements.
-func fillConst(mem []byte, b *plan.Buffer) {
-	n := b.Shape.Size()
-	value := func(i int) float64 { v := b.Node.Attrs().Values; return v[min(i, len(v)-1)] }
-	if b.Node.Op() == graph.OpIota {
-		axis := b.Node.Attrs().Axis
-		stride, extent := b.Node.Shape().Strides()[axis], b.Node.Dim(axis)
-		if n < b.Node.Size() {
-			stride = 1
+// parallel runs a loop's iterations on the pool. Each worker has the body made
+// ready for itself. Inside another such loop they run one after the other.
+func (c *code) parallel(l *plan.Loop) (func(), error) {
+	trips := l.Node.Attrs().Trips
+	if c.inside {
+		body, err := c.body(l)
+		if err != nil {
+			return nil, err
 		}
-		value = func(i int) float64 { return float64(i / stride % extent) }
+		return func() {
+			for i := range trips {
+				body(i)
+			}
+		}, nil
 	}
-	fill(mem, b, value)
+	type worker struct {
+		*code
+		body func(i int)
+		run  int // the run of the loop that the worker entered last
+		_    [64]byte
+	}
+	workers := make([]worker, len(c.lanes))
+	for k, at := range c.lanes {
+		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, inside: true}
+		for i := range w.base {
+			if b := &c.plan.Buffers[i]; b.Kind == plan.Temp && b.Private {
+				w.base[i] = unsafe.Pointer(&at.private[b.Offset])
+			}
+		}
+		body, err := w.body(l)
+		if err != nil {
+			return nil, err
+		}
+		workers[k] = worker{code: w, body: body}
+	}
+	run := 0
+	iteration := func(k, i int) {
+		w := &workers[k]
+		if w.run != run {
+			w.run = run
+			w.enter(c)
+		}
+		w.body(i)
+	}
+	return func() {
+		run++
+		c.dev.pool.Run(trips, iteration)
+	}, nil
+}
+
+// enter makes a worker see the memory around a loop that begins.
+func (c *code) enter(around *code) {
+	for i, p := range around.base {
+		if p != nil {
+			c.base[i] = p
+		}
+	}
+}
+
+// body makes one iteration of a parallel loop ready.
+func (c *code) body(l *plan.Loop) (func(i int), error) {
+	steps, err := c.load(l.Steps)
+	if err != nil {
+		return nil, err
+	}
+	views := slices.Concat(l.Scan, l.Stack)
+	return func(i int) {
+		slice[int32](c, l.Index)[0] = int32(i)
+		for _, v := range views {
+			c.base[v.Part] = unsafe.Add(c.base[v.Whole], i*c.plan.Buffers[v.Part].Bytes())
+		}
+		for _, f := range steps {
+			f()
+		}
+	}, nil
 }
 
 // fill writes value(i) to each element of a buffer's memory.

@@ -1,14 +1,22 @@
 package cpu_test
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"temper/engine"
 	_ "temper/engine/cpu"
+	"temper/engine/graph"
 	"temper/engine/interp"
 	"temper/engine/optest"
 	"temper/engine/passes"
 	"temper/engine/plan"
+	"temper/engine/rng"
 )
 
 func open(t *testing.T, threads int) *engine.Device {
@@ -42,6 +50,8 @@ func TestMetamorphic(t *testing.T) {
 		{"no hoisting", 2, engine.Options{Passes: passes.Options{Off: []string{"hoist"}}}, true},
 		{"no dead-code", 2, engine.Options{Passes: passes.Options{Off: []string{"dead-code", "dead-loop"}}}, true},
 		{"no passes", 2, engine.Options{Passes: passes.Options{Off: optional()}}, false},
+		// Sums over the samples are rounded once more.
+		{"by rows", 2, byRows(plan.Options{}), false},
 	}
 	base := optest.On(open(t, 2), engine.Options{})
 	var runs []optest.Runner
@@ -80,6 +90,168 @@ func TestMetamorphic(t *testing.T) {
 			return // one program is enough to read
 		}
 	}
+}
+
+// Independent rows give the same bits on any number of workers and however the
+// plan is made, and those of the plain program unless a sum over the samples
+// was split.
+func TestRows(t *testing.T) {
+	variants := []struct {
+		threads int
+		o       plan.Options
+	}{{1, plan.Options{}}, {3, plan.Options{}}, {2, plan.Options{NoFusion: true}}, {2, plan.Options{NoReuse: true}}, {2, plan.Options{NoInPlace: true}}}
+	plain, base := optest.On(open(t, 2), engine.Options{}), optest.On(open(t, 2), byRows(plan.Options{}))
+	var runs []optest.Runner
+	for _, v := range variants {
+		runs = append(runs, optest.On(open(t, v.threads), byRows(v.o)))
+	}
+	outlined, split := 0, 0
+	for seed := range uint32(200) {
+		g := optest.Random(seed)
+		feed := optest.RandomFeed(g, seed)
+		final, err := passes.Run(g, byRows(plan.Options{}).Passes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := final.String()
+		if !strings.Contains(text, "carry=0") {
+			continue
+		}
+		outlined++
+		want, err := base(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range variants {
+			got, err := runs[i](g, feed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := (optest.Tolerance{}).CompareResults(want, got); err != nil {
+				t.Fatalf("seed %d, %+v: %v\n%s", seed, v, err, text)
+			}
+		}
+		if splits(final) {
+			split++
+			continue
+		}
+		got, err := plain(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (optest.Tolerance{}).CompareResults(want, got); err != nil {
+			t.Errorf("seed %d: against the plain program: %v\n%s", seed, err, text)
+		}
+	}
+	t.Logf("%d programs outlined, %d with a split sum", outlined, split)
+	if outlined < 50 || split < 5 || split > outlined/2 {
+		t.Errorf("%d programs outlined, %d with a split sum: the test tests too little", outlined, split)
+	}
+}
+
+// The graphs whose plans are written down give what the interpreter gives,
+// however they are planned.
+func TestPlannedGraphs(t *testing.T) {
+	files, err := filepath.Glob("../plan/testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no graphs", err)
+	}
+	for _, o := range []plan.Options{{}, {NoFusion: true}, {NoReuse: true}, {NoInPlace: true}} {
+		for _, threads := range []int{1, 3} {
+			run := optest.On(open(t, threads), engine.Options{Plan: o})
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				source, _, _ := strings.Cut(string(text), "--- plan ---")
+				g, err := graph.Parse(source)
+				if err != nil {
+					t.Fatal(err)
+				}
+				feed := optest.RandomFeed(g, 1)
+				want, err := interp.RunRounded(g, feed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := run(g, feed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := (optest.Tolerance{Rel: 500, Abs: 500}).CompareResults(want, got); err != nil {
+					t.Errorf("%s, %+v, %d workers: %v", filepath.Base(file), o, threads, err)
+				}
+			}
+		}
+	}
+}
+
+// What is reduced for one sample has the same bits in a batch of any size.
+func TestReductionsOfRows(t *testing.T) {
+	rows := func(n int, x []float64) [][]byte {
+		g := graph.New("rows")
+		in := g.Input("x", graph.F64, n, 7, 999) // whose last bits tell the order
+		outs := []*graph.Node{in.Sum(1, 2), in.Sum(1), in.Sum(2), in.Exp().Sum(2), in.Slice(2, 0, 10).Mean(1, 2)}
+		for i, o := range outs {
+			g.Output(strconv.Itoa(i), o)
+		}
+		dev := open(t, 2)
+		e, err := dev.Compile(g, dev.NewState(), engine.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.FeedBytes("x", engine.Bytes(x)); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Run(); err != nil {
+			t.Fatal(err)
+		}
+		var all [][]byte
+		for i := range outs {
+			b, err := e.FetchBytes(strconv.Itoa(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, bytes.Clone(b))
+		}
+		return all
+	}
+	const n, size = 6, 7 * 999
+	x := make([]float64, n*size)
+	s := rng.NewStream(1, "rows", 0)
+	for i := range x {
+		x[i] = float64(s.Normal())
+	}
+	want := rows(n, x)
+	for _, k := range []int{1, 2, 3} {
+		for at := 0; at < n; at += k {
+			for i, got := range rows(k, x[at*size:][:k*size]) {
+				if per := len(got) / k; !bytes.Equal(got, want[i][at*per:][:len(got)]) {
+					t.Errorf("reduction %d of rows %d to %d of %d differs from that of all", i, at, at+k, n)
+				}
+			}
+		}
+	}
+}
+
+// splits reports whether a sum over the samples was split among chunks.
+func splits(g *graph.Graph) bool {
+	for _, n := range g.Root().Nodes() {
+		if n.Op() != graph.OpLoop || n.Attrs().Carry > 0 {
+			continue
+		}
+		for _, r := range n.Body().Results() {
+			if r.Op() == graph.OpReduceSum && slices.Contains(r.Attrs().Axes, 0) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// byRows asks for the schedule "rows" in programs of any size.
+func byRows(o plan.Options) engine.Options {
+	return engine.Options{Passes: passes.Options{Target: passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: 1}}, Plan: o}
 }
 
 // optional lists the passes that can be switched off.

@@ -7,5 +7,10 @@
 // move.go). The loops over numbers are in the folder kernel; what belongs here
 // is the translation from plan to calls.
 //
+// The iterations of a parallel loop run on the pool, one worker each: a worker
+// has the body's closures, memory and scratch for itself, and the kernels in it
+// run in line (cpu.go). How chunks of a batch become such loops is the business
+// of the pass "rows".
+//
 // Importing the package registers the device "cpu".
 package cpu

@@ -9,9 +9,9 @@ import (
 	"temper/engine/plan"
 )
 
-// tile is the number of elements on which a fused group works at a time: a
-// dozen float32 registers of it fit the first-level cache.
-const tile = 512
+// maxTile is the number of elements on which a fused group works at a time, or
+// nearly: a dozen float32 registers of it fit the first-level cache.
+const maxTile = 512
 
 // A fused group is compiled to a vector program. Its slots are what calls read
 // and write, one tile each: splats (filled once a run), registers (scratch of a
@@ -21,17 +21,18 @@ type slotKind uint8
 const (
 	register slotKind = iota
 	splat             // a register that holds one value for the whole run
+	pattern           // a register that holds the same row, over and over, for the whole run
 	direct            // memory whose elements lie as the space's do
 	strided           // a register filled from memory before each tile
 )
 
 type slot struct {
 	kind    slotKind
-	size    int     // of an element, bytes
-	reg     int     // register, splat, strided: which scratch
-	buffer  int     // direct, strided, splat of a buffer
-	value   float64 // splat of a constant
+	size    int // of an element, bytes
+	reg     int // all but direct: which scratch
+	buffer  int // direct, pattern, strided, splat of a buffer
 	imm     bool
+	bits    uint64 // splat of a constant: its element
 	dtype   graph.DType
 	strides []int // strided: by the collapsed axes
 }
@@ -49,6 +50,7 @@ type program struct {
 	code    *code
 	dims    []int // the collapsed space
 	size    int
+	tile    int // elements of a tile: whole rows, where a pattern repeats them
 	slots   []slot
 	calls   []call
 	reduces []*reduction
@@ -56,9 +58,8 @@ type program struct {
 	scratch []scratch // one a worker
 }
 
-// scratch is a worker's registers and the slots' addresses for its tile.
+// scratch is the slots' addresses for a worker's tile.
 type scratch struct {
-	mem  []byte
 	addr []unsafe.Pointer
 	idx  []int
 	_    [64]byte // keep workers' headers on different cache lines
@@ -74,56 +75,62 @@ func (c *code) fused(f *plan.Fused) (func(), error) {
 	if len(p.reduces) > 0 {
 		return p.reducing(), nil
 	}
-	run := c.chunked(p.size, elementsPerChunk, func(worker, lo, hi int) {
+	run := c.chunked(p.size, elementsPerChunk/maxTile*p.tile, func(worker, lo, hi int) {
 		s := &p.scratch[worker]
-		for at := lo; at < hi; at += tile {
-			p.tile(s, at, min(tile, hi-at))
+		for at := lo; at < hi; at += p.tile {
+			p.compute(s, at, min(p.tile, hi-at))
 		}
 	})
 	return func() {
-		p.splats()
+		p.start()
 		run()
 	}, nil
 }
 
 // elementsPerChunk is the work between two looks at the pool's counter.
-const elementsPerChunk = 16 * tile
+const elementsPerChunk = 16 * maxTile
 
-// prepare makes the workers' scratch and fills the constants' registers.
+// registerSize is room for a tile of the widest type.
+const registerSize = maxTile * 8
+
+// prepare makes the workers' scratch. The registers' memory is shared with the
+// other groups, so that it stays in the first-level cache.
 func (p *program) prepare() {
 	p.scratch = make([]scratch, p.code.dev.pool.Workers())
 	for i := range p.scratch {
-		s := &p.scratch[i]
-		s.mem = alloc((p.regs + 1) * tile * 8)
-		s.addr = make([]unsafe.Pointer, len(p.slots))
-		s.idx = make([]int, len(p.dims))
-		for k := range p.slots {
-			if sl := &p.slots[k]; sl.kind != direct {
-				s.addr[k] = unsafe.Pointer(&s.mem[sl.reg*tile*8])
-				if sl.imm {
-					c := plan.Buffer{DType: sl.dtype, Shape: graph.Shape{tile}}
-					fill(s.mem[sl.reg*tile*8:][:c.Bytes()], &c, func(int) float64 { return sl.value })
-				}
-			}
+		p.scratch[i] = scratch{addr: make([]unsafe.Pointer, len(p.slots)), idx: make([]int, len(p.dims))}
+		if t := &p.code.scratch.tiles[i]; len(*t) < p.regs*registerSize {
+			*p.code.held -= len(*t)
+			*t = p.code.alloc(p.regs * registerSize)
 		}
 	}
 }
 
-// splats fills the registers that hold one value of memory for the whole run.
-func (p *program) splats() {
+// start finds the registers, and fills those that hold one value for the whole
+// run.
+func (p *program) start() {
 	for w := range p.scratch {
 		s := &p.scratch[w]
 		for k := range p.slots {
 			sl := &p.slots[k]
-			if sl.kind == splat && !sl.imm {
-				repeat(s.addr[k], p.code.base[sl.buffer], sl.size, tile)
+			if sl.kind == direct {
+				continue
+			}
+			s.addr[k] = unsafe.Pointer(&p.code.scratch.tiles[w][sl.reg*registerSize])
+			switch n := min(p.tile, p.size); {
+			case sl.kind == splat && sl.imm:
+				repeat(s.addr[k], unsafe.Pointer(&sl.bits), sl.size, n)
+			case sl.kind == splat:
+				repeat(s.addr[k], p.code.base[sl.buffer], sl.size, n)
+			case sl.kind == pattern:
+				p.gather(s, sl, s.addr[k], 0, n)
 			}
 		}
 	}
 }
 
-// tile computes n elements from element at on.
-func (p *program) tile(s *scratch, at, n int) {
+// compute computes n elements, a tile, from element at on.
+func (p *program) compute(s *scratch, at, n int) {
 	for k := range p.slots {
 		switch sl := &p.slots[k]; sl.kind {
 		case direct:
@@ -204,9 +211,10 @@ func repeat(dst, src unsafe.Pointer, size, n int) {
 }
 
 func repeatT[T any](dst, src unsafe.Pointer, n int) {
-	v, d := *(*T)(src), unsafe.Slice((*T)(dst), n)
-	for i := range d {
-		d[i] = v
+	d := unsafe.Slice((*T)(dst), n)
+	d[0] = *(*T)(src)
+	for k := 1; k < n; k *= 2 {
+		copy(d[k:], d[:k])
 	}
 }
 
@@ -248,7 +256,23 @@ func (b *programBuilder) build() error {
 		b.p.calls = append(b.p.calls, call{fn, d, ins[0], ins[1], ins[2]})
 		b.done(n)
 	}
+	b.patterns()
 	return nil
+}
+
+// patterns finds the operands that are the same in each row of the space, as
+// what belongs to a channel is where the channels are last, and fits the tile to
+// the rows, so that they need not be read again for each tile.
+func (b *programBuilder) patterns() {
+	p, row := b.p, last(b.p.dims)
+	p.tile = maxTile
+	for i := range p.slots {
+		s := &p.slots[i]
+		if s.kind == strided && row <= maxTile && last(s.strides) == 1 && !slices.ContainsFunc(s.strides[:len(s.strides)-1], func(x int) bool { return x != 0 }) {
+			s.kind = pattern
+			p.tile = maxTile / row * row
+		}
+	}
 }
 
 // result is the slot that a member writes: memory if other steps read it, else
@@ -305,10 +329,12 @@ func (b *programBuilder) operand(n *graph.Node) int {
 	if k, ok := b.ext[key]; ok {
 		return k
 	}
-	s := slot{size: n.DType().Size(), dtype: n.DType(), buffer: o.Buffer, imm: o.Immediate, value: o.Value}
+	s := slot{size: n.DType().Size(), dtype: n.DType(), buffer: o.Buffer, imm: o.Immediate}
 	switch {
 	case o.Immediate:
 		s.kind = splat
+		one := plan.Buffer{DType: s.dtype}
+		fill((*[8]byte)(unsafe.Pointer(&s.bits))[:], &one, func(int) float64 { return o.Value })
 	default:
 		s.strides = b.collapsed(o.Strides)
 		s.kind = strided
@@ -342,8 +368,9 @@ func (b *programBuilder) collapse() {
 			}
 		}
 	}
+	rows := f.Axes != nil && !slices.Contains(f.Axes, 0) // of which each is reduced
 	for i, d := range f.Space {
-		if d == 1 {
+		if d == 1 && (i > 0 || !rows) {
 			continue
 		}
 		k := len(b.axes) - 1

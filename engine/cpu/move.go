@@ -1,9 +1,11 @@
 package cpu
 
 import (
+	"math"
 	"slices"
 	"unsafe"
 
+	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 )
 
@@ -203,6 +205,14 @@ func gatherT[T any](c *code, n *graph.Node) func() {
 	to, from, ix := c.plan.Buffer(n), c.plan.Buffer(x), c.plan.Buffer(n.In(1))
 	outer, m, inner := axisLines(n.Shape(), n.Attrs().Axis)
 	_, extent, _ := axisLines(x.Shape(), n.Attrs().Axis)
+	if n.DType().Size() == 4 && inner >= 4 && x.Size() <= math.MaxInt32 {
+		return c.chunked(outer, max(1, elementsPerChunk/(m*inner)), func(_, lo, hi int) {
+			y, v, idx := slice[uint32](c, to), slice[uint32](c, from), slice[int32](c, ix)
+			for o := lo; o < hi; o++ {
+				kernel.GatherRows(y[o*m*inner:][:m*inner], idx[o*m*inner:], v[o*extent*inner:], inner, extent-1)
+			}
+		})
+	}
 	return c.chunked(outer, max(1, elementsPerChunk/(m*inner)), func(_, lo, hi int) {
 		y, v, idx := slice[T](c, to), slice[T](c, from), slice[int32](c, ix)
 		for o := lo; o < hi; o++ {
@@ -220,6 +230,9 @@ func gatherT[T any](c *code, n *graph.Node) func() {
 // scatter adds each element at its index; one worker owns all lines that end
 // in the same place.
 func (c *code) scatter(n *graph.Node) func() {
+	if f := c.unpool(n); f != nil {
+		return f
+	}
 	switch n.DType() {
 	case graph.F32:
 		return scatterT[float32](c, n)

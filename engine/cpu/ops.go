@@ -27,7 +27,7 @@ func (c *code) op(n *graph.Node) (func(), error) {
 		f = c.poolArgMax(n)
 	case graph.OpRandom:
 		f = c.random(n)
-	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
+	case graph.OpMatMul, graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad, graph.OpPackFilter, graph.OpPackedConv2D:
 		switch n.DType() {
 		case graph.F32:
 			return contraction[float32](c, n)
@@ -41,74 +41,124 @@ func (c *code) op(n *graph.Node) (func(), error) {
 	return f, nil
 }
 
-// workspace is scratch of at least n elements, shared by all kernels of the
-// program, which run one at a time.
+// workspace is scratch of at least n elements, shared by all kernels that run one
+// at a time.
 func workspace[T kernel.Float](c *code, n int) func() []T {
 	var t T
-	if need := n * int(unsafe.Sizeof(t)); need > len(c.ws) {
-		c.ws = alloc(need)
+	if need := n * int(unsafe.Sizeof(t)); need > len(c.scratch.kernel) {
+		*c.held -= len(c.scratch.kernel)
+		c.scratch.kernel = c.alloc(need)
 	}
 	return func() []T {
 		if n == 0 {
 			return nil
 		}
-		return unsafe.Slice((*T)(unsafe.Pointer(&c.ws[0])), n)
+		return unsafe.Slice((*T)(unsafe.Pointer(&c.scratch.kernel[0])), n)
 	}
 }
 
 func contraction[T kernel.Float](c *code, n *graph.Node) (func(), error) {
-	a, b, y := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n)
-	pool := c.dev.pool
-	if n.Op() == graph.OpMatMul {
-		return matMul[T](c, n, a, b, y), nil
+	switch n.Op() {
+	case graph.OpMatMul:
+		return matMul[T](c, n), nil
+	case graph.OpPackFilter:
+		return packFilter[T](c, n)
+	case graph.OpPackedConv2D:
+		return packedConv[T](c, n)
+	case graph.OpConv2DFilterGrad:
+		return filterGrad[T](c, n)
 	}
-	switch s := convShape(n); n.Op() {
-	case graph.OpConv2D:
-		k, err := kernel.NewConvForward[T](pool, s)
-		if err != nil {
-			return nil, err
-		}
-		ws, packed := workspace[T](c, k.Workspace()), make([]T, k.PackedWeights())
-		return func() {
-			k.PackWeights(packed, slice[T](c, b))
-			k.Run(ws(), slice[T](c, y), slice[T](c, a), packed)
-		}, nil
-	case graph.OpConv2DInputGrad:
-		k, err := kernel.NewConvInputGrad[T](pool, s)
-		if err != nil {
-			return nil, err
-		}
-		ws, packed := workspace[T](c, k.Workspace()), make([]T, k.PackedWeights())
-		return func() {
-			k.PackWeights(packed, slice[T](c, b))
-			k.Run(ws(), slice[T](c, y), slice[T](c, a), packed)
-		}, nil
-	default:
-		k, err := kernel.NewConvFilterGrad[T](pool, s)
-		if err != nil {
-			return nil, err
-		}
-		ws := workspace[T](c, k.Workspace())
-		return func() { k.Run(ws(), slice[T](c, y), slice[T](c, a), slice[T](c, b)) }, nil
-	}
+	return conv[T](c, n)
 }
 
-// convShape gathers a convolution's extents from whichever of its three
-// tensors are at hand.
-func convShape(n *graph.Node) kernel.ConvShape {
-	x, w := n.In(0).Shape(), n.In(1).Shape()
-	switch n.Op() {
-	case graph.OpConv2DInputGrad:
-		x = n.Shape()
-	case graph.OpConv2DFilterGrad:
-		w = n.Shape()
+func direction(inputGrad bool) kernel.Direction {
+	if inputGrad {
+		return kernel.InputGrad
 	}
-	a := n.Attrs()
-	return kernel.ConvShape{N: x[0], C: x[1], H: x[2], W: x[3], O: w[0], KH: w[2], KW: w[3],
+	return kernel.Forward
+}
+
+func algorithm(n *graph.Node) kernel.Algorithm {
+	switch n.Attrs().Algorithm {
+	case graph.Winograd:
+		return kernel.Winograd
+	case graph.Patches:
+		return kernel.Patches
+	}
+	return kernel.Direct
+}
+
+// convShape is the shape of a convolution of images x with filters w.
+func convShape(x, w graph.Shape, a *graph.Attrs) kernel.ConvShape {
+	return kernel.ConvShape{N: x[0], H: x[1], W: x[2], C: x[3], O: w[0], KH: w[1], KW: w[2],
 		SH: a.Stride[0], SW: a.Stride[1], PH: a.Pad[0], PW: a.Pad[1], DH: a.Dilation[0], DW: a.Dilation[1]}
 }
 
-func matMul[T kernel.Float](c *code, n *graph.Node, a, b, y int) func() {
+func packFilter[T kernel.Float](c *code, n *graph.Node) (func(), error) {
+	w, a := n.In(0).Shape(), n.Attrs()
+	// The packed form does not depend on the images: the smallest will do.
+	x := graph.Shape{1, a.Dilation[0]*(w[1]-1) + 1, a.Dilation[1]*(w[2]-1) + 1, w[3]}
+	k, err := kernel.NewFilterPack[T](c.dev.pool, convShape(x, w, a), direction(a.InputGrad), algorithm(n))
+	if err != nil {
+		return nil, err
+	}
+	from, to, ws := c.plan.Buffer(n.In(0)), c.plan.Buffer(n), workspace[T](c, k.Workspace())
+	return func() { k.Run(ws(), slice[T](c, to), slice[T](c, from)) }, nil
+}
+
+func packedConv[T kernel.Float](c *code, n *graph.Node) (func(), error) {
+	x, a := n.In(0).Shape(), n.Attrs()
+	if a.InputGrad {
+		x = n.Shape()
+	}
+	k, err := kernel.NewConv[T](c.dev.pool, convShape(x, n.FilterShape(), a), direction(a.InputGrad), algorithm(n))
+	if err != nil {
+		return nil, err
+	}
+	from, filter, to, ws := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n), workspace[T](c, k.Workspace())
+	return func() { k.Run(ws(), slice[T](c, to), slice[T](c, from), slice[T](c, filter)) }, nil
+}
+
+// conv packs the filter at every run: the pass that hoists this is off.
+func conv[T kernel.Float](c *code, n *graph.Node) (func(), error) {
+	if n.Attrs().Layout != graph.NHWC {
+		return nil, fmt.Errorf("the CPU has no %v in nchw", n.Op())
+	}
+	x, d := n.In(0).Shape(), direction(n.Op() == graph.OpConv2DInputGrad)
+	if d == kernel.InputGrad {
+		x = n.Shape()
+	}
+	s := convShape(x, n.In(1).Shape(), n.Attrs())
+	pack, err := kernel.NewFilterPack[T](c.dev.pool, s, d, kernel.Direct)
+	if err != nil {
+		return nil, err
+	}
+	k, err := kernel.NewConv[T](c.dev.pool, s, d, kernel.Direct)
+	if err != nil {
+		return nil, err
+	}
+	from, filter, to := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n)
+	ws, packed := workspace[T](c, max(k.Workspace(), pack.Workspace())), make([]T, pack.Size())
+	return func() {
+		pack.Run(ws(), packed, slice[T](c, filter))
+		k.Run(ws(), slice[T](c, to), slice[T](c, from), packed)
+	}, nil
+}
+
+func filterGrad[T kernel.Float](c *code, n *graph.Node) (func(), error) {
+	if n.Attrs().Layout != graph.NHWC {
+		return nil, fmt.Errorf("the CPU has no %v in nchw", n.Op())
+	}
+	k, err := kernel.NewConvFilterGrad[T](c.dev.pool, convShape(n.In(0).Shape(), n.Shape(), n.Attrs()), algorithm(n))
+	if err != nil {
+		return nil, err
+	}
+	x, dy, to, ws := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n), workspace[T](c, k.Workspace())
+	return func() { k.Run(ws(), slice[T](c, to), slice[T](c, x), slice[T](c, dy)) }, nil
+}
+
+func matMul[T kernel.Float](c *code, n *graph.Node) func() {
+	a, b, y := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n)
 	x, w, at := n.In(0), n.In(1), n.Attrs()
 	m, cols, k := n.Dim(-2), n.Dim(-1), x.Dim(-1)
 	if at.TA {
@@ -120,50 +170,6 @@ func matMul[T kernel.Float](c *code, n *graph.Node, a, b, y int) func() {
 	return func() {
 		g.RunBatch(batch, ws(), slice[T](c, a), x.Dim(-1), m*k, slice[T](c, b), w.Dim(-1), k*cols, 0, slice[T](c, y), cols, m*cols)
 	}
-}
-
-func (c *code) poolArgMax(n *graph.Node) func() {
-	switch n.In(0).DType() {
-	case graph.F32:
-		return poolT[float32](c, n)
-	case graph.F64:
-		return poolT[float64](c, n)
-	case graph.I32:
-		return poolT[int32](c, n)
-	case graph.U32:
-		return poolT[uint32](c, n)
-	case graph.U8:
-		return poolT[uint8](c, n)
-	}
-	return nil
-}
-
-func poolT[T float | integer](c *code, n *graph.Node) func() {
-	x, at := n.In(0), n.Attrs()
-	from, to := c.plan.Buffer(x), c.plan.Buffer(n)
-	h, w, oh, ow := x.Dim(2), x.Dim(3), n.Dim(2), n.Dim(3)
-	kh, kw := at.Kernel[0], at.Kernel[1]
-	return c.chunked(x.Dim(0)*x.Dim(1), max(1, elementsPerChunk/(h*w)), func(_, lo, hi int) {
-		for p := lo; p < hi; p++ {
-			v, y := slice[T](c, from)[p*h*w:][:h*w], slice[int32](c, to)[p*oh*ow:][:oh*ow]
-			for i := range oh {
-				i0, i1 := max(0, i*at.Stride[0]-at.Pad[0]), min(h, i*at.Stride[0]-at.Pad[0]+kh)
-				for j := range ow {
-					j0, j1 := max(0, j*at.Stride[1]-at.Pad[1]), min(w, j*at.Stride[1]-at.Pad[1]+kw)
-					best := i0*w + j0
-					top := v[best]
-					for r := i0; r < i1; r++ {
-						for k, x := range v[r*w+j0 : r*w+j1] {
-							if !(x <= top) && above(x, top) { // the first is true for NaN too
-								best, top = r*w+j0+k, x
-							}
-						}
-					}
-					y[i*ow+j] = int32(best)
-				}
-			}
-		}
-	})
 }
 
 func (c *code) random(n *graph.Node) func() {

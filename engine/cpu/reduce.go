@@ -4,12 +4,14 @@ import (
 	"math"
 	"unsafe"
 
+	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 )
 
 // reduction is one reduction of a fused group. It sums in float64: partial sums
 // of a part of the space first, then the parts in order, so that the result
-// depends on the shape alone.
+// depends on the shape alone; where the first axis is not reduced, on the shape
+// of what is reduced for one row, so that it is the same in a smaller batch.
 type reduction struct {
 	src     int   // slot
 	buffer  int   // of the result
@@ -31,17 +33,24 @@ func (b *programBuilder) reduction(n *graph.Node, src int) *reduction {
 
 // Bounds on the parts of a reducing group.
 const (
-	minPart        = 8 * tile // elements
+	minPart        = 8 * maxTile // elements
 	maxParts       = 64
 	maxAccumulated = 1 << 21 // partial results of all parts
 )
 
-// reducing runs a group that has reductions. The space is cut along its first
-// collapsed axis into parts, whose number follows from the shape.
+// reducing runs a group that has reductions. The space is cut into parts, whose
+// number follows from the shape: between rows, along the axes before the first
+// that is reduced, or else along the first collapsed axis.
 func (p *program) reducing() func() {
-	rows, inner := p.dims[0], p.size/p.dims[0]
+	rows, apart := 1, p.reduces[0].strides[0] != 0
+	for k := 0; k < len(p.dims) && p.reduces[0].strides[k] != 0; k++ {
+		rows *= p.dims[k]
+	}
+	if !apart {
+		rows = p.dims[0]
+	}
+	inner := p.size / rows
 	parts := max(1, min(rows, maxParts, p.size/minPart))
-	apart := p.reduces[0].strides[0] != 0
 	for _, r := range p.reduces {
 		if !apart {
 			parts = max(1, min(parts, maxAccumulated/r.size))
@@ -53,24 +62,33 @@ func (p *program) reducing() func() {
 		} else {
 			r.acc = make([]float64, parts*r.size)
 		}
+		*p.code.held += 8 * len(r.acc)
 	}
 	part := func(worker, k int) {
 		s := &p.scratch[worker]
 		lo, hi := rows*k/parts*inner, rows*(k+1)/parts*inner
-		for at := lo; at < hi; at += tile {
-			n := min(tile, hi-at)
-			p.tile(s, at, n)
-			for _, r := range p.reduces {
-				acc := r.acc
-				if !apart {
-					acc = acc[k*r.size:][:r.size]
+		unit := hi - lo // a row never meets others in a tile's sum
+		if apart {
+			unit = max(inner, p.tile/inner*inner)
+		}
+		for end := lo; end < hi; {
+			at := end
+			end = min(hi, end+unit)
+			for ; at < end; at += p.tile {
+				n := min(p.tile, end-at)
+				p.compute(s, at, n)
+				for _, r := range p.reduces {
+					acc := r.acc
+					if !apart {
+						acc = acc[k*r.size:][:r.size]
+					}
+					p.accumulate(s, r, acc, at, n)
 				}
-				p.accumulate(s, r, acc, at, n)
 			}
 		}
 	}
 	return func() {
-		p.splats()
+		p.start()
 		for _, r := range p.reduces {
 			r.reset()
 		}
@@ -107,8 +125,15 @@ func (p *program) accumulate(s *scratch, r *reduction, acc []float64, at, n int)
 	size := p.slots[r.src].size
 	for done := 0; done < n; {
 		run := min(n-done, p.dims[last]-s.idx[last])
-		r.run(acc[off:], unsafe.Add(s.addr[r.src], done*size), run, r.strides[last])
+		if rows := r.rows(p, s, n-done); rows > 1 {
+			kernel.AddColumns(acc[off:][:p.dims[last]], unsafe.Slice((*float32)(unsafe.Add(s.addr[r.src], done*size)), rows*p.dims[last]))
+			run = rows * p.dims[last]
+			s.idx[last-1] += rows - 1
+		} else {
+			r.run(acc[off:], unsafe.Add(s.addr[r.src], done*size), run, r.strides[last])
+		}
 		done += run // no pointer behind the last element: it may lie in another object
+		run = (run-1)%p.dims[last] + 1
 		off += run * r.strides[last]
 		s.idx[last] += run
 		for i := last; i > 0 && s.idx[i] == p.dims[i]; i-- {
@@ -117,6 +142,16 @@ func (p *program) accumulate(s *scratch, r *reduction, acc []float64, at, n int)
 			s.idx[i-1]++
 		}
 	}
+}
+
+// rows is the number of whole rows, of the n elements to come, that are added
+// to the same row of results.
+func (r *reduction) rows(p *program, s *scratch, n int) int {
+	last := len(p.dims) - 1
+	if r.max || r.dtype != graph.F32 || last == 0 || s.idx[last] > 0 || r.strides[last] != 1 || r.strides[last-1] != 0 {
+		return 0
+	}
+	return min(n/p.dims[last], p.dims[last-1]-s.idx[last-1])
 }
 
 // run adds n neighbouring elements: to one result, or each to its own.
@@ -148,7 +183,11 @@ func reduceRun[T float32 | float64 | int32 | uint32](acc []float64, v []T, strid
 			acc[i] = maxNaN(acc[i], float64(x))
 		}
 	case stride == 0:
-		acc[0] += sumRun(v)
+		if f, ok := any(v).([]float32); ok {
+			acc[0] += kernel.Sum64(f)
+		} else {
+			acc[0] += sumRun(v)
+		}
 	default:
 		acc = acc[:len(v)]
 		for i, x := range v {

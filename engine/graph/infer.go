@@ -84,6 +84,8 @@ func init() {
 	set(inferConv2D, OpConv2D)
 	set(inferConv2DInputGrad, OpConv2DInputGrad)
 	set(inferConv2DFilterGrad, OpConv2DFilterGrad)
+	set(inferPackFilter, OpPackFilter)
+	set(inferPackedConv2D, OpPackedConv2D)
 	set(inferPoolArgMax, OpPoolArgMax)
 	set(inferRandom, OpRandom)
 	set(inferLoop, OpLoop)
@@ -513,6 +515,67 @@ func (n *Node) gradType(s, x, w, dy Shape) error {
 	return n.setType(n.ins[0].dtype, s)
 }
 
+func inferPackFilter(n *Node) error {
+	w := n.ins[0]
+	if !w.dtype.Float() || len(w.shape) != 4 {
+		return fmt.Errorf("of %s: want a filter (O,kh,kw,C)", w.typed())
+	}
+	if !serves(w.shape, &n.attrs) {
+		return fmt.Errorf("filter %v, stride %v, dilation %v, input-grad %v: not for %v", w.shape, n.attrs.Stride, n.attrs.Dilation, n.attrs.InputGrad, n.attrs.Algorithm)
+	}
+	return n.setType(w.dtype, PackedShape(w.shape, &n.attrs))
+}
+
+// serves reports whether an algorithm can use a filter.
+func serves(w Shape, a *Attrs) bool {
+	switch a.Algorithm {
+	case Winograd:
+		return CanWinograd(w, a)
+	case Patches:
+		return CanPatches(w, a)
+	}
+	return true
+}
+
+// FilterShape is the shape (O,kh,kw,C) of the filter that a packed-conv2d's
+// operand was made of.
+func (n *Node) FilterShape() Shape {
+	k := n.attrs.Kernel
+	if n.attrs.InputGrad {
+		return Shape{n.ins[0].shape[3], k[0], k[1], n.attrs.Size[2]}
+	}
+	return Shape{n.attrs.Size[2], k[0], k[1], n.ins[0].shape[3]}
+}
+
+func inferPackedConv2D(n *Node) error {
+	from, packed := n.ins[0], n.ins[1]
+	if len(from.shape) != 4 || !from.dtype.Float() || packed.dtype != from.dtype || len(n.attrs.Size) != 3 {
+		return fmt.Errorf("of %s and %s to %v: want (N,h,w,c), a packed filter and (h,w,c)", from.typed(), packed.typed(), n.attrs.Size)
+	}
+	w := n.FilterShape()
+	if !serves(w, &n.attrs) {
+		return fmt.Errorf("filter %v: not for %v", w, n.attrs.Algorithm)
+	}
+	if want := PackedShape(w, &n.attrs); !want.Equal(packed.shape) {
+		return fmt.Errorf("packed filter %v: filter %v gives %v", packed.shape, w, want)
+	}
+	to := append(Shape{from.shape[0]}, n.attrs.Size...)
+	x, y := from.shape, to
+	if n.attrs.InputGrad {
+		x, y = y, x
+	}
+	a := n.attrs
+	a.Layout = NHWC
+	got, err := convShape(x, w, &a)
+	if err != nil {
+		return err
+	}
+	if !got.Equal(y) {
+		return fmt.Errorf("result of shape %v: input %v and filter %v give %v", y, x, w, got)
+	}
+	return n.setType(from.dtype, to)
+}
+
 func inferPoolArgMax(n *Node) error {
 	x, a := n.ins[0], n.attrs
 	if len(x.shape) != 4 || !arithmetic(x.dtype) {
@@ -548,13 +611,14 @@ func inferRandom(n *Node) error {
 }
 
 // inferLoop checks the body against the operands; the loop itself has no
-// value, its results are taken with get.
+// value, its results are taken with get. A loop that carries nothing is one
+// whose iterations are independent.
 func inferLoop(n *Node) error {
 	if n.attrs.Trips < 1 {
 		return fmt.Errorf("%d iterations: want at least 1", n.attrs.Trips)
 	}
 	b := n.body
-	if b == nil || n.attrs.Carry < 1 || n.attrs.Carry > len(n.ins) || len(b.params) != len(n.ins)+1 || len(b.results) < n.attrs.Carry {
+	if b == nil || n.attrs.Carry < 0 || n.attrs.Carry > len(n.ins) || len(b.params) != len(n.ins)+1 || len(b.results) < n.attrs.Carry {
 		return fmt.Errorf("body and operands do not fit: %d carried of %d", n.attrs.Carry, len(n.ins))
 	}
 	for i, in := range n.ins {

@@ -47,3 +47,64 @@ func parseLayout(s string) (Layout, error) {
 	}
 	return 0, fmt.Errorf("want nchw or nhwc, got %s", s)
 }
+
+// Algorithm is how a convolution is computed.
+type Algorithm uint8
+
+// The algorithms.
+const (
+	Direct   Algorithm = iota // product by product
+	Winograd                  // F(4×4,3×3), F(2×2,5×5): a quarter of the products or a third, larger rounding errors
+	Patches                   // conv2d-input-grad for few channels: whole patches, added up
+)
+
+func (a Algorithm) String() string { return [...]string{"direct", "winograd", "patches"}[a] }
+
+func parseAlgorithm(s string) (Algorithm, error) {
+	for _, a := range []Algorithm{Direct, Winograd, Patches} {
+		if a.String() == s {
+			return a, nil
+		}
+	}
+	return 0, fmt.Errorf("want direct, winograd or patches, got %s", s)
+}
+
+// Lanes is the number of channels in a panel of a packed filter.
+const Lanes = 16
+
+// PackedShape is the shape of a packed filter, from that of the filter
+// (O,kh,kw,C). The panels of Lanes channels are those of the result: output
+// channels, or input channels where InputGrad is set; m is their number and k
+// that of the others. Direct: (m/16, kh·kw·k, 16), padded with zeros; taps are
+// in the order of the filter or, for the input gradient, sorted by the
+// remainders of kh·dilation and kw·dilation by the stride and falling within
+// them. Winograd: (36, m/16, k, 16), the points of G·w·Gᵀ, with w turned by half
+// a turn for the input gradient. Patches: (kh·kw·m/16, k, 16), panels of taps and
+// channels in the order of the filter.
+func PackedShape(w Shape, a *Attrs) Shape {
+	m, k := w[0], w[3]
+	if a.InputGrad {
+		m, k = k, m
+	}
+	switch a.Algorithm {
+	case Winograd:
+		return Shape{36, m / Lanes, k, Lanes}
+	case Patches:
+		return Shape{(w[1]*w[2]*m + Lanes - 1) / Lanes, k, Lanes}
+	}
+	return Shape{(m + Lanes - 1) / Lanes, w[1] * w[2] * k, Lanes}
+}
+
+// MaxPatchChannels is the largest number of image channels that Patches takes.
+const MaxPatchChannels = 4
+
+// CanPatches reports whether Patches serves a convolution with filter
+// w (O,kh,kw,C): the input gradient's, for few channels.
+func CanPatches(w Shape, a *Attrs) bool { return a.InputGrad && w[3] <= MaxPatchChannels }
+
+// CanWinograd reports whether Winograd's algorithm serves a convolution with
+// filter w (O,kh,kw,C): 3×3 or 5×5, stride and dilation 1, whole panels of channels.
+func CanWinograd(w Shape, a *Attrs) bool {
+	one := [2]int{1, 1}
+	return (w[1] == 3 || w[1] == 5) && w[2] == w[1] && a.Stride == one && a.Dilation == one && w[0]%Lanes == 0 && w[3]%Lanes == 0
+}

@@ -4,7 +4,8 @@ package graph
 // 0), the carried values and, for each scanned tensor (trips, …), its slice of
 // the iteration; it returns the next carried values and values to be stacked.
 // It may read any value built before. Loop returns the last carried values and
-// the stacks (trips, …). A body is pure: nothing is assigned inside it.
+// the stacks (trips, …). A body is pure: nothing is assigned inside it. With
+// nothing carried, the iterations are independent: they may run side by side.
 func (g *Graph) Loop(trips int, carry, scan []*Node, body func(i *Node, carry, scan []*Node) (next, stack []*Node)) (last, stacks []*Node) {
 	if g.check(carry...) || g.check(scan...) {
 		_, stack := body(g.invalid, g.invalids(len(carry)), g.invalids(len(scan))) // to count the stacks

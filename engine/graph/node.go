@@ -14,12 +14,14 @@ type Attrs struct {
 	Axes       []int
 	Lo, Hi     []int
 	Step       []int
-	Size       []int  // scatter-add (1), dyn-slice, dyn-pad, random: extents; conv gradients: (h,w)
+	Size       []int  // scatter-add (1), dyn-slice, dyn-pad, random: extents; conv gradients: (h,w); packed-conv2d: (h,w,c)
 	Kernel     [2]int // (h,w), as are the next three
 	Stride     [2]int
 	Pad        [2]int // on both sides
 	Dilation   [2]int
 	Layout     Layout
+	Algorithm  Algorithm
+	InputGrad  bool // pack-filter, packed-conv2d: of the gradient with respect to images
 	TA, TB     bool // matmul: operand is transposed in its last two axes
 	Descending bool
 	Trips      int

@@ -83,7 +83,9 @@ const (
 	OpConv2D // (N,C,H,W) * (O,C,kh,kw); Stride, Pad, Dilation, Layout
 	OpConv2DInputGrad
 	OpConv2DFilterGrad
-	OpPoolArgMax // (N,C,H,W): i32 index h·W+w of each window's first maximum
+	OpPackFilter   // (O,kh,kw,C): see PackedShape
+	OpPackedConv2D // (N,h,w,c) with a packed filter: conv2d or conv2d-input-grad in NHWC
+	OpPoolArgMax   // (N,C,H,W): i32 index h·W+w of each window's first maximum
 
 	OpRandom // (seed, ids (N), step, iteration): u32 words (N, Shape…), site Name
 
@@ -182,7 +184,9 @@ var opTable = [opCount]opInfo{
 	OpMatMul:           {"matmul", 2, ClassContraction, "ta tb"},
 	OpConv2D:           {"conv2d", 2, ClassContraction, "stride pad dilation layout"},
 	OpConv2DInputGrad:  {"conv2d-input-grad", 2, ClassContraction, "stride pad dilation size layout"},
-	OpConv2DFilterGrad: {"conv2d-filter-grad", 2, ClassContraction, "stride pad dilation size layout"},
+	OpConv2DFilterGrad: {"conv2d-filter-grad", 2, ClassContraction, "stride pad dilation size layout algorithm"},
+	OpPackFilter:       {"pack-filter", 1, ClassOther, "stride dilation algorithm input-grad"},
+	OpPackedConv2D:     {"packed-conv2d", 2, ClassContraction, "kernel stride pad dilation size algorithm input-grad"},
 	OpPoolArgMax:       {"pool-argmax", 1, ClassOther, "kernel stride pad layout"},
 
 	OpRandom: {"random", 4, ClassOther, "name size"},

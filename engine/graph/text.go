@@ -87,6 +87,16 @@ var attrFields = map[string]attrField{
 		},
 		func(a *Attrs, s string) (err error) { a.Layout, err = parseLayout(s); return },
 	},
+	"algorithm": {
+		func(a *Attrs) string {
+			if a.Algorithm == Direct {
+				return ""
+			}
+			return a.Algorithm.String()
+		},
+		func(a *Attrs, s string) (err error) { a.Algorithm, err = parseAlgorithm(s); return },
+	},
+	"input-grad": boolField(func(a *Attrs) *bool { return &a.InputGrad }),
 	"ta":         boolField(func(a *Attrs) *bool { return &a.TA }),
 	"tb":         boolField(func(a *Attrs) *bool { return &a.TB }),
 	"descending": boolField(func(a *Attrs) *bool { return &a.Descending }),
@@ -203,11 +213,14 @@ func (p *printer) node(n *Node, indent string) {
 	if attrs != "" {
 		attrs = " {" + attrs + "}"
 	}
-	label := ""
-	if n.label != "" {
-		label = "  # " + n.label
+	fmt.Fprintf(p.w, "%s%s = %v%s%s : %s%s\n", indent, p.def(n), n.op, ins, attrs, n.typed(), comment(n))
+}
+
+func comment(n *Node) string {
+	if n.label == "" {
+		return ""
 	}
-	fmt.Fprintf(p.w, "%s%s = %v%s%s : %s%s\n", indent, p.def(n), n.op, ins, attrs, n.typed(), label)
+	return "  # " + n.label
 }
 
 func (p *printer) loop(n *Node, indent string) {
@@ -217,7 +230,7 @@ func (p *printer) loop(n *Node, indent string) {
 	for i, q := range n.body.params {
 		params[i] = p.def(q) + " " + q.typed()
 	}
-	fmt.Fprintf(p.w, "%s%s = loop %s {%s} (%s) do\n", indent, ref, ins, n.attrs.text(n.op), strings.Join(params, ", "))
+	fmt.Fprintf(p.w, "%s%s = loop %s {%s} (%s) do%s\n", indent, ref, ins, n.attrs.text(n.op), strings.Join(params, ", "), comment(n))
 	p.block(n.body, indent+"  ")
 	fmt.Fprintf(p.w, "%s  yield %s\n", indent, p.refs(n.body.results))
 }

@@ -56,6 +56,10 @@ func eval(n *graph.Node, ins []*Tensor) []float64 {
 		taps(n.Shape(), ins[1].Shape, ins[0].Shape, a, func(x, w, o int) { y[x] += ins[0].Data[o] * ins[1].Data[w] })
 	case graph.OpConv2DFilterGrad: // (x, dy)
 		taps(ins[0].Shape, n.Shape(), ins[1].Shape, a, func(x, w, o int) { y[w] += ins[0].Data[x] * ins[1].Data[o] })
+	case graph.OpPackFilter:
+		packFilter(y, n, ins[0])
+	case graph.OpPackedConv2D:
+		packedConv(y, n, ins[0], ins[1])
 	case graph.OpPoolArgMax:
 		poolArgMax(y, n, ins[0])
 	case graph.OpRandom:

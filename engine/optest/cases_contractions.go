@@ -2,12 +2,15 @@ package optest
 
 import (
 	"fmt"
+	"slices"
 
 	"temper/engine/graph"
 )
 
 // contractions has matmul, the three convolutions, and pooling.
-func contractions() []Case { return append(append(matMuls(), convolutions()...), pools()...) }
+func contractions() []Case {
+	return slices.Concat(matMuls(), convolutions(), packedConvolutions(), pools())
+}
 
 func matMuls() []Case {
 	var cases []Case
@@ -37,13 +40,20 @@ func matMuls() []Case {
 	return cases
 }
 
-// geometries of convolutions: what implementations treat apart.
-var geometries = []struct {
+// geometry is the shape of a convolution.
+type geometry struct {
 	name           string
 	n, c, h, w     int
 	o, kh, kw      int
 	stride, pad, d [2]int
-}{
+}
+
+func (c *geometry) out() (h, w int) {
+	return (c.h+2*c.pad[0]-(c.kh-1)*c.d[0]-1)/c.stride[0] + 1, (c.w+2*c.pad[1]-(c.kw-1)*c.d[1]-1)/c.stride[1] + 1
+}
+
+// geometries of convolutions: what implementations treat apart.
+var geometries = []geometry{
 	{"1x1", 2, 3, 5, 7, 16, 1, 1, [2]int{1, 1}, [2]int{}, [2]int{1, 1}},
 	{"1x1,s2", 2, 16, 5, 6, 3, 1, 1, [2]int{2, 2}, [2]int{}, [2]int{1, 1}},
 	{"3x3", 2, 3, 6, 7, 4, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
@@ -72,8 +82,7 @@ func convolutions() []Case {
 	for _, c := range geometries {
 		win := graph.Window{Stride: c.stride, Pad: c.pad, Dilation: c.d}
 		attrs := graph.Attrs{Stride: c.stride, Pad: c.pad, Dilation: c.d}
-		p := (c.h+2*c.pad[0]-(c.kh-1)*c.d[0]-1)/c.stride[0] + 1
-		q := (c.w+2*c.pad[1]-(c.kw-1)*c.d[1]-1)/c.stride[1] + 1
+		p, q := c.out()
 		x, w, y := of(uniform(-1, 1), c.n, c.c, c.h, c.w), of(uniform(-1, 1), c.o, c.c, c.kh, c.kw), of(uniform(-1, 1), c.n, c.o, p, q)
 		small := c.n*c.o*p*q*c.c*c.kh*c.kw < 20000
 		cases = append(cases,
@@ -93,19 +102,57 @@ func convolutions() []Case {
 				})},
 		)
 	}
-	return append(cases,
-		Case{Name: "conv2d/large", Types: f32Only, Tol: tol, in: []operand{of(uniform(-1, 1), 3, 16, 18, 22), of(uniform(-1, 1), 32, 16, 3, 3)},
+	for _, k := range []int{3, 5} {
+		cases = append(cases, Case{Name: fmt.Sprintf("conv2d/large,%dx%d", k, k), Types: f32Only, Tol: tol, in: []operand{of(uniform(-1, 1), 3, 16, 18, 22), of(uniform(-1, 1), 32, 16, k, k)},
 			build: func(x nodes) nodes {
-				y := x[0].Conv2D(x[1], graph.Square(1, 1))
+				y := x[0].Conv2D(x[1], graph.Square(1, k/2))
 				a := *y.Attrs()
 				dx, dw := a, a
-				dx.Size, dw.Size = []int{18, 22}, []int{3, 3}
+				dx.Size, dw.Size = []int{18, 22}, []int{k, k}
 				g := y.Graph()
 				return nodes{y, g.Make(graph.OpConv2DInputGrad, dx, y, x[1]), g.Make(graph.OpConv2DFilterGrad, dw, x[0], y)}
-			}},
+			}})
+	}
+	return append(cases,
 		Case{Name: "conv2d/bias-relu", Types: wideTypes, Tol: tol, in: []operand{of(uniform(-1, 1), 2, 3, 6, 5), of(uniform(-1, 1), 5, 3, 3, 3), of(uniform(-1, 1), 5, 1, 1)},
 			build: func(x nodes) nodes { return nodes{x[0].Conv2D(x[1], graph.Square(1, 1)).Add(x[2]).Tanh().ReLU()} }},
 	)
+}
+
+// packedConvolutions are what the passes winograd and pack make of
+// convolutions: the packed filter and the product with it.
+func packedConvolutions() []Case {
+	var cases []Case
+	wide := geometry{"3x3,48", 1, 48, 6, 9, 32, 3, 3, [2]int{1, 1}, [2]int{2, 0}, [2]int{1, 1}}
+	wide5 := geometry{"5x5,32", 2, 16, 7, 6, 32, 5, 5, [2]int{1, 1}, [2]int{2, 1}, [2]int{1, 1}}
+	for _, c := range append(slices.Clip(geometries), wide, wide5) {
+		p, q := c.out()
+		filter := graph.Shape{c.o, c.kh, c.kw, c.c}
+		for _, inputGrad := range []bool{false, true} {
+			from, to := []int{c.n, c.h, c.w, c.c}, []int{p, q, c.o}
+			name := c.name
+			if inputGrad {
+				from, to = []int{c.n, p, q, c.o}, []int{c.h, c.w, c.c}
+				name += ",input-grad"
+			}
+			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches} {
+				a := graph.Attrs{Kernel: [2]int{c.kh, c.kw}, Stride: c.stride, Pad: c.pad, Dilation: c.d, Size: to, Algorithm: algorithm, InputGrad: inputGrad}
+				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) || algorithm == graph.Patches && !graph.CanPatches(filter, &a) {
+					continue
+				}
+				cases = append(cases, Case{
+					Name: fmt.Sprintf("packed-conv2d/%v/%s", algorithm, name), Types: wideTypes, Tol: Tolerance{Abs: 128},
+					in: []operand{of(uniform(-1, 1), from...), of(uniform(-1, 1), filter...)},
+					build: func(x nodes) nodes {
+						g := x[0].Graph()
+						w := g.Make(graph.OpPackFilter, a, x[1])
+						return nodes{w, g.Make(graph.OpPackedConv2D, a, x[0], w)}
+					},
+				})
+			}
+		}
+	}
+	return cases
 }
 
 func pools() []Case {
@@ -133,7 +180,16 @@ func pools() []Case {
 	arg := func(x *graph.Node) *graph.Node {
 		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 3}, Stride: [2]int{2, 2}, Pad: [2]int{1, 1}}, x)
 	}
+	last := func(x *graph.Node) *graph.Node {
+		return x.Graph().Make(graph.OpPoolArgMax, graph.Attrs{Kernel: [2]int{3, 2}, Stride: [2]int{2, 3}, Pad: [2]int{1, 1}, Layout: graph.NHWC}, x)
+	}
 	return append(cases,
+		Case{Name: "max-pool/convolved", Types: wideTypes, Tol: Tolerance{Abs: 32}, in: []operand{of(uniform(-1, 1), 2, 3, 6, 4), of(uniform(-1, 1), 11, 3, 3, 3)}, diff: true,
+			build: op2(func(x, w *graph.Node) *graph.Node {
+				return x.Conv2D(w, graph.Square(1, 1)).MaxPool([2]int{2, 2}, graph.Square(2, 0))
+			})},
+		Case{Name: "pool-argmax/nhwc/special", Types: floatTypes, in: []operand{of(special(), 2, 7, 8, 11)}, build: op1(last)},
+		Case{Name: "pool-argmax/nhwc/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 7, 8, 11)}, build: op1(last)},
 		Case{Name: "pool-argmax/special", Types: floatTypes, in: []operand{of(special(), 2, 3, 7, 8)}, build: op1(arg)},
 		Case{Name: "pool-argmax/ties", Types: numTypes, in: []operand{of(ints(0, 2), 2, 3, 7, 8)}, build: op1(arg)},
 	)

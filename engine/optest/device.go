@@ -16,16 +16,24 @@ func On(dev *engine.Device, o engine.Options) Runner {
 			return nil, err
 		}
 		defer e.Close()
-		for _, n := range g.Root().Nodes() {
-			if err := feedNode(e, st, n, feed); err != nil {
-				return nil, err
-			}
+		if err := Bind(g, e, st, feed); err != nil {
+			return nil, err
 		}
 		if err := e.Run(); err != nil {
 			return nil, err
 		}
 		return collect(g, e, st)
 	}
+}
+
+// Bind gives a compiled graph its inputs, scalars and states.
+func Bind(g *graph.Graph, e *engine.Executable, st *engine.State, feed interp.Feed) error {
+	for _, n := range g.Root().Nodes() {
+		if err := feedNode(e, st, n, feed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func feedNode(e *engine.Executable, st *engine.State, n *graph.Node, feed interp.Feed) error {

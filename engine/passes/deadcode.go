@@ -86,8 +86,8 @@ func deadOf(l *graph.Node, taken map[int]bool) (drop []bool, any bool) {
 			need(i)
 		}
 	}
-	if !slices.Contains(needed[:carry], true) {
-		need(0) // a loop carries at least one value
+	if carry > 0 && !slices.Contains(needed[:carry], true) {
+		need(0) // a loop that carries nothing is another kind: its iterations run side by side
 	}
 	drop = make([]bool, len(results))
 	for i := range results {

@@ -14,7 +14,7 @@ type Pass struct {
 	Doc  string
 	// Required passes cannot be switched off: what follows relies on them.
 	Required bool
-	Run      func(*graph.Graph) (*graph.Graph, error)
+	Run      func(*graph.Graph, Target) (*graph.Graph, error)
 	// For says whether the pass serves a target; nil is every target.
 	For func(Target) bool
 }
@@ -24,25 +24,41 @@ type Pass struct {
 type Target struct {
 	// ChannelsLast asks for NHWC convolutions and pooling.
 	ChannelsLast bool
+	// BF16 says that the device multiplies bf16 operands.
+	BF16 bool
+	// Autocast asks to round the operands of float32 contractions to bf16, and
+	// their results. It needs BF16.
+	Autocast bool
+	// PackedFilters asks for filters in panels and for Winograd's algorithm.
+	PackedFilters bool
+	// RowBytes asks for the depth-first schedule of what is independent from
+	// sample to sample, with temporaries of about so many bytes a worker.
+	RowBytes int
 }
 
 // table is the order of the passes. Sharing equal nodes and dropping dead ones
 // happens in every rewrite; the passes named after them do it where nothing
 // else changes, so that their effect can be seen alone.
 var table = []Pass{
-	{"dead-code", "drop what no output or assignment needs, dead loop results included", false, deadCode, nil},
-	{"strip", "remove stop-gradient, which means nothing once derivatives are taken", true, strip, nil},
-	{"widen", "write bf16 arithmetic as float32 arithmetic, rounded", true, widen, nil},
-	{"stabilise", "write log of a sum of exponentials relative to the maximum", false, stabilise, nil},
-	{"fold", "compute operations on constants", false, fold, nil},
-	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, simplify, nil},
-	{"narrow", "compute before broadcasting, not after", false, narrow, nil},
-	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, foldAffine, nil},
-	{"channels-last", "write convolutions in NHWC, and what stands between them", false, channelsLast, func(t Target) bool { return t.ChannelsLast }},
-	{"hoist", "compute loop invariants once, before the loop", false, hoist, nil},
-	{"clean", "fold and simplify again what the rewrites above left", false, clean, nil},
-	{"dead-loop", "drop loop results that lost their last use", false, deadCode, nil},
+	{"dead-code", "drop what no output or assignment needs, dead loop results included", false, plain(deadCode), nil},
+	{"strip", "remove stop-gradient, which means nothing once derivatives are taken", true, plain(strip), nil},
+	{"widen", "write bf16 arithmetic as float32 arithmetic, rounded", true, plain(widen), nil},
+	{"stabilise", "write log of a sum of exponentials relative to the maximum", false, plain(stabilise), nil},
+	{"fold", "compute operations on constants", false, plain(fold), nil},
+	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, plain(simplify), nil},
+	{"narrow", "compute before broadcasting, not after", false, plain(narrow), nil},
+	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
+	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
+	{"bf16-products", "multiply in bf16 what is bf16 before and after, or all if asked to", true, bf16Products, func(t Target) bool { return t.BF16 }},
+	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a third", false, plain(winograd), packedFilters},
+	{"pack", "pack the filters of convolutions in panels", false, plain(pack), packedFilters},
+	{"hoist", "compute loop invariants once, before the loop", false, plain(hoist), nil},
+	{"clean", "fold and simplify again what the rewrites above left", false, plain(clean), nil},
+	{"dead-loop", "drop loop results that lost their last use", false, plain(deadCode), nil},
+	{"rows", "outline what is independent from sample to sample: chunks that run side by side", false, rows, func(t Target) bool { return t.RowBytes > 0 }},
 }
+
+func packedFilters(t Target) bool { return t.PackedFilters }
 
 // constraints on the order of the table, each with its reason.
 var constraints = []struct{ first, then, reason string }{
@@ -59,8 +75,19 @@ var constraints = []struct{ first, then, reason string }{
 	{"narrow", "channels-last", "narrow would move arithmetic above the reshapes of per-channel values"},
 	{"fold-affine", "channels-last", "fold-affine looks for the factor of an NCHW convolution"},
 	{"channels-last", "hoist", "the filter's transpose is invariant in an attack loop and should leave it"},
+	{"channels-last", "bf16-products", "the rounding should stand right at the contractions, behind the transposes"},
+	{"bf16-products", "hoist", "the rounded weights are invariant in an attack loop and should leave it"},
+	{"channels-last", "winograd", "the kernels take NHWC"},
+	{"winograd", "pack", "pack takes what winograd leaves"},
+	{"pack", "hoist", "a packed filter is invariant in an attack loop and should leave it"},
 	{"hoist", "clean", "hoisting brings constants and broadcasts together"},
 	{"clean", "dead-loop", "cleaning may take the last use of a loop's result"},
+	{"dead-loop", "rows", "an attack loop must hold nothing but the ascent to be independent from sample to sample"},
+}
+
+// plain is a pass that is the same for all targets.
+func plain(run func(*graph.Graph) (*graph.Graph, error)) func(*graph.Graph, Target) (*graph.Graph, error) {
+	return func(g *graph.Graph, _ Target) (*graph.Graph, error) { return run(g) }
 }
 
 func init() {
@@ -81,7 +108,8 @@ func Table() []Pass { return slices.Clone(table) }
 
 // Options choose what Run does.
 type Options struct {
-	// Target is set by the device that a graph is compiled for.
+	// Target is what the device wants that a graph is compiled for; tests set
+	// their own.
 	Target Target
 	// Off names passes to leave out. Required ones cannot be.
 	Off []string
@@ -111,7 +139,7 @@ func Run(g *graph.Graph, o Options) (*graph.Graph, error) {
 		if slices.Contains(o.Off, p.Name) || p.For != nil && !p.For(o.Target) {
 			continue
 		}
-		h, err := p.Run(g)
+		h, err := p.Run(g, o.Target)
 		if err == nil {
 			err = graph.Verify(h)
 		}

@@ -62,7 +62,7 @@ func apply(t *testing.T, pass, before string) string {
 	if i < 0 {
 		t.Fatalf("no pass %q", pass)
 	}
-	h, err := table[i].Run(g)
+	h, err := table[i].Run(g, Target{RowBytes: 1024})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var seen []string
-	all := Target{ChannelsLast: true}
+	all := Target{ChannelsLast: true, BF16: true, PackedFilters: true, RowBytes: 1}
 	if _, err := Run(g, Options{Target: all, Off: []string{"hoist"}, Dump: func(p string, _ *graph.Graph) { seen = append(seen, p) }}); err != nil {
 		t.Fatal(err)
 	}

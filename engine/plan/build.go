@@ -37,6 +37,7 @@ type builder struct {
 	live  map[*graph.Node]bool
 	inMem map[*graph.Node]bool // values that must exist as a whole
 	now   int                  // schedule time
+	apart int                  // parallel loops around what is being planned
 
 	readers map[*graph.Node][]*graph.Node
 	uses    map[int][]use // reads of each buffer
@@ -109,6 +110,8 @@ func (b *builder) block(blk *graph.Block) []Step {
 		switch n := g.nodes[0]; {
 		case g.fused:
 			steps = append(steps, b.fused(g))
+		case n.Op() == graph.OpLoop && n.Attrs().Carry == 0:
+			steps = append(steps, Step{Loop: b.parallel(n)})
 		case n.Op() == graph.OpLoop:
 			steps = append(steps, b.loop(n)...)
 		default:
@@ -196,11 +199,7 @@ func (b *builder) loop(n *graph.Node) []Step {
 		b.read(whole, nil)
 		l.Scan = append(l.Scan, Slice{Whole: whole, Part: part})
 	}
-	var stacks []int
-	for _, r := range body.Results()[carry:] {
-		shape := append(graph.Shape{n.Attrs().Trips}, r.Shape()...)
-		stacks = append(stacks, b.add(Buffer{Kind: Temp, DType: r.DType(), Shape: shape, Node: n}))
-	}
+	stacks := b.stacks(n)
 	l.Steps = b.block(body)
 	b.now++
 	saved, parts := b.saveStacked(body.Results()[carry:], carried)
@@ -214,9 +213,25 @@ func (b *builder) loop(n *graph.Node) []Step {
 		l.Stack = append(l.Stack, Slice{Whole: stacks[i], Part: part})
 	}
 	b.now++
-	// What the loop holds, and what it reads from around it, lives to its end:
-	// the next iteration reads it again.
-	for _, i := range slices.Concat(carried, stacks, []int{l.Index}) {
+	b.keep(start, slices.Concat(carried, stacks, []int{l.Index}))
+	b.bindResults(n, carried, stacks)
+	return append(steps, Step{Loop: l})
+}
+
+// stacks makes the buffers of a loop's stacked results.
+func (b *builder) stacks(n *graph.Node) []int {
+	var stacks []int
+	for _, r := range n.Body().Results()[n.Attrs().Carry:] {
+		shape := append(graph.Shape{n.Attrs().Trips}, r.Shape()...)
+		stacks = append(stacks, b.add(Buffer{Kind: Temp, DType: r.DType(), Shape: shape, Node: n}))
+	}
+	return stacks
+}
+
+// keep ends a loop that began at start. What it holds, and what it reads from
+// around it, lives to its end: the next iteration reads it again.
+func (b *builder) keep(start int, holds []int) {
+	for _, i := range holds {
 		b.read(i, nil)
 	}
 	for i, us := range b.uses {
@@ -224,8 +239,46 @@ func (b *builder) loop(n *graph.Node) []Step {
 			b.read(i, nil)
 		}
 	}
-	b.bindResults(n, carried, stacks)
-	return append(steps, Step{Loop: l})
+}
+
+// parallel schedules a loop that carries nothing. What it yields is computed
+// right in its slice of the stack, which no other iteration touches: the stack
+// lives as long as all that the loop reads, so that it overlaps none of that.
+func (b *builder) parallel(n *graph.Node) *Loop {
+	body := n.Body()
+	stacks := b.stacks(n)
+	b.now++
+	start := b.now
+	b.apart++
+	l := &Loop{Node: n, Parallel: true, Index: b.add(Buffer{Kind: Temp, DType: graph.I32, Node: body.Params()[0]})}
+	b.p.loc[body.Params()[0]] = l.Index
+	for i, in := range n.Ins() {
+		p := body.Params()[1+i]
+		part := b.add(Buffer{Kind: View, DType: p.DType(), Shape: p.Shape(), Node: p})
+		b.p.loc[p] = part
+		whole := b.value(in)
+		b.read(whole, nil)
+		l.Scan = append(l.Scan, Slice{Whole: whole, Part: part})
+	}
+	l.Steps = b.block(body)
+	b.now++
+	for i, r := range body.Results() {
+		part := b.value(r)
+		if buf := &b.p.Buffers[part]; buf.Kind == Temp && buf.From >= start && part != l.Index {
+			buf.Kind = View
+		} else { // it is not computed here, or yielded twice
+			s := b.copyOut(part)
+			part = s.Copy.Dst
+			b.p.Buffers[part].Kind = View
+			l.Steps = append(l.Steps, s)
+		}
+		l.Stack = append(l.Stack, Slice{Whole: stacks[i], Part: part})
+	}
+	b.now++
+	b.keep(start, append(stacks, l.Index))
+	b.apart--
+	b.bindResults(n, nil, stacks)
+	return l
 }
 
 func (b *builder) bindResults(n *graph.Node, carried, stacks []int) {
@@ -383,6 +436,7 @@ func (b *builder) value(n *graph.Node) int {
 // add makes a buffer that is alive from now on.
 func (b *builder) add(buf Buffer) int {
 	buf.From, buf.To = b.now, b.now
+	buf.Private = buf.Kind == Temp && b.apart > 0
 	b.p.Buffers = append(b.p.Buffers, buf)
 	return len(b.p.Buffers) - 1
 }

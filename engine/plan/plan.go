@@ -13,8 +13,10 @@ type Plan struct {
 	Steps   []Step
 	Buffers []Buffer
 	Outputs []Output
-	// Arena is the size in bytes of the memory that temporaries share.
-	Arena int
+	// Arena is the size in bytes of the memory that temporaries share, and
+	// Private that of the memory which each worker has for those in the bodies of
+	// parallel loops. What the programs' kernels need as scratch is not in them.
+	Arena, Private int
 
 	loc map[*graph.Node]int // node to buffer, for values that exist in memory
 }
@@ -53,12 +55,17 @@ type Copy struct{ Dst, Src int }
 
 // Loop repeats its steps. Index is the buffer of the iteration's number;
 // scanned operands and stacked results are copied slice by slice.
+//
+// The iterations of a loop that carries nothing are independent: it is
+// Parallel, and they run in any order, on any number of workers. Each worker has
+// its own Private memory, and nothing is copied: a Part is the slice itself.
 type Loop struct {
-	Node  *graph.Node
-	Index int
-	Scan  []Slice // before the steps: slice i of Whole to Part
-	Steps []Step
-	Stack []Slice // after the steps: Part to slice i of Whole
+	Node     *graph.Node
+	Parallel bool
+	Index    int
+	Scan     []Slice // before the steps: slice i of Whole to Part
+	Steps    []Step
+	Stack    []Slice // after the steps: Part to slice i of Whole
 }
 
 // Slice ties one iteration's part to the whole.
@@ -74,9 +81,12 @@ const (
 	State              // lives on the device
 	Scalar             // in the step block
 	Const              // filled at compile time from Node's values
+	View               // a slice of another buffer, set by a parallel loop for each iteration
 )
 
-func (k Kind) String() string { return [...]string{"temp", "input", "state", "scalar", "const"}[k] }
+func (k Kind) String() string {
+	return [...]string{"temp", "input", "state", "scalar", "const", "view"}[k]
+}
 
 // Buffer is one piece of memory.
 type Buffer struct {
@@ -85,13 +95,30 @@ type Buffer struct {
 	DType  graph.DType
 	Shape  graph.Shape
 	Node   *graph.Node // const: the constant or iota; else the first value in it
-	Offset int         // temp: in the arena, in bytes
+	Offset int         // temp: in the arena, or in a worker's private memory; in bytes
+	// Private temps belong to an iteration of a parallel loop: there is one for
+	// each worker.
+	Private bool
 	// From and To bound the life of a temp in schedule time, inclusive.
 	From, To int
 }
 
 // Bytes is the buffer's size.
 func (b *Buffer) Bytes() int { return b.Shape.Size() * b.DType.Size() }
+
+// Element is the value of a const buffer's element i.
+func (b *Buffer) Element(i int) float64 {
+	if b.Node.Op() == graph.OpConst {
+		v := b.Node.Attrs().Values
+		return v[min(i, len(v)-1)]
+	}
+	axis := b.Node.Attrs().Axis // of an iota
+	stride := b.Node.Shape().Strides()[axis]
+	if b.Shape.Size() < b.Node.Size() {
+		stride = 1 // one period
+	}
+	return float64(i / stride % b.Node.Dim(axis))
+}
 
 // Buffer finds the buffer that holds a node's value.
 func (p *Plan) Buffer(n *graph.Node) int {
@@ -169,7 +196,11 @@ func immediate(n *graph.Node) (float64, bool) {
 // arena.
 func (p *Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "plan %q: arena %d bytes\n", p.Graph.Name(), p.Arena)
+	fmt.Fprintf(&b, "plan %q: arena %d bytes", p.Graph.Name(), p.Arena)
+	if p.Private > 0 {
+		fmt.Fprintf(&b, ", and %d bytes for each worker", p.Private)
+	}
+	b.WriteString("\n")
 	p.list(&b, p.Steps, "  ")
 	return b.String()
 }
@@ -184,15 +215,23 @@ func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
 		case s.Copy != nil:
 			fmt.Fprintf(b, "%s%s = copy %s\n", indent, p.where(s.Copy.Dst), p.where(s.Copy.Src))
 		case s.Loop != nil:
-			fmt.Fprintf(b, "%sloop %d times\n", indent, s.Loop.Node.Attrs().Trips)
-			for _, c := range s.Loop.Scan {
-				fmt.Fprintf(b, "%s  %s = slice of %s\n", indent, p.where(c.Part), p.where(c.Whole))
-			}
-			p.list(b, s.Loop.Steps, indent+"  ")
-			for _, c := range s.Loop.Stack {
-				fmt.Fprintf(b, "%s  slice of %s = %s\n", indent, p.where(c.Whole), p.where(c.Part))
-			}
+			p.listLoop(b, s.Loop, indent)
 		}
+	}
+}
+
+func (p *Plan) listLoop(b *strings.Builder, l *Loop, indent string) {
+	fmt.Fprintf(b, "%sloop %d times", indent, l.Node.Attrs().Trips)
+	if l.Parallel {
+		b.WriteString(", side by side")
+	}
+	b.WriteString(label(l.Node) + "\n")
+	for _, c := range l.Scan {
+		fmt.Fprintf(b, "%s  %s = slice of %s\n", indent, p.where(c.Part), p.where(c.Whole))
+	}
+	p.list(b, l.Steps, indent+"  ")
+	for _, c := range l.Stack {
+		fmt.Fprintf(b, "%s  slice of %s = %s\n", indent, p.where(c.Whole), p.where(c.Part))
 	}
 }
 
@@ -244,7 +283,7 @@ func (p *Plan) args(n *graph.Node) string {
 
 func (p *Plan) where(i int) string {
 	b := &p.Buffers[i]
-	if b.Kind == Temp {
+	if b.Kind == Temp || b.Kind == View {
 		return fmt.Sprintf("b%d", i)
 	}
 	if b.Kind == Const {

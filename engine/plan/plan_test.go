@@ -61,12 +61,16 @@ func checkOverlap(t *testing.T, p *Plan) {
 		if a.Kind != Temp || a.Node == nil {
 			continue
 		}
-		if a.Offset < 0 || a.Offset%align != 0 || a.Offset+a.Bytes() > p.Arena {
-			t.Errorf("buffer %d lies at %d…%d of an arena of %d", i, a.Offset, a.Offset+a.Bytes(), p.Arena)
+		size := p.Arena
+		if a.Private {
+			size = p.Private
+		}
+		if a.Offset < 0 || a.Offset%align != 0 || a.Offset+a.Bytes() > size {
+			t.Errorf("buffer %d lies at %d…%d of %d bytes", i, a.Offset, a.Offset+a.Bytes(), size)
 		}
 		for j := range i {
 			b := &p.Buffers[j]
-			if b.Kind != Temp || b.Node == nil || a.From > b.To || b.From > a.To {
+			if b.Kind != Temp || b.Private != a.Private || b.Node == nil || a.From > b.To || b.From > a.To {
 				continue
 			}
 			if a.Offset < b.Offset+b.Bytes() && b.Offset < a.Offset+a.Bytes() {

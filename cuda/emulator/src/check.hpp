@@ -1,5 +1,7 @@
 // Checked mode: every access of a kernel to memory is looked at.
 #pragma once
+#include <set>
+
 #include "block.hpp"
 
 // ---- places in the source. A site is an offset in the module, of the
@@ -7,11 +9,12 @@
 
 static const uint32_t IN_TABLE = 1u << 31;
 static std::vector<std::pair<const char*, int>> site_table;
+static std::set<std::string> site_files;  // which outlive the modules that name them
 
 static uint32_t site_of(const char* file, int line) {
   for (size_t i = 0; i < site_table.size(); i++)
     if (same_place(site_table[i].first, site_table[i].second, file, line)) return IN_TABLE | (uint32_t)i;
-  site_table.push_back({file, line});
+  site_table.push_back({site_files.insert(file).first->c_str(), line});
   return IN_TABLE | (uint32_t)(site_table.size() - 1);
 }
 

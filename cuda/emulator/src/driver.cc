@@ -19,6 +19,7 @@ enum Result {
   OUT_OF_MEMORY = 2,
   INVALID_DEVICE = 101,
   INVALID_IMAGE = 200,
+  INVALID_CONTEXT = 201,
   INVALID_HANDLE = 400,
   NOT_FOUND = 500,
   NOT_READY = 600,
@@ -104,10 +105,13 @@ static int context_uses;
 static bool opt_lazy = true;
 static int opt_capability = 90, opt_driver = 13000;
 
+static thread_local bool current;  // the context, on this thread
+
 // Every call is locked, and fails once a kernel has failed.
 #define CALL                                           \
   std::lock_guard<std::recursive_mutex> lock(mutex);   \
-  if (failure) return failure
+  if (failure) return failure;                         \
+  if (!current) return INVALID_CONTEXT
 
 // ---- doing work
 
@@ -257,6 +261,7 @@ API cuGetErrorName(int code, const char** name) {
       {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
       {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
       {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+      {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
       {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
       {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
       {NOT_READY, "CUDA_ERROR_NOT_READY"},
@@ -278,6 +283,7 @@ API cuGetErrorString(int code, const char** text) {
       {OUT_OF_MEMORY, "out of memory"},
       {INVALID_DEVICE, "invalid device ordinal"},
       {INVALID_IMAGE, "the image was not compiled for the emulator, or not in the mode it is in"},
+      {INVALID_CONTEXT, "invalid device context"},
       {INVALID_HANDLE, "invalid resource handle"},
       {NOT_FOUND, "named symbol not found"},
       {NOT_READY, "device not ready"},
@@ -309,7 +315,8 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 
 API cuDevicePrimaryCtxRetain(handle* context, int) {
-  CALL;
+  std::lock_guard<std::recursive_mutex> lock(mutex);
+  if (failure) return failure;
   context_uses++;
   return *context = 1, SUCCESS;
 }
@@ -317,11 +324,14 @@ API cuDevicePrimaryCtxRelease_v2(int) {
   std::lock_guard<std::recursive_mutex> lock(mutex);
   return context_uses ? (context_uses--, SUCCESS) : INVALID_VALUE;
 }
-API cuCtxSetCurrent(handle context) { return context == 1 && context_uses ? SUCCESS : INVALID_VALUE; }
+API cuCtxSetCurrent(handle context) {
+  current = context == 1 && context_uses;
+  return current ? SUCCESS : INVALID_VALUE;
+}
 
 API cuMemGetInfo_v2(size_t* unused, size_t* total) {
   CALL;
-  return *unused = memory_total - memory_used, *total = memory_total, SUCCESS;
+  return *unused = memory_total - std::min(memory_used, memory_total), *total = memory_total, SUCCESS;
 }
 API cuMemAlloc_v2(device_ptr* p, size_t bytes) {
   CALL;
@@ -376,6 +386,21 @@ API cuMemcpyDtoHAsync_v2(void* to, device_ptr from, size_t bytes, handle stream)
   if (staged && s->capture) return refuse(s);
   if (Result r = submit(stream, std::move(w))) return r;
   return staged ? drain(s) : SUCCESS;
+}
+// The copies that wait, and wait for no stream that temper makes: they are what
+// other libraries in the process use.
+API cuMemcpyHtoD_v2(device_ptr to, const void* from, size_t bytes) {
+  CALL;
+  if (!in_bounds((void*)to, bytes)) return INVALID_VALUE;
+  memcpy((void*)to, from, bytes);
+  host_wrote((void*)to, bytes);
+  return SUCCESS;
+}
+API cuMemcpyDtoH_v2(void* to, device_ptr from, size_t bytes) {
+  CALL;
+  if (!in_bounds((void*)from, bytes)) return INVALID_VALUE;
+  memcpy(to, (void*)from, bytes);
+  return SUCCESS;
 }
 API cuMemcpyDtoDAsync_v2(device_ptr to, device_ptr from, size_t bytes, handle stream) {
   CALL;

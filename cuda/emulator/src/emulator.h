@@ -22,6 +22,7 @@ struct alignas(16) float4 { float x, y, z, w; };
 #define __align__(n) __attribute__((aligned(n)))
 #define __restrict__ __restrict
 #define DEVICE static inline
+#define METHOD inline
 #define UNROLL
 #define LOCATION const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
@@ -97,6 +98,9 @@ static inline bf16 f32_to_bf16(f32 a) {
   unsigned u = __float_as_uint(a);
   if (a != a) return bf16{0x7fff};
   return bf16{(u16)((u + 0x7fff + (u >> 16 & 1)) >> 16)};
+}
+static inline u32 f32_to_tf32(f32 a) {  // ties away from zero
+  return a - a == 0 ? (__float_as_uint(a) + 0x1000u) & 0xffffe000u : __float_as_uint(a);
 }
 static inline void copy_async16(void* to, const void* from, bool wanted, LOCATION) { emulator->copy_async(to, from, wanted, file, line); }
 static inline void copy_async_commit() { emulator->copy_commit(); }

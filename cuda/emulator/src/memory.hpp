@@ -64,7 +64,7 @@ static size_t memory_used, memory_total = (size_t)16 << 30;
 static const size_t ALIGNMENT = 256;
 
 static unsigned char* allocate(size_t n, bool tracked) {
-  if (!n || n > memory_total - memory_used) return nullptr;
+  if (!n || memory_used + n > memory_total) return nullptr;
   size_t room = (n + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;  // allocations never touch
   unsigned char* p = (unsigned char*)aligned_alloc(ALIGNMENT, room);
   if (!p) return nullptr;

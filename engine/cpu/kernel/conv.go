@@ -1,15 +1,13 @@
 package kernel
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
-// ConvShape is the shape of a 2-d convolution in PyTorch's terms: images
-// x (N,C,H,W), weights w (O,C,KH,KW), result y (N,O,OH,OW).
+// ConvShape is the shape of a 2-d convolution in PyTorch's terms. All tensors
+// have their channels last: images x (N,H,W,C), filters w (O,KH,KW,C), result
+// y (N,OH,OW,O).
 type ConvShape struct {
 	N, C, H, W int // images
-	O, KH, KW  int // weights
+	O, KH, KW  int // filters
 	SH, SW     int // stride
 	PH, PW     int // zero padding on either side
 	DH, DW     int // dilation
@@ -54,141 +52,6 @@ func (s ConvShape) sizes() (x, w, y int) {
 func checkLen(what string, have, want int) {
 	if have < want {
 		panic(fmt.Sprintf("BUG: kernel: conv2d %s has %d elements, want %d", what, have, want))
-	}
-}
-
-// planes says how a channel is laid out once padded: with strides sh×sw, the
-// padded image is dealt out to sh·sw phase planes by its row and column
-// numbers modulo the stride. Under one tap of the kernel, neighbouring output
-// pixels then read neighbouring elements of one plane, whatever the stride.
-// Only planes that some tap reads are kept.
-type planes struct {
-	ConvShape
-	oh, ow  int
-	window  int   // KH·KW
-	image   int   // OH·OW
-	rows    int   // of one plane
-	cols    int   // of one plane
-	phasesH []int // row numbers modulo the stride that are in use
-	phasesW []int // column numbers modulo the stride that are in use
-	channel int   // elements of a padded channel: all its planes
-	taps    []int // (KH, KW): where in a channel output pixel (0, 0) reads
-	left    []int // per phasesW: the first plane column inside the image
-	right   []int // per phasesW: the first plane column behind it
-	covers  bool  // the planes hold every pixel of the image
-	direct  bool  // 1×1, stride 1, no padding: x is its own padded form
-}
-
-// newPlanes lays out outRows output rows' worth of a channel.
-func newPlanes(s ConvShape, outRows int) planes {
-	p := planes{ConvShape: s, window: s.KH * s.KW}
-	p.oh, p.ow = s.Out()
-	p.image = p.oh * p.ow
-	p.rows = outRows + (s.KH-1)*s.DH/s.SH
-	p.cols = p.ow + (s.KW-1)*s.DW/s.SW
-	p.phasesH = phases(s.KH, s.DH, s.SH)
-	p.phasesW = phases(s.KW, s.DW, s.SW)
-	p.channel = len(p.phasesH) * len(p.phasesW) * p.rows * p.cols
-	for kh := range s.KH {
-		for kw := range s.KW {
-			y, x := kh*s.DH, kw*s.DW
-			plane := slices.Index(p.phasesH, y%s.SH)*len(p.phasesW) + slices.Index(p.phasesW, x%s.SW)
-			p.taps = append(p.taps, (plane*p.rows+y/s.SH)*p.cols+x/s.SW)
-		}
-	}
-	for _, f := range p.phasesW {
-		// Column j of the plane is column j·sw + f - pw of the image.
-		p.left = append(p.left, min(p.cols, max(0, ceilDiv(s.PW-f, s.SW))))
-		p.right = append(p.right, min(p.cols, max(0, ceilDiv(s.W+s.PW-f, s.SW))))
-	}
-	p.covers = len(p.phasesH) == s.SH && len(p.phasesW) == s.SW && p.rows*s.SH >= s.H+s.PH && p.cols*s.SW >= s.W+s.PW
-	p.direct = s.KH == 1 && s.KW == 1 && s.SH == 1 && s.SW == 1 && s.PH == 0 && s.PW == 0
-	return p
-}
-
-// phases lists, in order, the values of k·dilation modulo the stride.
-func phases(kernel, dilation, stride int) []int {
-	used := make([]bool, stride)
-	for k := range kernel {
-		used[k*dilation%stride] = true
-	}
-	var list []int
-	for f, u := range used {
-		if u {
-			list = append(list, f)
-		}
-	}
-	return list
-}
-
-// koffs lists where output pixel (0, 0) reads under each channel and tap, for
-// a number of channels that lie in one buffer.
-func (p *planes) koffs(channels int) []int {
-	if p.direct {
-		offs := make([]int, channels)
-		for c := range offs {
-			offs[c] = c * p.H * p.W
-		}
-		return offs
-	}
-	offs := make([]int, 0, channels*p.window)
-	for c := range channels {
-		for _, t := range p.taps {
-			offs = append(offs, c*p.channel+t)
-		}
-	}
-	return offs
-}
-
-// inside returns the rows of a plane, whose first is output row row0, that lie
-// inside the image, for the plane of row numbers phase modulo the stride.
-func (p *planes) inside(phase, row0 int) (from, to int) {
-	// Row i of the plane is row (row0+i)·sh + phase - ph of the image.
-	from = max(0, ceilDiv(p.PH-phase, p.SH)-row0)
-	to = min(p.rows, ceilDiv(p.H+p.PH-phase, p.SH)-row0)
-	return from, max(from, to)
-}
-
-// pad lays out one channel src (H, W) in planes that begin at output row row0.
-func pad[T Float](m *micro[T], p *planes, dst, src []T, row0 int) {
-	clear(dst[:p.channel])
-	for _, fh := range p.phasesH {
-		from, to := p.inside(fh, row0)
-		y := (row0+from)*p.SH + fh - p.PH
-		for w, fw := range p.phasesW {
-			if l, r := p.left[w], p.right[w]; from < to && l < r {
-				m.copyRows(to-from, r-l, dst[from*p.cols+l:], p.cols, src[y*p.W+l*p.SW+fw-p.PW:], p.SH*p.W, p.SW)
-			}
-			dst = dst[p.rows*p.cols:]
-		}
-	}
-}
-
-// padImages lays out some channels of images [n0, n1) of x, side by side in
-// padded, where an image has room for slots channels.
-func padImages[T Float](m *micro[T], p *planes, padded, x []T, in block, slots, n0, n1, row0 int) {
-	for n := n0; n < n1; n++ {
-		for c := range in.n {
-			pad(m, p, padded[((n-n0)*slots+c)*p.channel:], x[(n*p.C+in.from+c)*p.H*p.W:], row0)
-		}
-	}
-}
-
-// unpad is the inverse of pad at row 0: it takes one channel dst (H, W) out of
-// its planes and leaves the padding behind.
-func unpad[T Float](m *micro[T], p *planes, dst, src []T) {
-	if !p.covers {
-		clear(dst[:p.H*p.W])
-	}
-	for _, fh := range p.phasesH {
-		from, to := p.inside(fh, 0)
-		y := from*p.SH + fh - p.PH
-		for w, fw := range p.phasesW {
-			if l, r := p.left[w], p.right[w]; from < to && l < r {
-				m.spreadRows(to-from, r-l, dst[y*p.W+l*p.SW+fw-p.PW:], p.SH*p.W, p.SW, src[from*p.cols+l:], p.cols)
-			}
-			src = src[p.rows*p.cols:]
-		}
 	}
 }
 

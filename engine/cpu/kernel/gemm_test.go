@@ -187,7 +187,8 @@ func BenchmarkGemm(b *testing.B) {
 		{128, 10, 100, false, true}, {10, 100, 128, true, false}, {128, 512, 512, false, true},
 	} {
 		b.Run(label("%dx%dx%d", c.m, c.n, c.k), func(b *testing.B) {
-			g := NewGemm[float32](newPool(b, 0), c.m, c.n, c.k, c.transA, c.transB)
+			pool := newPool(b, benchWorkers())
+			g := NewGemm[float32](pool, c.m, c.n, c.k, c.transA, c.transB)
 			ws, x, y, z := make([]float32, g.Workspace()), make([]float32, c.m*c.k), make([]float32, c.k*c.n), make([]float32, c.m*c.n)
 			lda, ldb := c.k, c.n
 			if c.transA {
@@ -196,7 +197,7 @@ func BenchmarkGemm(b *testing.B) {
 			if c.transB {
 				ldb = c.k
 			}
-			measure(b, 2*float64(c.m)*float64(c.n)*float64(c.k), func() { g.Run(ws, x, lda, y, ldb, 0, z, c.n) })
+			measure(b, pool, 2*float64(c.m)*float64(c.n)*float64(c.k), func() { g.Run(ws, x, lda, y, ldb, 0, z, c.n) })
 		})
 	}
 }

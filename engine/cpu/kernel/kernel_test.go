@@ -5,6 +5,8 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,18 +135,45 @@ func TestLevelVariable(t *testing.T) {
 	}
 }
 
+// benchWorkers is the number of workers that benchmarks use: TEMPER_THREADS,
+// else all processors.
+func benchWorkers() int {
+	n, _ := strconv.Atoi(os.Getenv("TEMPER_THREADS"))
+	return n
+}
+
 // measure times calls of run, each of some floating-point operations, and
-// reports the mean rate and the best: on a machine that does other work too,
-// the best says what the code can do.
-func measure(b *testing.B, flops float64, run func()) {
-	best := time.Duration(math.MaxInt64)
+// reports the best rate and its share of the ceiling, measured in between: on
+// a machine that does other work too, the best says what the code can do.
+func measure(b *testing.B, pool *Pool, flops float64, run func()) {
+	best, top := math.Inf(1), 0.0
 	for b.Loop() {
+		top = max(top, peakRate(pool))
+		best = min(best, seconds(run))
+	}
+	b.ReportMetric(flops/best/1e9, "best-GFLOP/s")
+	b.ReportMetric(100*flops/best/top, "%ceiling")
+}
+
+// peakRate is the ceiling of the level in use, in operations a second.
+func peakRate(p *Pool) float64 {
+	t := seconds(func() { p.Run(p.Workers(), func(_, _ int) { Burn() }) })
+	return float64(p.Workers()) * BurnFLOPs / t
+}
+
+// seconds is the time of one call. With one worker it is the time that the
+// processor spent, not that of the clock, so that other work matters less.
+func seconds(run func()) float64 {
+	if benchWorkers() != 1 {
 		start := time.Now()
 		run()
-		best = min(best, time.Since(start))
+		return time.Since(start).Seconds()
 	}
-	b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-	b.ReportMetric(flops/best.Seconds()/1e9, "best-GFLOP/s")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	start := threadTime()
+	run()
+	return threadTime() - start
 }
 
 func label(format string, args ...any) string { return fmt.Sprintf(format, args...) }

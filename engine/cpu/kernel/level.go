@@ -19,6 +19,7 @@ type level struct {
 	v64       *vector[float64]
 	masks     masks
 	random    randomFill
+	columns   columns
 	peak      func(rounds int) // of 96 multiply-adds each
 }
 
@@ -31,6 +32,7 @@ var portable = &level{
 	v64:       portableVector[float64](),
 	masks:     portableMasks,
 	random:    portableRandom,
+	columns:   portableColumns,
 	peak:      peakPortable,
 }
 
@@ -55,7 +57,7 @@ func choose(want string) (*level, error) {
 	return l, fmt.Errorf("TEMPER_CPU=%q is not a level of this build: choose %s, or unset it", want, strings.Join(names, " or "))
 }
 
-// Level names the set of kernels in use: "avx2" or "portable". It is chosen
+// Level names the set of kernels in use: "avx512", "avx2" or "portable". It is chosen
 // once, at start: the best that the processor supports, or a lower one named
 // by the environment variable TEMPER_CPU.
 func Level() string { return active.name }

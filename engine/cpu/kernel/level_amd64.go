@@ -3,7 +3,22 @@ package kernel
 import "golang.org/x/sys/cpu"
 
 // levels lists the kernel sets of this build, best first.
-var levels = []*level{avx2, portable}
+var levels = []*level{avx512, avx2, portable}
+
+// avx512 is the level of processors with 512-bit vectors (x86-64-v4). Matrix
+// products and convolutions use them; what is bound by memory stays with AVX2.
+var avx512 = &level{
+	name:      "avx512",
+	supported: cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && avx2.supported,
+	f32:       avx512Micro(),
+	f64:       avx2.f64,
+	v32:       avx2.v32,
+	v64:       avx2.v64,
+	masks:     avx2.masks,
+	random:    avx2.random,
+	columns:   avx2.columns,
+	peak:      func(rounds int) { peakAVX512(rounds / 2) }, // of twice as many lanes
+}
 
 // avx2 is the level of processors with 256-bit vectors and fused
 // multiply-add (x86-64-v3).
@@ -16,5 +31,6 @@ var avx2 = &level{
 	v64:       portableVector[float64](),
 	masks:     avx2Masks,
 	random:    avx2Random,
+	columns:   avx2Columns,
 	peak:      peakAVX2,
 }

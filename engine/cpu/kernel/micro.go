@@ -13,38 +13,35 @@ type micro[T Float] struct {
 	// and beta is 0 or 1.
 	tiles []func(n, k int, a, b, c []T, ldc, beta int)
 
-	// gathers[h] multiplies h unpacked rows with one B panel. Row r of A is
-	// the concatenation, over s, of a[starts[s]+offs[r]:][:width]. C is
-	// (h, nr), contiguous.
-	gathers []func(width int, starts, offs []int, a, b, c []T, beta int)
+	// gathers[h] multiplies n groups of h rows of A, found through tables,
+	// with one B panel of Lanes columns, or with columns/Lanes of them that
+	// lie nextB apart. Row r of A is the concatenation, over s, of width
+	// elements a[starts[s]+offs[r]+i*stride]. Row r of C is c[to[r]:][:cols]
+	// or, with more panels, parts of Lanes that lie nextC apart; it is
+	// overwritten where beta is 0 and added to where it is 1. There is at
+	// least one group, one start and one element.
+	gathers []func(n, width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int)
+	columns int
 
 	// copyPanel packs nr columns of k rows: dst (k, nr) from src, whose rows
 	// lie stride apart.
 	copyPanel func(k int, dst, src []T, stride int)
-
-	// copyRuns packs a B panel from runs of consecutive source elements:
-	// dst[k*nr+col+i] = src[koff[k]+off+i] for each run {col, n, off}, i < n.
-	// Runs come in the order of their columns. Up to nr elements of src and
-	// of dst behind the last run are touched.
-	copyRuns func(dst, src []T, koff []int, runs []run)
 
 	// transpose stores n elements of each of rows ≤ 8 rows side by side:
 	// dst[k*dstStride+r] = src[r*srcStride+k]. Lanes rows … 7 of dst may be
 	// left with anything, but nothing is written past the last row's lanes.
 	transpose func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
 
-	// addRows adds a (rows, width) block of src to one of dst.
-	addRows func(rows, width int, dst []T, dstStride int, src []T, srcStride int)
+	winograd, winograd5 winogradTransforms[T] // of 3×3 filters, of 5×5
 
-	// copyRows copies a (rows, width) block whose columns lie step apart in
-	// src; spreadRows one whose columns are to lie step apart in dst.
-	copyRows   func(rows, width int, dst []T, dstStride int, src []T, srcStride, step int)
-	spreadRows func(rows, width int, dst []T, dstStride, step int, src []T, srcStride int)
+	// folds[c], 1 ≤ c ≤ MaxPatchChannels, adds up the elements of patches for
+	// n pixels of c channels: see fold. Some elements behind the last may be
+	// read.
+	folds [MaxPatchChannels + 1]func(n int, elements []int, p []T, step int, dst []T, dstStep int)
 }
 
-// run says that n columns of a panel, from col on, are consecutive elements
-// of an array, from off on.
-type run struct{ col, n, off int }
+// Lanes is the width of a panel of packed filters.
+const Lanes = 16
 
 const (
 	// blockK is how much of the inner dimension one packed block holds: a B
@@ -70,6 +67,25 @@ func newSplit(rows, mr int) split {
 // behind the last.
 func (s split) start(tile int) int {
 	return tile*(s.h-1) + min(tile, s.tall)
+}
+
+// gather multiplies len(offs) rows as gathers do.
+func (m *micro[T]) gather(width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int) {
+	s := newSplit(len(offs), len(m.gathers)-1)
+	most := callWork / (width * len(starts))
+	if cols <= Lanes {
+		nextB = 0 // there is no other panel
+	}
+	for t := 0; t < s.tiles; {
+		h, end := s.h, s.tall
+		if t >= s.tall {
+			h, end = s.h-1, s.tiles
+		}
+		n := min(end-t, max(1, most/h))
+		row := s.start(t)
+		m.gathers[h](n, width, stride, starts, offs[row:row+n*h], to[row:row+n*h], a, b, c, nextB, nextC, cols, beta)
+		t += n
+	}
 }
 
 // ceilDiv is a/b rounded up, for b > 0 and any a.
@@ -149,4 +165,12 @@ func (m *micro[T]) store(rows, col, n int, c []T, ldc int, block []T, beta int) 
 			to[j] += v
 		}
 	}
+}
+
+// winogradOf gives the transforms for square filters of so many taps a side.
+func (m *micro[T]) winogradOf(taps int) *winogradTransforms[T] {
+	if taps == 5 {
+		return &m.winograd5
+	}
+	return &m.winograd
 }

@@ -11,12 +11,15 @@ func portableMicro[T Float]() *micro[T] {
 	m := &micro[T]{
 		mr: portableMR, nr: portableNR,
 		tiles:     make([]func(n, k int, a, b, c []T, ldc, beta int), portableMR+1),
-		gathers:   make([]func(width int, starts, offs []int, a, b, c []T, beta int), portableMR+1),
+		gathers:   make([]func(n, width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int), portableMR+1),
+		columns:   Lanes,
 		copyPanel: copyPanel[T],
-		copyRuns:  func(dst, src []T, koff []int, runs []run) { copyRuns(portableNR, dst, src, koff, runs) },
 		transpose: transpose[T],
-		addRows:   addRows[T],
-		copyRows:  copyRows[T], spreadRows: spreadRows[T],
+		winograd:  portableWinograd(taps3[T]()),
+		winograd5: portableWinograd(taps5[T]()),
+	}
+	for c := 1; c <= MaxPatchChannels; c++ {
+		m.folds[c] = fold[T](c)
 	}
 	for h := 1; h <= portableMR; h++ {
 		m.tiles[h] = func(n, k int, a, b, c []T, ldc, beta int) {
@@ -54,31 +57,35 @@ func mulRow[T Float](k int, a, b []T, c *[portableNR]T, beta int) {
 	}
 }
 
-// gatherRows computes len(offs) rows one after the other.
-func gatherRows[T Float](width int, starts, offs []int, a, b, c []T, beta int) {
+// gatherRows computes row after row, half a panel at a time.
+func gatherRows[T Float](n, width, stride int, starts, offs, to []int, a, b, c []T, _, _, cols, beta int) {
 	for r, off := range offs {
-		var s0, s1, s2, s3, s4, s5, s6, s7 T
-		w := b
-		for _, start := range starts {
-			for _, v := range a[start+off:][:width] {
-				p := (*[portableNR]T)(w)
-				w = w[portableNR:]
-				s0 += v * p[0]
-				s1 += v * p[1]
-				s2 += v * p[2]
-				s3 += v * p[3]
-				s4 += v * p[4]
-				s5 += v * p[5]
-				s6 += v * p[6]
-				s7 += v * p[7]
+		for half := 0; half < cols; half += portableNR {
+			var s0, s1, s2, s3, s4, s5, s6, s7 T
+			w := b[half:]
+			for _, start := range starts {
+				v := a[start+off:]
+				for i := range width {
+					x, p := v[i*stride], (*[portableNR]T)(w)
+					w = w[min(len(w), Lanes):]
+					s0 += x * p[0]
+					s1 += x * p[1]
+					s2 += x * p[2]
+					s3 += x * p[3]
+					s4 += x * p[4]
+					s5 += x * p[5]
+					s6 += x * p[6]
+					s7 += x * p[7]
+				}
 			}
-		}
-		to := (*[portableNR]T)(c[r*portableNR:])
-		for j, s := range [portableNR]T{s0, s1, s2, s3, s4, s5, s6, s7} {
+			sums := [portableNR]T{s0, s1, s2, s3, s4, s5, s6, s7}
+			d := c[to[r]+half:][:min(portableNR, cols-half)]
 			if beta == 0 {
-				to[j] = s
-			} else {
-				to[j] += s
+				copy(d, sums[:])
+				continue
+			}
+			for j := range d {
+				d[j] += sums[j]
 			}
 		}
 	}
@@ -90,53 +97,10 @@ func copyPanel[T Float](k int, dst, src []T, stride int) {
 	}
 }
 
-func copyRuns[T Float](nr int, dst, src []T, koff []int, runs []run) {
-	for k, o := range koff {
-		for _, r := range runs {
-			copy(dst[k*nr+r.col:][:r.n], src[o+r.off:])
-		}
-	}
-}
-
 func transpose[T Float](rows, n int, dst []T, dstStride int, src []T, srcStride int) {
 	for r := range rows {
 		for k, v := range src[r*srcStride:][:n] {
 			dst[k*dstStride+r] = v
-		}
-	}
-}
-
-func addRows[T Float](rows, width int, dst []T, dstStride int, src []T, srcStride int) {
-	for r := range rows {
-		d, s := dst[r*dstStride:][:width], src[r*srcStride:][:width]
-		for i, v := range s {
-			d[i] += v
-		}
-	}
-}
-
-func copyRows[T Float](rows, width int, dst []T, dstStride int, src []T, srcStride, step int) {
-	for r := range rows {
-		d, s := dst[r*dstStride:][:width], src[r*srcStride:][:(width-1)*step+1]
-		if step == 1 {
-			copy(d, s)
-			continue
-		}
-		for i := range d {
-			d[i] = s[i*step]
-		}
-	}
-}
-
-func spreadRows[T Float](rows, width int, dst []T, dstStride, step int, src []T, srcStride int) {
-	for r := range rows {
-		d, s := dst[r*dstStride:][:(width-1)*step+1], src[r*srcStride:][:width]
-		if step == 1 {
-			copy(d, s)
-			continue
-		}
-		for i, v := range s {
-			d[i*step] = v
 		}
 	}
 }

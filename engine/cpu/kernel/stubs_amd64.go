@@ -32,45 +32,10 @@ func tile5AVX2(n, k int, a, b, c []float32, ldc, beta int)
 //go:noescape
 func tile6AVX2(n, k int, a, b, c []float32, ldc, beta int)
 
-// gather1AVX2 is micro.gathers[1] for 16 columns.
-//
-//go:noescape
-func gather1AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather2AVX2 is micro.gathers[2] for 16 columns.
-//
-//go:noescape
-func gather2AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather3AVX2 is micro.gathers[3] for 16 columns.
-//
-//go:noescape
-func gather3AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather4AVX2 is micro.gathers[4] for 16 columns.
-//
-//go:noescape
-func gather4AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather5AVX2 is micro.gathers[5] for 16 columns.
-//
-//go:noescape
-func gather5AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
-// gather6AVX2 is micro.gathers[6] for 16 columns.
-//
-//go:noescape
-func gather6AVX2(width int, starts, offs []int, a, b, c []float32, beta int)
-
 // copyPanelAVX2 is micro.copyPanel for 16 columns.
 //
 //go:noescape
 func copyPanelAVX2(k int, dst, src []float32, stride int)
-
-// copyRunsAVX2 is micro.copyRuns for 16 columns.
-//
-//go:noescape
-func copyRunsAVX2(dst, src []float32, koff []int, runs []run)
 
 // transposeAVX2 is micro.transpose for n a multiple of 8; it may
 // touch 8 lanes of every row of dst.
@@ -78,25 +43,95 @@ func copyRunsAVX2(dst, src []float32, koff []int, runs []run)
 //go:noescape
 func transposeAVX2(rows, n int, dst []float32, dstStride int, src []float32, srcStride int)
 
-// addRowsAVX2 is micro.addRows.
-//
-//go:noescape
-func addRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride int)
-
-// copyRowsAVX2 is micro.copyRows.
-//
-//go:noescape
-func copyRowsAVX2(rows, width int, dst []float32, dstStride int, src []float32, srcStride, step int)
-
-// spreadRowsAVX2 is micro.spreadRows.
-//
-//go:noescape
-func spreadRowsAVX2(rows, width int, dst []float32, dstStride, step int, src []float32, srcStride int)
-
 // peakAVX2 does n rounds of 12 independent multiply-adds on 8 lanes.
 //
 //go:noescape
 func peakAVX2(n int)
+
+// gather1AVX2 is micro.gathers[1].
+//
+//go:noescape
+func gather1AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather2AVX2 is micro.gathers[2].
+//
+//go:noescape
+func gather2AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather3AVX2 is micro.gathers[3].
+//
+//go:noescape
+func gather3AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather4AVX2 is micro.gathers[4].
+//
+//go:noescape
+func gather4AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather5AVX2 is micro.gathers[5].
+//
+//go:noescape
+func gather5AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather6AVX2 is micro.gathers[6].
+//
+//go:noescape
+func gather6AVX2(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// winogradInputAVX2 is winogradTransforms.input.
+//
+//go:noescape
+func winogradInputAVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDeltaAVX2 is winogradTransforms.delta.
+//
+//go:noescape
+func winogradDeltaAVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDelta5AVX2 is winogradTransforms.delta, of F(2×2,5×5).
+//
+//go:noescape
+func winogradDelta5AVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradOutputAVX2 is winogradTransforms.output.
+//
+//go:noescape
+func winogradOutputAVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradOutput5AVX2 is winogradTransforms.output, of F(2×2,5×5).
+//
+//go:noescape
+func winogradOutput5AVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradFilterAVX2 is winogradTransforms.filter.
+//
+//go:noescape
+func winogradFilterAVX2(n int, src []float32, first, tapStride int, dst []float32, pointStride int)
+
+// winogradFilterGradAVX2 is winogradTransforms.filterGrad.
+//
+//go:noescape
+func winogradFilterGradAVX2(n int, src []float32, pointStride int, dst []float32, tapStride int)
+
+// fold1AVX2 is micro.folds[1]; n is at least 1.
+//
+//go:noescape
+func fold1AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold2AVX2 is micro.folds[2]; n is at least 1.
+//
+//go:noescape
+func fold2AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold3AVX2 is micro.folds[3]; n is at least 1.
+//
+//go:noescape
+func fold3AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
+
+// fold4AVX2 is micro.folds[4]; n is at least 1.
+//
+//go:noescape
+func fold4AVX2(n int, elements []int, p []float32, step int, dst []float32, dstStep int)
 
 // pause tells the processor that this is a spinning loop.
 //
@@ -359,3 +394,155 @@ func notAVX2(dst, a []uint8)
 //
 //go:noescape
 func philoxAVX2(dst, state []uint32)
+
+// addColumnsAVX2 is addColumns for a multiple of 8 columns; stride is the
+// number of elements from row to row.
+//
+//go:noescape
+func addColumnsAVX2(acc []float64, v []float32, rows, stride int)
+
+// addWideAVX2 adds a multiple of 16 elements to 16 lanes.
+//
+//go:noescape
+func addWideAVX2(lanes []float64, a []float32)
+
+// argMaxTapsAVX2 is argMaxTaps.
+//
+//go:noescape
+func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
+
+// spreadTapsAVX2 is spreadTaps.
+//
+//go:noescape
+func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+
+// gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
+// largest index.
+//
+//go:noescape
+func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)
+
+// tile1AVX512 is micro.tiles[1]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile1AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile2AVX512 is micro.tiles[2]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile2AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile3AVX512 is micro.tiles[3]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile3AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile4AVX512 is micro.tiles[4]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile4AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile5AVX512 is micro.tiles[5]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile5AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile6AVX512 is micro.tiles[6]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile6AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile7AVX512 is micro.tiles[7]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile7AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// tile8AVX512 is micro.tiles[8]: 8-row A panels, 32 columns.
+//
+//go:noescape
+func tile8AVX512(n, k int, a, b, c []float32, ldc, beta int)
+
+// copyPanelAVX512 is micro.copyPanel for 32 columns.
+//
+//go:noescape
+func copyPanelAVX512(k int, dst, src []float32, stride int)
+
+// peakAVX512 does n rounds of 12 independent multiply-adds on 16 lanes.
+//
+//go:noescape
+func peakAVX512(n int)
+
+// gather1AVX512 is micro.gathers[1].
+//
+//go:noescape
+func gather1AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather2AVX512 is micro.gathers[2].
+//
+//go:noescape
+func gather2AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather3AVX512 is micro.gathers[3].
+//
+//go:noescape
+func gather3AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather4AVX512 is micro.gathers[4].
+//
+//go:noescape
+func gather4AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather5AVX512 is micro.gathers[5].
+//
+//go:noescape
+func gather5AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather6AVX512 is micro.gathers[6].
+//
+//go:noescape
+func gather6AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather7AVX512 is micro.gathers[7].
+//
+//go:noescape
+func gather7AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// gather8AVX512 is micro.gathers[8].
+//
+//go:noescape
+func gather8AVX512(n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int)
+
+// winogradInputAVX512 is winogradTransforms.input.
+//
+//go:noescape
+func winogradInputAVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDeltaAVX512 is winogradTransforms.delta.
+//
+//go:noescape
+func winogradDeltaAVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDelta5AVX512 is winogradTransforms.delta, of F(2×2,5×5).
+//
+//go:noescape
+func winogradDelta5AVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradOutputAVX512 is winogradTransforms.output.
+//
+//go:noescape
+func winogradOutputAVX512(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradOutput5AVX512 is winogradTransforms.output, of F(2×2,5×5).
+//
+//go:noescape
+func winogradOutput5AVX512(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
+
+// winogradFilterAVX512 is winogradTransforms.filter.
+//
+//go:noescape
+func winogradFilterAVX512(n int, src []float32, first, tapStride int, dst []float32, pointStride int)
+
+// winogradFilterGradAVX512 is winogradTransforms.filterGrad.
+//
+//go:noescape
+func winogradFilterGradAVX512(n int, src []float32, pointStride int, dst []float32, tapStride int)

@@ -7,8 +7,29 @@ import (
 	"strings"
 )
 
+// isa is the instruction set that a file is written for. Functions name vector
+// registers Y0, Y1, …; with 512 bits they are called Z0, Z1, ….
+type isa struct {
+	suffix string // of the functions' names
+	bits   int
+	rows   int // of a matrix tile
+}
+
+var (
+	// The AVX2 tile is 6 rows by 2 vectors: 12 accumulators, two vectors of B
+	// and two broadcast elements of A, 16 registers in all.
+	avx2 = isa{"AVX2", 256, 6}
+	// The AVX-512 tile is 8 rows by 2 vectors: 16 multiply-adds to 10 loads,
+	// and as many rows as a transposition has.
+	avx512 = isa{"AVX512", 512, 8}
+)
+
+func (s isa) bytes() int { return s.bits / 8 }
+func (s isa) wide() bool { return s.bits == 512 }
+
 // file collects the functions of one assembly file and their Go declarations.
 type file struct {
+	isa
 	text      strings.Builder
 	stubs     strings.Builder
 	constants []uint32 // 32 bits each, stored as whole vectors
@@ -72,6 +93,11 @@ type function struct {
 // begin starts a function. The signature is written as in Go, with a type
 // behind each group of names; doc is the comment of the Go declaration.
 func (f *file) begin(name, signature, doc string) *function {
+	return f.beginFrame(name, signature, doc, 0)
+}
+
+// beginFrame is begin for a function with local memory, in bytes.
+func (f *file) beginFrame(name, signature, doc string, frame int) *function {
 	fn := &function{file: f, offset: map[string]int{}}
 	size := 0
 	group := []string{}
@@ -102,7 +128,11 @@ func (f *file) begin(name, signature, doc string) *function {
 		group = group[:0]
 	}
 	fmt.Fprintf(&f.stubs, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)\n", name, doc, name, signature)
-	fmt.Fprintf(&f.text, "\n// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, signature, name, size)
+	flags := "NOSPLIT" // no room for a frame is asked for
+	if frame > 0 {
+		flags = "0"
+	}
+	fmt.Fprintf(&f.text, "\n// func %s(%s)\nTEXT ·%s(SB), %s, $%d-%d\n", name, signature, name, flags, frame, size)
 	return fn
 }
 
@@ -130,9 +160,22 @@ func (fn *function) load(pairs ...string) {
 func (fn *function) op(name string, operands ...string) {
 	fmt.Fprintf(&fn.file.text, "\t%s", name)
 	if len(operands) > 0 {
-		fmt.Fprintf(&fn.file.text, " %s", strings.Join(operands, ", "))
+		list := strings.Join(operands, ", ")
+		if fn.file.wide() {
+			list = strings.ReplaceAll(list, "Y", "Z")
+		}
+		fmt.Fprintf(&fn.file.text, " %s", list)
 	}
 	fn.file.text.WriteByte('\n')
+}
+
+// constant fills a vector register with one number.
+func (fn *function) constant(v float32, reg string) {
+	if fn.file.wide() {
+		fn.op("VBROADCASTSS", fn.file.float(v), reg)
+	} else {
+		fn.op("VMOVUPS", fn.file.float(v), reg)
+	}
 }
 
 // label writes a jump target.

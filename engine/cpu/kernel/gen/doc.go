@@ -2,7 +2,7 @@
 // Run it with go generate in the package's folder; the output is committed,
 // and a test compares it with what this program writes.
 //
-// asm.go writes functions and constants, matrix.go the loops of micro,
-// vector.go the element-wise loops and random words. A new level of processor
-// adds its own files here and its own tables in the package.
+// asm.go writes functions and constants and knows the instruction sets,
+// matrix.go and conv.go write the loops of micro for each of them, vector.go the
+// element-wise loops and random words, columns.go sums over pixels and pooling.
 package main

@@ -23,12 +23,17 @@ func generate() map[string][]byte {
 	stubs := notice + "\npackage kernel\n"
 	for _, part := range []struct {
 		name  string
+		set   isa
 		write func(*file)
 	}{
-		{"matrix", matrix},
-		{"vector", vector},
+		{"matrix", avx2, matrix},
+		{"conv", avx2, conv},
+		{"vector", avx2, vector},
+		{"columns", avx2, columns},
+		{"matrix512", avx512, matrix},
+		{"conv512", avx512, conv},
 	} {
-		f := &file{}
+		f := &file{isa: part.set}
 		part.write(f)
 		f.data()
 		files[part.name+"_amd64.s"] = []byte(notice + "\n#include \"textflag.h\"\n" + f.text.String())

@@ -248,6 +248,8 @@ const (
 	equal          = "$0"
 	unordered      = "$3"
 	notEqual       = "$4"
+	ordered        = "$7"
+	notLessEqual   = "$22"
 	less           = "$17"
 	lessEqual      = "$18"
 	notGreaterEq   = "$25"

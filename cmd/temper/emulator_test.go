@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"temper/cuda/cache"
+	"temper/cuda/emulator"
+	"temper/datasets"
+)
+
+// emulated is the environment of a command on the emulator, which it may compile.
+func emulated(t *testing.T) []string {
+	t.Helper()
+	err := emulator.Available()
+	if errors.Is(err, emulator.ErrNoCompiler) && !slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "cxx") {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := cache.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"TEMPER_DEVICE=emulator", "TEMPER_CACHE=" + dir}
+}
+
+// writeStripes writes a data set of two classes of noisy 8×8 images.
+func writeStripes(t *testing.T, file string) {
+	t.Helper()
+	var arrays []datasets.NamedArray
+	for split, n := range map[string]int{"train": 32, "test": 8} {
+		x, y, noise := make([]uint8, n*3*8*8), make([]int64, n), uint32(n)
+		for i := range x {
+			noise = noise*1664525 + 1013904223
+			x[i] = uint8(40 + noise>>25)
+			if image := i / (3 * 8 * 8); i/(1+image%2*7)%2 == 0 { // vertical or horizontal
+				x[i] += 60
+			}
+		}
+		for i := range y {
+			y[i] = int64(i % 2)
+		}
+		arrays = append(arrays, datasets.NamedArray{Name: "x_" + split, Array: datasets.Array{Shape: []int{n, 3, 8, 8}, Data: x}},
+			datasets.NamedArray{Name: "y_" + split, Array: datasets.Array{Shape: []int{n}, Data: y}})
+	}
+	if err := datasets.SaveNPZ(file, arrays...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// curve reads what the newest run's steps reported.
+func curve(t *testing.T, dir string) (steps []map[string]float64) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "runs", "latest", "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var m map[string]float64
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := m["train/loss"]; ok {
+			steps = append(steps, m)
+		}
+	}
+	return steps
+}
+
+// TestEmulator trains a narrow residual network adversarially on the emulated
+// GPU: the curves of its loss and gradient follow the CPU's. Then it evaluates
+// and attacks the network there.
+func TestEmulator(t *testing.T) {
+	env := emulated(t)
+	dir := t.TempDir()
+	writeStripes(t, filepath.Join(dir, "stripes.npz"))
+	train := []string{"train", "--dataset", "npz:stripes.npz", "--model", "preactresnet18", "--set", "model.width=2", "--set", "model.blocks=[1,1,1,1]",
+		"--method", "pgd-at", "--epochs", "3", "--batch-size", "12", "--eps", "8/255", "--steps", "3", "--set", "eval.every=3"}
+	must(t, dir, nil, train...)
+	want := curve(t, dir)
+	o := must(t, dir, env, train...)
+	got := curve(t, dir)
+	if len(want) != 9 || len(got) != 9 {
+		t.Fatalf("%d and %d steps, want 9", len(want), len(got))
+	}
+	if !strings.Contains(o.stderr, "  device      emulator: emulated GPU (sm_90, ") {
+		t.Errorf("stderr %s", o.stderr)
+	}
+	for i, w := range want {
+		for _, name := range []string{"train/loss", "train/grad_norm"} {
+			if e := math.Abs(got[i][name]/w[name] - 1); !(e <= 1e-4) {
+				t.Errorf("step %d: %s is %v, on the CPU %v", i+1, name, got[i][name], w[name])
+			}
+		}
+	}
+	if first, last := got[0]["train/loss"], got[8]["train/loss"]; !(last < first) {
+		t.Errorf("the loss goes from %v to %v", first, last)
+	}
+	if o := must(t, dir, env, "eval", "latest", "--steps", "2"); !strings.Contains(o.stdout, "Each of the 8 perturbations was checked") {
+		t.Errorf("stdout %s", o.stdout)
+	}
+	must(t, dir, env, "attack", "latest", "--steps", "2", "--save", "adv.npz")
+	if adv := readNPZ(t, filepath.Join(dir, "adv.npz"))["x_adv"].Data.([]float32); len(adv) != 8*3*8*8 {
+		t.Errorf("%d elements attacked", len(adv))
+	}
+}
+
+// TestEmulatorMistakes holds what goes wrong with a device to one line.
+func TestEmulatorMistakes(t *testing.T) {
+	env := emulated(t)
+	dir := t.TempDir()
+	writeStripes(t, filepath.Join(dir, "stripes.npz"))
+	for options, want := range map[string]string{
+		"capability=75": "temper: CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later",
+		"driver=11080":  " supports CUDA 11.8: temper needs 12.0 or later; update the NVIDIA driver",
+		"memory=1":      "MiB are free: the batch is 32, a batch of ",
+	} {
+		o := temper(t, dir, append(env, "TEMPER_EMULATOR="+options), "train", "--dataset", "npz:stripes.npz", "--model", "preactresnet18", "--set", "model.width=8", "--set", "model.blocks=[1,1,1,1]", "--batch-size", "32")
+		if o.code != 1 || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, want) {
+			t.Errorf("%s: exit code %d, %s\nwant one line with %q", options, o.code, o.stderr, want)
+		}
+	}
+	if entries, _ := os.ReadDir(filepath.Join(dir, "runs")); len(entries) > 0 {
+		t.Errorf("%v was left", entries)
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"temper/adversarial/job"
+	"temper/cuda"
+)
+
+func kernels(c *job.Console) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "kernels",
+		Short: "Compile CUDA kernels ahead of time",
+		Long:  `Compile CUDA kernels ahead of time. Without that they are compiled when a GPU first needs them.`,
+		Args:  arguments(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(kernelsBuild(c))
+	return cmd
+}
+
+func kernelsBuild(c *job.Console) *cobra.Command {
+	var archs []string
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Fill the cache with the kernels of a training run",
+		Long: `Compile every kernel that temper train with the same flags would run on a GPU, for
+each of some architectures, into the cache of compiled kernels: TEMPER_CACHE, or
+temper in the user's cache folder. It needs NVRTC but no GPU; a machine that has
+the cache needs a GPU's driver alone. What the cache has is not compiled again.`,
+		Example: `  temper kernels build --dataset cifar10 --model preactresnet18 --recipe pgd-at
+  temper kernels build --arch sm_90 --dataset cifar10 --model wrn-28-10 --recipe trades
+  TEMPER_CACHE=bundle/cache temper kernels build --arch sm_80,sm_86,sm_90`,
+		Args: arguments(cobra.NoArgs),
+	}
+	user := settings(cmd, job.TrainFlags)
+	cmd.Flags().StringSliceVar(&archs, "arch", []string{"sm_80", "sm_90"}, "architectures of GPUs: A100 is sm_80, H100 and H200 are sm_90")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		for i := range archs {
+			var err error
+			if archs[i], err = cuda.ParseArch(archs[i]); err != nil {
+				return &job.UsageError{Err: err}
+			}
+		}
+		plans, err := job.Plans(user(), cuda.Target())
+		if err != nil {
+			return err
+		}
+		for _, arch := range archs {
+			built, err := cuda.Prebuild(plans, arch)
+			if err != nil {
+				return err
+			}
+			if c.JSON {
+				err = json.NewEncoder(c.Out).Encode(built)
+			} else {
+				_, err = fmt.Fprintf(c.Out, "%s: %d kernels, %d of them compiled now by NVRTC %s\n", built.Arch, built.Kernels, built.Compiled, built.Compiler)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}

@@ -1,0 +1,561 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"temper/cuda/emulator"
+	"temper/engine"
+	"temper/engine/autodiff"
+	_ "temper/engine/cpu"
+	"temper/engine/graph"
+	"temper/engine/interp"
+	"temper/engine/optest"
+	"temper/engine/plan"
+)
+
+// trainStep is a training step with everything in it that the back end treats
+// in its own way: bytes as input, draws, an ascent loop that scans step sizes
+// and stacks losses, per-step scalars, state that is replaced. The ascent is
+// smooth: a sign would amplify the last bit of a gradient near zero.
+func trainStep(batch int) *graph.Graph {
+	g := graph.New("train")
+	x8, y := g.Input("x", graph.U8, batch, 1, 6, 6), g.Input("y", graph.I32, batch)
+	draw := graph.Draw{Seed: g.Scalar("seed", graph.U32), IDs: g.Input("ids", graph.U32, batch),
+		Step: g.Scalar("step", graph.U32), Iter: g.Const(graph.U32, []float64{0})}
+	eps, alpha, lr := g.Scalar("eps", graph.F32), g.Scalar("alpha", graph.F32), g.Scalar("lr", graph.F32)
+	w, v, fc := g.State("w", graph.F32, 3, 1, 3, 3), g.State("v", graph.F32, 3, 1, 3, 3), g.State("fc", graph.F32, 5, 3)
+	losses := func(x *graph.Node) *graph.Node {
+		logits := graph.MatMul(x.Conv2D(w, graph.Square(1, 1)).ReLU().Mean(2, 3), fc, false, true)
+		return logits.Exp().Sum(1).Log().Sub(logits.Gather(1, y.Expand(1)).Reshape(batch))
+	}
+	x := x8.Convert(graph.F32).DivC(255)
+	start := x.Add(draw.Uniform("start", 1, 6, 6).MulC(2).SubC(1).Mul(eps)).ClampC(0, 1)
+	decay := g.Const(graph.F32, []float64{1, 0.5, 0.25}, 3)
+	adv, curves := g.Loop(3, []*graph.Node{start}, []*graph.Node{decay}, func(_ *graph.Node, c, s []*graph.Node) (next, out []*graph.Node) {
+		each := losses(c[0])
+		dx := autodiff.Grad(each.Sum(), c[0])[0]
+		return []*graph.Node{c[0].Add(dx.MulC(50).Tanh().Mul(alpha.Mul(s[0]))).Clamp(x.Sub(eps), x.Add(eps)).ClampC(0, 1)}, []*graph.Node{each}
+	})
+	loss := losses(adv[0].StopGradient()).Mean()
+	grads := autodiff.Grad(loss, w, fc)
+	moved := v.MulC(0.9).Add(grads[0])
+	g.Assign(v, moved)
+	g.Assign(w, w.Sub(moved.Mul(lr)))
+	g.Assign(fc, fc.Sub(grads[1].Mul(lr)))
+	g.Output("loss", loss)
+	g.Output("losses", curves[0])
+	g.Output("x_adv", adv[0])
+	return g
+}
+
+// job is a compiled trainStep.
+type job struct {
+	t  testing.TB
+	e  *engine.Executable
+	st *engine.State
+}
+
+const jobBatch = 8
+
+func newJob(t testing.TB, dev *engine.Device) *job {
+	t.Helper()
+	st := dev.NewState()
+	j := &job{t, must(dev.Compile(trainStep(jobBatch), st, engine.Options{}))(t), st}
+	t.Cleanup(func() { j.e.Close(); st.Free() })
+	for _, name := range st.Names() {
+		f := make([]float32, len(must(st.Bytes(name))(t))/4)
+		for i := range f {
+			f[i] = float32(i%5)/5 - 0.4
+		}
+		j.ok(st.SetBytes(name, engine.Bytes(f)))
+	}
+	j.feed(0)
+	for name, v := range map[string]float64{"seed": 1, "step": 0, "eps": 0.1, "alpha": 0.05, "lr": 0.1} {
+		j.ok(j.e.Set(name, v))
+	}
+	return j
+}
+
+func (j *job) ok(err error) {
+	j.t.Helper()
+	if err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+// feed gives the program batch number n, in memory that it then overwrites
+// after the run.
+func (j *job) feed(n int) (x []uint8) {
+	j.t.Helper()
+	x, y, ids := make([]uint8, jobBatch*36), make([]int32, jobBatch), make([]uint32, jobBatch)
+	for i := range x {
+		x[i] = uint8((i + 11*n) * 7)
+	}
+	for i := range y {
+		y[i], ids[i] = int32((i+n)%5), uint32(i+jobBatch*n)
+	}
+	j.ok(first(j.e.FeedBytes("x", x), j.e.FeedBytes("y", engine.Bytes(y)), j.e.FeedBytes("ids", engine.Bytes(ids))))
+	return x
+}
+
+// results are the outputs of the last run and the state.
+func (j *job) results() map[string][]float32 {
+	j.t.Helper()
+	all := map[string][]float32{}
+	view := func(name string, b []byte) {
+		f := make([]float32, len(b)/4)
+		copy(bytesOf(f), b)
+		all[name] = f
+	}
+	for _, name := range []string{"loss", "losses", "x_adv"} {
+		view(name, must(j.e.FetchBytes(name))(j.t))
+	}
+	for _, name := range j.st.Names() {
+		view(name, must(j.st.Bytes(name))(j.t))
+	}
+	return all
+}
+
+// near compares results within a few units of float32's rounding of the largest.
+func near(t *testing.T, what string, want, got map[string][]float32) {
+	t.Helper()
+	for name, w := range want {
+		largest := 0.0
+		for _, v := range w {
+			largest = max(largest, math.Abs(float64(v)))
+		}
+		for i, v := range w {
+			if e := math.Abs(float64(got[name][i] - v)); !(e <= 1e-5*largest) {
+				t.Fatalf("%s: %s %d is %v, on the CPU %v", what, name, i, got[name][i], v)
+			}
+		}
+	}
+}
+
+func cpu(t testing.TB) *engine.Device {
+	t.Helper()
+	dev := must(engine.Open("cpu", engine.DeviceOptions{Threads: 1}))(t)
+	t.Cleanup(func() { dev.Close() })
+	return dev
+}
+
+// Every change of a step scalar takes effect in the next run, and nothing is
+// compiled or instantiated for it.
+func TestStepBlock(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	want, got := newJob(t, cpu(t)), newJob(t, dev)
+	compiled := g.compiled
+	if compiled == 0 {
+		t.Error("nothing was compiled")
+	}
+	last := float32(0)
+	for i, c := range []struct {
+		name string
+		v    float64
+	}{{"step", 0}, {"lr", 0.5}, {"eps", 0.3}, {"alpha", 0.2}, {"step", 1}, {"seed", 9}, {"lr", 0}, {"step", 2}} {
+		for _, j := range []*job{want, got} {
+			j.ok(j.e.Set(c.name, c.v))
+			j.ok(j.e.Run())
+		}
+		r := got.results()
+		near(t, fmt.Sprintf("run %d, %s", i, c.name), want.results(), r)
+		if r["loss"][0] == last {
+			t.Errorf("run %d, %s: the loss stays %v", i, c.name, last)
+		}
+		last = r["loss"][0]
+	}
+	if g.compiled != compiled || g.captured != 1 {
+		t.Errorf("%d kernels compiled after the start, %d graphs instantiated: want 0 and 1", g.compiled-compiled, g.captured)
+	}
+}
+
+// Inputs may be fed while earlier runs are still to be done, over and over, and
+// their memory may change as soon as Run has returned.
+func TestFeedAhead(t *testing.T) {
+	for _, mode := range []string{"", "lazy=0", "checked,seed=3"} {
+		dev, _ := openEmulator(t, mode)
+		want, got := newJob(t, cpu(t)), newJob(t, dev)
+		for n := range 7 {
+			for _, j := range []*job{want, got} {
+				if n == 3 {
+					j.feed(99) // and again, before any run
+				}
+				if n != 5 { // which takes the inputs of the run before
+					x := j.feed(n)
+					j.ok(j.e.Run())
+					clear(x)
+				} else if j == got {
+					j.ok(j.e.Run())
+				} else {
+					j.feed(n - 1)
+					j.ok(j.e.Run())
+				}
+			}
+		}
+		near(t, mode, want.results(), got.results())
+	}
+}
+
+// A run allocates nothing, as a graph and step by step.
+func TestRunAllocatesNothing(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	for _, g.noGraph = range []bool{false, true} {
+		j := newJob(t, dev)
+		x, step := make([]uint8, jobBatch*36), 0.0
+		if n := testing.AllocsPerRun(10, func() {
+			step++
+			err := first(j.e.FeedBytes("x", x), j.e.Set("step", step), j.e.Run())
+			if _, fetched := j.e.Scalar("loss"); first(err, fetched) != nil {
+				t.Error(err, fetched)
+			}
+		}); n != 0 {
+			t.Errorf("noGraph %v: %v allocations a run", g.noGraph, n)
+		}
+	}
+}
+
+// A program is used from whatever threads its goroutines run on.
+func TestThreads(t *testing.T) {
+	dev, _ := openEmulator(t, "")
+	want, got := newJob(t, cpu(t)), newJob(t, dev)
+	for range 3 {
+		want.ok(want.e.Run())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
+			if err := got.e.Run(); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+	}
+	near(t, "threads", want.results(), got.results())
+}
+
+// A program that is closed leaves nothing on the device.
+func TestClose(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	before, _, _ := g.Memory()
+	t.Run("job", func(t *testing.T) {
+		j := newJob(t, dev)
+		j.ok(j.e.Run())
+		j.results()
+	})
+	if after, _, err := g.Memory(); after != before {
+		t.Errorf("%d bytes are left, %v", before-after, err)
+	}
+}
+
+// Programs of a device share the memory of their temporaries, and move when a
+// later one needs more; what is fetched of one stays as it was.
+func TestArena(t *testing.T) {
+	dev, g := openEmulator(t, "checked")
+	var jobs [2]*job
+	for i, d := range []*engine.Device{cpu(t), dev} {
+		jobs[i] = newJob(t, d)
+		jobs[i].ok(jobs[i].e.Run())
+	}
+	small := g.arena
+	st := dev.NewState()
+	defer st.Free()
+	large := graph.New("large")
+	x := large.Input("x", graph.F32, 300, 70)
+	large.Output("y", x.Add(x).Reverse(0)) // 84000 bytes
+	large.Output("z", x.Sum())
+	e := must(dev.Compile(large, st, engine.Options{}))(t)
+	defer e.Close()
+	if g.arena.bytes <= small.bytes || g.captured != 1 {
+		t.Errorf("the arena grew from %d to %d bytes; %d graphs", small.bytes, g.arena.bytes, g.captured)
+	}
+	ones := make([]float32, 300*70)
+	for i := range ones {
+		ones[i] = 1
+	}
+	for range 2 {
+		if err := first(e.FeedBytes("x", engine.Bytes(ones)), e.Run()); err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range jobs {
+			j.ok(j.e.Run())
+		}
+		near(t, "after the large program", jobs[0].results(), jobs[1].results())
+		for i, v := range must(e.FetchBytes("y"))(t) {
+			if want := []byte{0, 0, 0, 0x40}[i%4]; v != want { // 2
+				t.Fatalf("byte %d of the large program's output is %d", i, v)
+			}
+		}
+	}
+	if g.captured != 3 {
+		t.Errorf("%d graphs instantiated, want 3: the first program moved once", g.captured)
+	}
+}
+
+// Memory of others is used where it lies, and is not freed.
+func TestAdopt(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	p := must(g.Device.Alloc(12))(t)
+	st := dev.NewState()
+	if err := first(g.work.Upload(p, bytesOf([]float32{1, 2, 3})), st.Adopt("v", graph.F32, graph.Shape{3}, must(Adopt(dev, p, 12))(t))); err != nil {
+		t.Fatal(err)
+	}
+	square := graph.New("square")
+	v := square.State("v", graph.F32, 3)
+	square.Assign(v, v.Mul(v))
+	e := must(dev.Compile(square, st, engine.Options{}))(t)
+	if err := first(e.Run(), e.Run(), Synchronize(dev)); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	st.Free()
+	got := make([]float32, 3)
+	if err := first(g.work.Download(bytesOf(got), p), g.Device.Free(p)); err != nil || got[0] != 1 || got[1] != 16 || got[2] != 81 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := st.Adopt("w", graph.F32, nil, nil); err != nil {
+		t.Error(err)
+	}
+	if err := st.Adopt("w", graph.F32, nil, nil); err == nil || err.Error() != `state "w" is there already` {
+		t.Error(err)
+	}
+	if _, err := Adopt(dev, 0x1008, 4); err == nil || err.Error() != "device memory at 0x1008: want a multiple of 16" {
+		t.Error(err)
+	}
+	c := cpu(t)
+	if _, err := Adopt(c, p, 12); err == nil || err.Error() != "device cpu is no CUDA device" || Synchronize(c) == nil {
+		t.Error(err)
+	}
+}
+
+// Random programs give the same bits as one graph, step by step, and with the
+// graph's nodes, blocks and threads in another order; and the interpreter's
+// numbers.
+func TestGraphOrSteps(t *testing.T) {
+	programs := uint32(30)
+	if testing.Short() {
+		programs = 5
+	}
+	var graphs []*graph.Graph
+	var plans []*plan.Plan
+	for seed := range programs {
+		graphs = append(graphs, optest.Random(seed))
+		plans = append(plans, planOf(t, graphs[seed]))
+	}
+	dev, g := openEmulator(t, "", plans...)
+	run := optest.On(dev, engine.Options{})
+	for seed, p := range graphs {
+		feed := optest.RandomFeed(p, uint32(seed))
+		want := must(run(p, feed))(t)
+		tol := optest.Tolerance{Rel: 2000, Abs: 2000}
+		if err := tol.CompareResults(must(interp.Run(p, feed))(t), want); err != nil {
+			t.Errorf("program %d: against the interpreter: %v\n%s", seed, err, p)
+		}
+		for _, v := range []struct {
+			name    string
+			noGraph bool
+			seed    int
+		}{{"step by step", true, 0}, {"in another order", false, 7}} {
+			g.noGraph = v.noGraph
+			if err := g.lib.SetEmulator("seed", v.seed); err != nil {
+				t.Fatal(err)
+			}
+			if err := (optest.Tolerance{}).CompareResults(want, must(run(p, feed))(t)); err != nil {
+				t.Errorf("program %d, %s: %v\n%s", seed, v.name, err, p)
+			}
+		}
+		g.noGraph = false
+		if err := g.lib.SetEmulator("seed", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Slices of a loop are used where they lie only if a vector may start there.
+func TestLoopSlices(t *testing.T) {
+	g := graph.New("slices")
+	x, u := g.Input("x", graph.F32, 4, 6), g.Input("u", graph.U8, 4, 5) // 24 and 5 bytes a slice
+	wide := g.Input("wide", graph.F32, 4, 8)
+	sum := g.Const(graph.F32, make([]float64, 6), 6)
+	out, stacked := g.Loop(4, []*graph.Node{sum}, []*graph.Node{x, u, wide}, func(i *graph.Node, c, s []*graph.Node) (next, out []*graph.Node) {
+		_, inner := g.Loop(2, []*graph.Node{s[2]}, nil, func(k *graph.Node, c, _ []*graph.Node) (next, out []*graph.Node) {
+			twice := c[0].Add(c[0])
+			return []*graph.Node{twice}, []*graph.Node{twice.Add(k.Convert(graph.F32))}
+		})
+		total := c[0].Add(s[0]).Add(i.Convert(graph.F32))
+		return []*graph.Node{total}, []*graph.Node{total, s[1].Add(s[1]), inner[0], s[0], c[0]}
+	})
+	g.Output("sum", out[0])
+	for i, s := range stacked {
+		g.Output(fmt.Sprintf("stacked%d", i), s)
+	}
+	feed := interp.Feed{"input x": interp.New(graph.F32, graph.Shape{4, 6}), "input u": interp.New(graph.U8, graph.Shape{4, 5}), "input wide": interp.New(graph.F32, graph.Shape{4, 8})}
+	for _, v := range feed {
+		for i := range v.Data {
+			v.Data[i] = float64(i)
+		}
+	}
+	dev, _ := openEmulator(t, "checked")
+	if err := (optest.Tolerance{}).CompareResults(must(interp.Run(g, feed))(t), must(optest.On(dev, engine.Options{})(g, feed))(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a compiler left in the cache damaged is made again.
+func TestDamagedCache(t *testing.T) {
+	openEmulator(t, "") // or skip
+	library := must(emulator.Library())(t)
+	dir := t.TempDir()
+	t.Setenv("TEMPER_CACHE", dir)
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(library)), must(os.ReadFile(library))(t), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]float32(nil)
+	for range 2 {
+		dev, _ := openEmulator(t, "")
+		j := newJob(t, dev)
+		j.ok(j.e.Run())
+		got := j.results()
+		if want != nil && !bytes.Equal(bytesOf(want["x_adv"]), bytesOf(got["x_adv"])) {
+			t.Error("another result after the damage")
+		}
+		want = got
+		files := must(filepath.Glob(filepath.Join(dir, "emulator-*.so")))(t)
+		if len(files) != 1 {
+			t.Fatalf("the cache has %v", files)
+		}
+		if err := os.WriteFile(files[0], []byte("damaged"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Every reason for which a device cannot be used or a program cannot be loaded
+// is one line.
+func TestBackendMistakes(t *testing.T) {
+	openEmulator(t, "") // or skip
+	compiling := func(g *graph.Graph) func(*engine.Device) error {
+		return func(dev *engine.Device) error {
+			st := dev.NewState()
+			defer st.Free()
+			_, err := dev.Compile(g, st, engine.Options{})
+			return err
+		}
+	}
+	huge := graph.New("huge")
+	huge.Output("y", huge.Input("x", graph.U8, 1<<16, 1<<15).Reverse(0))
+	noCompiler := "no NVRTC, CUDA's run-time compiler: install a CUDA toolkit or `pip install nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to the library"
+	for _, c := range []struct {
+		spec, options string
+		driver        bool // the emulator plays the GPU
+		do            func(dev *engine.Device) error
+		says          string
+	}{
+		{"cuda:0", "", false, nil, `no device "cuda:0": no CUDA driver (tried libno-such-driver.so.1)`},
+		{"cuda:one", "", false, nil, `no device "cuda:one": CUDA devices are cuda:0, cuda:1, …`},
+		{"cuda:4", "", true, nil, "no CUDA device 4: there are 1, counted from 0"},
+		{"cuda:0", "capability=75", true, nil, "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later"},
+		{"cuda:0", "driver=11080", true, nil, "supports CUDA 11.8: temper needs 12.0 or later; update the NVIDIA driver"},
+		{"cuda", "", true, compiling(trainStep(8)), " is not compiled for sm_90a, and there is " + noCompiler},
+		{"emulator:0", "", false, nil, `no device "emulator:0": the emulator is "emulator"`},
+		{"emulator", "capability=70", false, nil, "is sm_70: temper needs sm_80 or later"},
+		{"emulator", "driver=11040", false, nil, "supports CUDA 11.4"},
+		{"emulator", "warp=3", false, nil, `has no option "warp"`},
+		{"emulator", "seed=x", false, nil, `TEMPER_EMULATOR: "x" is no number`},
+		{"emulator", "memory=0", false, func(dev *engine.Device) error { _, err := dev.Alloc(8 << 20); return err },
+			"out of memory (8.0 MiB wanted, 0.0 MiB of 0.0 MiB free)"},
+		{"emulator", "", false, compiling(huge), "a tensor of u8[65536,32768] has 2³¹ elements or more: take a smaller batch"},
+	} {
+		t.Run(c.spec+" "+c.options, func(t *testing.T) {
+			path := must(emulator.Library())(t)
+			lib := must(Open(path))(t)
+			t.Cleanup(func() { usual(t, lib) })
+			t.Setenv("TEMPER_CACHE", filepath.Dir(path))
+			t.Setenv("TEMPER_NVRTC", "/no/libnvrtc.so.12")
+			t.Setenv("TEMPER_EMULATOR", c.options)
+			drive(t, "libno-such-driver.so.1")
+			if c.driver {
+				if _, err := lib.emulate(c.options); err != nil {
+					t.Fatal(err)
+				}
+				drive(t, path)
+			}
+			dev, err := engine.Open(c.spec, engine.DeviceOptions{})
+			if err == nil {
+				defer dev.Close()
+				err = c.do(dev)
+			}
+			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v\nwant it to say %q, in one line", err, c.says)
+			}
+		})
+	}
+}
+
+// drive lets the back end look for a driver at one place only.
+func drive(t *testing.T, path string) {
+	before := usualDrivers
+	usualDrivers = []string{path}
+	t.Cleanup(func() { usualDrivers = before })
+}
+
+// auto takes the CPU where there is no GPU that can be used, and says why; a GPU
+// that can be used comes first.
+func TestAuto(t *testing.T) {
+	openEmulator(t, "") // or skip
+	path := must(emulator.Library())(t)
+	lib := must(Open(path))(t)
+	t.Cleanup(func() { usual(t, lib) })
+	for _, c := range []struct{ driver, options, spec, why string }{
+		{"libno-such-driver.so.1", "", "cpu", "no CUDA driver (tried libno-such-driver.so.1): using the CPU"},
+		{path, "capability=75", "cpu", "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later: using the CPU"},
+		{path, "driver=11080", "cpu", "update the NVIDIA driver: using the CPU"},
+		{path, "driver=13000,capability=90", "cuda:0", "the first choice of auto"},
+	} {
+		drive(t, c.driver)
+		must(lib.emulate(c.options))(t)
+		dev := must(engine.Open("auto", engine.DeviceOptions{}))(t)
+		if i := dev.Info(); i.Spec != c.spec || !strings.HasSuffix(dev.Why, c.why) {
+			t.Errorf("%+v because %q, want %s because %q", i, dev.Why, c.spec, c.why)
+		}
+		dev.Close()
+	}
+	infos, missing := engine.Devices()
+	if len(infos) != 3 || infos[1].Spec != "cuda:0" || infos[1].Detail != "sm_90, 8 multiprocessors, 16.0 GiB, driver for CUDA 13.0" || len(missing) != 0 {
+		t.Errorf("%+v, %v", infos, missing)
+	}
+}
+
+// A program that does not fit says by how much, and the batch that it names
+// does fit.
+func TestOutOfDeviceMemory(t *testing.T) {
+	dev, _ := openEmulator(t, "memory=1")
+	st := dev.NewState()
+	defer st.Free()
+	p := dev.NewProgram(st, func(batch int) (*graph.Graph, error) { return trainStep(batch), nil }, engine.Options{})
+	defer p.Close()
+	_, err := p.For(4096)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	var need, temps, free, total float64
+	var batch, fit int
+	_, after, _ := strings.Cut(err.Error(), "out of device memory: ")
+	if _, scan := fmt.Sscanf(after, "it needs %f MiB (%f MiB of temporaries), and %f MiB of %f MiB are free: the batch is %d, a batch of %d would fit", &need, &temps, &free, &total, &batch, &fit); scan != nil {
+		t.Fatalf("%v: %v", err, scan)
+	}
+	if need < temps || need < free || total != 1 || batch != 4096 || fit < 64 || fit >= 4096 {
+		t.Error(err)
+	}
+	if _, err := p.For(fit); err != nil {
+		t.Errorf("a batch of %d: %v", fit, err)
+	}
+}

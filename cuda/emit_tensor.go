@@ -1,0 +1,276 @@
+package cuda
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"temper/engine/graph"
+)
+
+// Precision is how products of float32 are computed. Products of bf16 are
+// exact, and their sums float32's.
+type Precision int
+
+// The precisions; behind each the error that is declared for it, relative to
+// the sum of the products' absolute values.
+const (
+	Exact  Precision = iota // float32 arithmetic, as on a CPU
+	TF32x3                  // tensor cores, operands split in two: 2⁻²¹
+	TF32                    // tensor cores, operands rounded to 11 bits: 2⁻¹⁰
+	BF16                    // tensor cores, operands and results rounded to 8 bits: 2⁻⁷
+)
+
+func (p Precision) String() string { return [...]string{"exact", "tf32x3", "tf32", "bf16"}[p] }
+
+// float32Precision is the one that $TEMPER_CUDA_FLOAT32 names; exact by default.
+func float32Precision() (Precision, error) {
+	name := os.Getenv("TEMPER_CUDA_FLOAT32")
+	for _, p := range []Precision{Exact, TF32x3, TF32, BF16} {
+		if name == p.String() || name == "" {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("TEMPER_CUDA_FLOAT32 is %q: want exact, tf32x3, tf32 or bf16", name)
+}
+
+// tensorTile is a tensor_tile of kernels/tensor.h.
+type tensorTile struct{ rows, columns int }
+
+// shared is tensor_shared.
+func (t tensorTile) shared(size int, aAlongK, bAlongK bool) int {
+	operand := func(extent int, alongK bool) int {
+		if alongK {
+			return extent * (64 + 16)
+		}
+		return 64 / size * (extent + 8) * size
+	}
+	return max(3*(operand(t.rows, aAlongK)+operand(t.columns, bAlongK)), 4*t.rows*(t.columns+8))
+}
+
+// wanted is the number of blocks that keep a large GPU busy. It is no property
+// of the device at hand: what is summed in which order must not depend on that.
+const wanted = 2 * 132
+
+// division is how a product of matrices is divided into blocks: into tiles, and
+// its depth into parts of some length.
+type division struct {
+	tensorTile
+	tiles, parts, length int
+}
+
+// divide chooses the division whose blocks take the least time in all. Large
+// tiles read less, small ones waste less at the edges and fill the GPU; so do
+// parts, but their sums have to be stored and added up.
+func divide(t graph.DType, m, n, depth, batch int, inParts bool) division {
+	candidates := []struct {
+		tensorTile
+		pace float64 // of products, relative to the largest tile
+	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}}
+	if t == graph.F32 {
+		candidates = candidates[1:] // the largest would need too many registers
+	}
+	const (
+		shortest  = 512 // products that are worth a part
+		start     = 4e6 // of a block, in products
+		partStore = 256 // and of storing and adding up one of its sums
+	)
+	step := 64 / t.Size()
+	var best division
+	least := 0.0
+	for _, c := range candidates {
+		d := division{c.tensorTile, ceil(m, c.rows) * ceil(n, c.columns), 1, depth}
+		if parts := min(wanted/d.tiles, depth/shortest); inParts && batch == 1 && parts > 1 {
+			d.length = ceil(ceil(depth, parts), step) * step
+			d.parts = ceil(depth, d.length)
+		}
+		each := float64(d.length) / c.pace
+		if d.parts > 1 {
+			each += partStore
+		}
+		cost := float64(ceil(batch*d.tiles*d.parts, wanted)) * (float64(c.rows*c.columns)*each + start)
+		if best.tiles == 0 || cost < least {
+			best, least = d, cost
+		}
+	}
+	return best
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// onTensorTiles says whether an operation is computed by tensor_contract.
+func onTensorTiles(n *graph.Node) bool {
+	if t := n.DType(); t != graph.F32 && t != graph.BF16 {
+		return false
+	}
+	switch n.Op() {
+	case graph.OpMatMul:
+		return true
+	case graph.OpConv2D, graph.OpConv2DInputGrad, graph.OpConv2DFilterGrad:
+		return n.Attrs().Layout == graph.NHWC
+	}
+	return false
+}
+
+// tensorOp is an operation that tensor_contract computes.
+type tensorOp struct {
+	t                graph.DType
+	precision        Precision
+	batch            int // products of matrices
+	m, n, depth      int // of each
+	division             // of each
+	aAlongK, bAlongK bool
+	types            string // typedefs that the call uses
+	call             string // of the template: tile, part, begin, end and result are still to be given
+}
+
+func newTensorOp(n *graph.Node, precision Precision) *tensorOp {
+	if precision == BF16 {
+		precision = Exact // of what the passes have left in float32
+	}
+	op := &tensorOp{t: n.DType(), precision: precision, batch: 1}
+	switch n.Op() {
+	case graph.OpMatMul:
+		op.matMul(n)
+	case graph.OpConv2D:
+		op.forward(geometry(n, n.In(0), n.In(1), n))
+	case graph.OpConv2DInputGrad:
+		op.inputGrad(geometry(n, n, n.In(1), n.In(0)))
+	default:
+		op.filterGrad(geometry(n, n.In(0), n, n.In(1)))
+	}
+	return op
+}
+
+func (op *tensorOp) extents(m, n, depth int, inParts bool) {
+	op.m, op.n, op.depth = m, n, depth
+	op.division = divide(op.t, m, n, depth, op.batch, inParts)
+}
+
+func (op *tensorOp) matMul(n *graph.Node) {
+	a := n.Attrs()
+	m, columns, depth := n.Dim(-2), n.Dim(-1), n.In(0).Dim(-1)
+	if a.TA {
+		depth = n.In(0).Dim(-2)
+	}
+	op.batch = n.Size() / (m * columns)
+	op.extents(m, columns, depth, true)
+	op.aAlongK, op.bAlongK = !a.TA, a.TB
+	operand := func(in string, alongK bool, extent int) string {
+		stride := extent
+		if alongK {
+			stride = depth
+		}
+		return fmt.Sprintf("matrix<%v, %v, %d>{%s%s}", op.t, alongK, stride, in, op.ofBatch(extent*depth))
+	}
+	op.call = fmt.Sprintf("tensor_matmul<tile, %d, %d>(shared, TILE, %s, %s, BEGIN, END, RESULT)", m, columns,
+		operand("in0", op.aAlongK, m), operand("in1", op.bAlongK, columns))
+}
+
+// ofBatch is the offset of the block's matrix among those of a batch.
+func (op *tensorOp) ofBatch(size int) string {
+	if op.batch == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" + i / %du * %du", op.tiles, size)
+}
+
+// shape declares the convolution.
+func (g conv) shape() string {
+	return fmt.Sprintf("  typedef convolution<%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d> shape;\n",
+		g.N, g.C, g.H, g.W, g.O, g.R, g.S, g.P, g.Q, g.strideH, g.strideW, g.padH, g.padW, g.dilationH, g.dilationW)
+}
+
+func (op *tensorOp) forward(g conv) {
+	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C, true)
+	op.aAlongK, op.bAlongK = true, true
+	op.types = g.shape()
+	op.call = fmt.Sprintf("conv_forward<tile, shape>(shared, TILE, pixels_by_taps<%v, shape>(in0), in1, BEGIN, END, RESULT)", op.t)
+}
+
+func (op *tensorOp) filterGrad(g conv) {
+	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q, true)
+	op.types = g.shape()
+	op.call = "conv_filter_grad<tile, shape>(shared, TILE, in0, in1, BEGIN, END, RESULT)"
+}
+
+func (op *tensorOp) inputGrad(g conv) {
+	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*g.O, false)
+	op.aAlongK = true
+	op.types = g.shape()
+	op.call = "conv_input_grad<tile, shape>(shared, TILE, in0, in1, RESULT)"
+	op.tiles = 0
+	for h := range min(g.H, g.strideH) { // the phases, as in conv.h
+		for w := range min(g.W, g.strideW) {
+			pixels := g.N * ceil(g.H-h, g.strideH) * ceil(g.W-w, g.strideW)
+			op.tiles += ceil(pixels, op.rows) * ceil(g.C, op.columns)
+		}
+	}
+}
+
+// kernels of the operation: its own, and where the depth is split one that adds
+// the parts up, in their order.
+func (op *tensorOp) kernels() []OpKernel {
+	out, args := op.t, []int{0, 1, Result}
+	if op.parts > 1 {
+		out, args = graph.F32, []int{0, 1, Scratch}
+	}
+	shared := op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
+	items := op.tiles * op.batch * op.parts
+	k := []OpKernel{{Source: op.source(out, shared), Args: args, Items: items, Blocks: items, Shared: shared}}
+	if op.parts > 1 {
+		k = append(k, op.sum())
+	}
+	return k
+}
+
+// scratch is the memory that the operation needs beside its result, in bytes.
+func (op *tensorOp) scratch() int {
+	if op.parts == 1 {
+		return 0
+	}
+	return op.parts * op.m * op.n * graph.F32.Size()
+}
+
+func (op *tensorOp) source(out graph.DType, shared int) string {
+	position := fmt.Sprintf("out + row * %du + column", op.n)
+	tile, begin, end := "i", "0", fmt.Sprint(op.depth)
+	switch {
+	case op.batch > 1:
+		tile = fmt.Sprintf("i %% %du", op.tiles)
+		position += op.ofBatch(op.m * op.n)
+	case op.parts > 1:
+		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
+		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
+		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
+	}
+	result := fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store8<%d>(%s, column, v); }", op.n, position)
+	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
+	precision := ""
+	if op.t == graph.F32 {
+		precision = ", " + strings.ToUpper(op.precision.String())
+	}
+	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(const %v* __restrict__ in0, const %v* __restrict__ in1, %v* __restrict__ out, u32 n) {
+  typedef tensor_tile<%v, %d, %d%s> tile;
+%s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
+  DYNAMIC_SHARED(u8, shared);
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+    %s;
+}
+EXPORT(NAME)
+`, op.t, op.t, out, op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, shared, call)
+}
+
+func (op *tensorOp) sum() OpKernel {
+	size := op.m * op.n
+	source := fmt.Sprintf(`extern "C" __global__ void NAME(const f32* __restrict__ in0, %v* __restrict__ out, u32 n) {
+  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
+    f32 s = in0[i];
+    UNROLL for (u32 k = 1; k < %du; k++) s += in0[k * %du + i];
+    out[i] = convert<%v>(s);
+  }
+}
+EXPORT(NAME)
+`, op.t, op.parts, size, op.t)
+	return OpKernel{Source: source, Args: []int{Scratch, Result}, Items: size, Blocks: ceil(size, BlockThreads)}
+}

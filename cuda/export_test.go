@@ -1,0 +1,44 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"strings"
+
+	"temper/engine/graph"
+	"temper/engine/plan"
+)
+
+// TemplateKernels has a kernel of each template and precision, for tests
+// outside the package.
+func TemplateKernels() (all []Kernel) {
+	a := graph.Attrs{Stride: [2]int{2, 2}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}}
+	for _, layout := range []graph.Layout{graph.NHWC, graph.NCHW} {
+		for _, t := range []graph.DType{graph.F32, graph.BF16} {
+			for _, p := range []Precision{Exact, TF32x3, TF32} {
+				if p != Exact && (t == graph.BF16 || layout == graph.NCHW) {
+					continue
+				}
+				g := graph.New("templates")
+				conv := a
+				conv.Layout = layout
+				x, w, dy := g.Input("x", t, layout.Shape(64, 64, 16, 16)...), g.Input("w", t, layout.Shape(128, 64, 3, 3)...), g.Input("dy", t, layout.Shape(64, 128, 8, 8)...)
+				dx, dw := conv, conv
+				dx.Size, dw.Size = []int{16, 16}, []int{3, 3}
+				for i, y := range []*graph.Node{g.Make(graph.OpConv2D, conv, x, w), g.Make(graph.OpConv2DInputGrad, dx, dy, w), g.Make(graph.OpConv2DFilterGrad, dw, x, dy),
+					graph.MatMul(g.Input("a", t, 256, 512), g.Input("b", t, 512, 130), layout == graph.NHWC, false)} {
+					if t == graph.F32 {
+						y = y.ReLU()
+					}
+					g.Output(strings.Repeat("y", i+1), y)
+				}
+				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}), p)
+				if err != nil {
+					panic(err)
+				}
+				all = append(all, ks...)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,146 @@
+package cuda
+
+import (
+	"fmt"
+	"strings"
+
+	"temper/cuda/cache"
+	"temper/engine/graph"
+	"temper/engine/passes"
+	"temper/engine/plan"
+	"temper/engine/rng"
+	"temper/kernels"
+)
+
+// Target is what the compiler should do for a GPU.
+func Target() passes.Target {
+	precision, _ := float32Precision() // what opens a device reports the error
+	return passes.Target{ChannelsLast: true, BF16: true, Autocast: precision == BF16}
+}
+
+// Kernel is a kernel of a step of a plan: what it is compiled from and how it
+// is launched. Kernels of one name have one source.
+type Kernel struct {
+	Name, Source string
+	// Blocks is the number of blocks for which there is work; fewer take more
+	// than one turn.
+	Blocks int
+	// The arguments: the addresses of the plan's buffers, or Scratch, then the
+	// numbers.
+	Buffers []int
+	Numbers []uint32
+	Shared  int // dynamic shared memory, in bytes
+	Scratch int // memory, in bytes, that only the step's kernels use meanwhile
+}
+
+// Kernels lists a step's kernels in the order in which they run. Copies and
+// loops have none.
+func Kernels(p *plan.Plan, s plan.Step, precision Precision) ([]Kernel, error) {
+	switch {
+	case s.Fused != nil:
+		return fusedKernels(p, s.Fused), nil
+	case s.Op != nil && s.Op.Op() == graph.OpRandom:
+		return []Kernel{randomKernel(p, s.Op)}, nil
+	case s.Op != nil:
+		return opKernels(p, s.Op, precision)
+	}
+	return nil, nil
+}
+
+// named makes a kernel whose name follows from its source, in which it is NAME.
+func named(source string) Kernel {
+	name := "kernel_" + cache.Key(source)
+	return Kernel{Name: name, Source: strings.ReplaceAll(source, "NAME", name)}
+}
+
+func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
+	groups, scratch := GroupKernels(p, f)
+	for _, g := range groups {
+		k := named(g.Source)
+		k.Buffers, k.Numbers, k.Blocks, k.Scratch = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch
+		ks = append(ks, k)
+	}
+	return ks
+}
+
+func opKernels(p *plan.Plan, n *graph.Node, precision Precision) ([]Kernel, error) {
+	ops, scratch := OpKernels(n, precision)
+	if len(ops) == 0 {
+		return nil, fmt.Errorf("CUDA has no %v of %v", n.Op(), n.In(0).DType())
+	}
+	var ks []Kernel
+	for _, op := range ops {
+		k := named(op.Source)
+		for _, a := range op.Args {
+			switch {
+			case a == Result:
+				a = p.Buffer(n)
+			case a >= 0:
+				a = p.Buffer(n.In(a))
+			}
+			k.Buffers = append(k.Buffers, a)
+		}
+		k.Numbers, k.Blocks, k.Shared, k.Scratch = []uint32{uint32(op.Items)}, op.Blocks, op.Shared, scratch
+		ks = append(ks, k)
+	}
+	return ks, nil
+}
+
+func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
+	k := Kernel{Name: "random_words", Source: kernels.Source("random.cu")}
+	for _, in := range n.Ins() {
+		k.Buffers = append(k.Buffers, p.Buffer(in))
+	}
+	k.Buffers = append(k.Buffers, p.Buffer(n))
+	samples := n.Dim(0)
+	each := n.Size() / samples
+	threads := samples * ((each + 3) / 4) // four words each
+	k.Numbers = []uint32{rng.Site(n.Attrs().Name), uint32(each), uint32(threads)}
+	k.Blocks = (threads + BlockThreads - 1) / BlockThreads
+	return k
+}
+
+// maxElements bounds a tensor: kernels count elements in 32 bits, and step
+// beyond the last one by up to a grid.
+const maxElements = 1 << 31
+
+// kernelsOf lists the kernels of each of a plan's steps, those in loops
+// included, under the step's group or operation; and all of them, in order.
+func kernelsOf(p *plan.Plan, precision Precision) (of map[any][]Kernel, all []Kernel, err error) {
+	for i := range p.Buffers {
+		if b := &p.Buffers[i]; b.Shape.Size() >= maxElements {
+			return nil, nil, fmt.Errorf("a tensor of %v%v has 2³¹ elements or more: take a smaller batch", b.DType, b.Shape)
+		}
+	}
+	of = map[any][]Kernel{}
+	var visit func(steps []plan.Step) error
+	visit = func(steps []plan.Step) error {
+		for _, s := range steps {
+			if s.Loop != nil {
+				if err := visit(s.Loop.Steps); err != nil {
+					return err
+				}
+				continue
+			}
+			ks, err := Kernels(p, s, precision)
+			if err != nil {
+				return err
+			}
+			of[stepKey(s)], all = ks, append(all, ks...)
+		}
+		return nil
+	}
+	err = visit(p.Steps)
+	return of, all, err
+}
+
+// stepKey is what kernelsOf lists a step's kernels under.
+func stepKey(s plan.Step) any {
+	switch {
+	case s.Fused != nil:
+		return s.Fused
+	case s.Op != nil:
+		return s.Op
+	}
+	return s.Copy
+}

@@ -1,0 +1,39 @@
+package cuda
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// Arch is the architecture to compile for on a device of a compute capability:
+// 9.0 with the instructions that only it has.
+func Arch(capability int) string {
+	if capability == 90 {
+		return "sm_90a"
+	}
+	return fmt.Sprintf("sm_%d", capability)
+}
+
+var archName = regexp.MustCompile(`^sm_(\d+)a?$`)
+
+// ParseArch is Arch for an architecture's name, such as "sm_90" or "sm_90a".
+func ParseArch(name string) (string, error) {
+	m := archName.FindStringSubmatch(name)
+	if m == nil {
+		return "", fmt.Errorf("no architecture %q: they are called sm_80, sm_90, …", name)
+	}
+	capability, _ := strconv.Atoi(m[1])
+	if capability < oldestCapability {
+		return "", fmt.Errorf("%s: temper needs sm_%d or later", name, oldestCapability)
+	}
+	return Arch(capability), nil
+}
+
+// Prebuilt says what Prebuild found.
+type Prebuilt struct {
+	Arch     string `json:"arch"`
+	Kernels  int    `json:"kernels"`  // different ones
+	Compiled int    `json:"compiled"` // of them, those that the cache did not have
+	Compiler string `json:"compiler"` // CUDA's version of NVRTC
+}

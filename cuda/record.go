@@ -1,0 +1,220 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"temper/engine/graph"
+	"temper/engine/plan"
+)
+
+// command is one thing that a run does.
+type command struct {
+	launch *Launch // or, if nil, a copy:
+	to     Ptr
+	from   Ptr
+	host   []byte // to, if not nil
+	n      int
+}
+
+func (k *command) put(s *Stream) error {
+	switch {
+	case k.launch != nil:
+		return s.Launch(k.launch)
+	case k.host != nil:
+		return s.Download(k.host, k.from)
+	}
+	return s.Copy(k.to, k.from, k.n)
+}
+
+// play puts a run on the stream, command by command.
+func (c *program) play() error {
+	for i := range c.commands {
+		if err := c.commands[i].put(c.gpu.work); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare writes the run down step by step, and captures it.
+func (c *program) prepare() error {
+	if err := c.settle(); err != nil {
+		return err
+	}
+	err := c.record()
+	if err == nil && !c.gpu.noGraph && len(c.commands) > 0 {
+		err = c.capture()
+	}
+	if err != nil {
+		c.forget()
+	}
+	return err
+}
+
+func (c *program) record() error {
+	if err := c.steps(c.plan.Steps); err != nil {
+		return err
+	}
+	for _, out := range c.plan.Outputs {
+		if o := c.host[out.Buffer]; o != nil && o.mem == c.small {
+			c.commands = append(c.commands, command{host: o.mem.Bytes()[o.at : o.at+o.n], from: c.base[out.Buffer]})
+		}
+	}
+	return nil
+}
+
+func (c *program) capture() error {
+	g, err := c.gpu.work.Capture(c.play)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	exec, err := g.Instantiate()
+	if err != nil {
+		return err
+	}
+	c.exec = exec
+	c.gpu.captured++
+	c.forget()
+	return nil
+}
+
+// unprepare takes prepare back. Nothing of the program may be running. What
+// fails to be freed has failed before, or will when the device is next used.
+func (c *program) unprepare() {
+	c.forget()
+	if c.exec != nil {
+		_ = c.exec.Close()
+		c.exec = nil
+	}
+}
+
+// forget frees the commands: a graph has its own copy of their arguments.
+func (c *program) forget() {
+	for _, k := range c.commands {
+		if k.launch != nil {
+			k.launch.Close()
+		}
+	}
+	c.commands = nil
+}
+
+func (c *program) steps(steps []plan.Step) error {
+	for _, s := range steps {
+		switch {
+		case s.Copy != nil:
+			c.copy(c.base[s.Copy.Dst], c.base[s.Copy.Src], c.plan.Buffers[s.Copy.Dst].Bytes())
+		case s.Loop != nil:
+			if err := c.loop(s.Loop); err != nil {
+				return err
+			}
+		default:
+			for i := range c.kernels[stepKey(s)] {
+				if err := c.launch(&c.kernels[stepKey(s)][i]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *program) copy(to, from Ptr, n int) {
+	if to != from && n > 0 {
+		c.commands = append(c.commands, command{to: to, from: from, n: n})
+	}
+}
+
+// turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
+// to fill it, few enough to save the start of most.
+const turnsPerSM = 8
+
+func (c *program) launch(k *Kernel) error {
+	args := make([]any, 0, len(k.Buffers)+len(k.Numbers))
+	for _, i := range k.Buffers {
+		if i == Scratch {
+			args = append(args, c.scratch)
+		} else {
+			args = append(args, c.base[i])
+		}
+	}
+	for _, v := range k.Numbers {
+		args = append(args, v)
+	}
+	blocks := min(k.Blocks, turnsPerSM*c.gpu.Device.Info.SMs)
+	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{BlockThreads, 1, 1}, k.Shared, args...)
+	if err != nil {
+		return err
+	}
+	c.commands = append(c.commands, command{launch: l})
+	return nil
+}
+
+// loop writes down a loop's iterations one behind the other. Each has its own
+// addresses: its number is in a table, its slices are used where they lie.
+func (c *program) loop(l *plan.Loop) error {
+	made := c.made(l)
+	for i := range l.Node.Attrs().Trips {
+		c.base[l.Index] = c.indices + Ptr(4*i)
+		for _, s := range l.Scan {
+			slice := c.slice(s, i)
+			if whole(c.plan.Buffers[s.Part].Bytes()) {
+				c.base[s.Part] = slice
+			} else {
+				c.copy(c.base[s.Part], slice, c.plan.Buffers[s.Part].Bytes())
+			}
+		}
+		for _, s := range l.Stack {
+			if made[s.Part] {
+				c.base[s.Part] = c.slice(s, i)
+			}
+		}
+		if err := c.steps(l.Steps); err != nil {
+			return err
+		}
+		for _, s := range l.Stack {
+			c.copy(c.slice(s, i), c.base[s.Part], c.plan.Buffers[s.Part].Bytes())
+		}
+	}
+	return nil
+}
+
+// slice is where an iteration's slice of a whole is.
+func (c *program) slice(s plan.Slice, i int) Ptr {
+	return c.base[s.Whole] + Ptr(i*c.plan.Buffers[s.Part].Bytes())
+}
+
+// whole reports whether every slice of so many bytes starts where a kernel that
+// reads vectors may expect a buffer to start.
+func whole(bytes int) bool { return bytes%16 == 0 || bytes < 16 && bytes&(bytes-1) == 0 }
+
+// made lists the stacked parts that may be computed straight into their slices:
+// those that are nothing else, and those that a step of the body makes anew in
+// each iteration.
+func (c *program) made(l *plan.Loop) map[int]bool {
+	carried, fresh := map[int]bool{}, map[int]bool{}
+	for _, p := range l.Node.Body().Params()[1 : 1+l.Node.Attrs().Carry] {
+		carried[c.plan.Buffer(p)] = true
+	}
+	note := func(n *graph.Node) {
+		if i := c.plan.Buffer(n); !carried[i] {
+			fresh[i] = true
+		}
+	}
+	for _, s := range l.Steps {
+		switch {
+		case s.Fused != nil:
+			for _, n := range s.Fused.Stored {
+				note(n)
+			}
+		case s.Op != nil:
+			note(s.Op)
+		}
+	}
+	parts := map[int]bool{}
+	for _, s := range l.Stack {
+		b := &c.plan.Buffers[s.Part]
+		parts[s.Part] = whole(b.Bytes()) && (b.Kind == plan.View || b.Kind == plan.Temp && fresh[s.Part])
+	}
+	return parts
+}

@@ -1,0 +1,222 @@
+//go:build cgo && !windows
+
+package cuda_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"temper/adversarial/job"
+	"temper/cuda"
+	"temper/engine/graph"
+	"temper/engine/plan"
+)
+
+// shipped are the training programs whose kernels are looked at: a batch of a
+// training step with its attack, and of the evaluation.
+var shipped = []struct{ name, settings string }{
+	{"mnist", "data.name=mnist recipe=pgd-at"},
+	{"small", "data.name=cifar10 recipe=small-pgd7"},
+	{"preactresnet18", "data.name=cifar10 model.name=preactresnet18 recipe=pgd-at"},
+}
+
+// described is a kernel with a name for people.
+type described struct {
+	cuda.Kernel
+	what string
+}
+
+func settings(text string) (list []job.Assignment) {
+	for s := range strings.FieldsSeq(text + " batches.size=128 data.limit=628 data.held_out=500 eval.batch_size=500") {
+		key, value, _ := strings.Cut(s, "=")
+		list = append(list, job.Assignment{Key: key, Value: value, Source: "--test"})
+	}
+	return list
+}
+
+// shippedKernels lists the different kernels of the shipped programs.
+func shippedKernels(t *testing.T) (all []described) {
+	seen := map[string]bool{}
+	for _, m := range shipped {
+		plans, err := job.Plans(settings(m.settings), cuda.Target())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range plans {
+			visit(t, p, p.Steps, func(k cuda.Kernel, what string) {
+				if !seen[k.Name] {
+					seen[k.Name] = true
+					all = append(all, described{k, m.name + " " + what})
+				}
+			})
+		}
+	}
+	return all
+}
+
+func visit(t *testing.T, p *plan.Plan, steps []plan.Step, fn func(k cuda.Kernel, what string)) {
+	t.Helper()
+	for _, s := range steps {
+		if s.Loop != nil {
+			visit(t, p, s.Loop.Steps, fn)
+			continue
+		}
+		ks, err := cuda.Kernels(p, s, cuda.Exact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, k := range ks {
+			fn(k, what(s, i))
+		}
+	}
+}
+
+// what describes a step's kernel. Fused groups change with every rewrite, and
+// are looked at together.
+func what(s plan.Step, i int) string {
+	switch {
+	case s.Fused != nil && s.Fused.Axes != nil:
+		return "the largest of the fused groups with reductions"
+	case s.Fused != nil:
+		return "the largest of the fused groups"
+	}
+	var operands []string
+	for _, in := range s.Op.Ins() {
+		operands = append(operands, fmt.Sprint(in.DType(), in.Shape()))
+	}
+	text := fmt.Sprintf("%v of %s", s.Op.Op(), strings.Join(operands, " "))
+	if s.Op.Op().Class() == graph.ClassContraction && s.Op.Attrs().Stride[0] > 1 {
+		text += fmt.Sprintf(" stride %v", s.Op.Attrs().Stride)
+	}
+	if i > 0 {
+		text += ", the sum of its parts"
+	}
+	return text
+}
+
+// TestRegisters compiles the kernels of the shipped programs for two
+// generations: none may spill, and what each needs of a multiprocessor is in
+// testdata/registers.txt, which -update rewrites. The numbers are those of
+// build/nvrtc.sh's compiler; another one's are not compared.
+func TestRegisters(t *testing.T) {
+	c := compiler(t, "TEMPER_NVRTC")
+	kernels := shippedKernels(t)
+	archs := []string{"sm_80", "sm_90a"}
+	type need [2]struct{ registers, shared int } // on each architecture
+	needs := map[string]need{}
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(2)
+	for _, k := range kernels {
+		group.Go(func() error {
+			for i, arch := range archs {
+				_, resources, err := c.Compile(k.Name, cuda.Unit(k.Source), arch)
+				if err != nil {
+					return err
+				}
+				r := resources[k.Name]
+				if r.Registers == 0 || r.Spills != 0 {
+					t.Errorf("%s, %s: %d registers, %d bytes of spills", k.what, arch, r.Registers, r.Spills)
+				}
+				mu.Lock()
+				n := needs[k.what]
+				n[i].registers, n[i].shared = max(n[i].registers, r.Registers), max(n[i].shared, r.Shared+k.Shared)
+				needs[k.what] = n
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, what := range slices.Sorted(maps.Keys(needs)) {
+		n := needs[what]
+		lines = append(lines, fmt.Sprintf("%3d %6d  %3d %6d  %s", n[0].registers, n[0].shared, n[1].registers, n[1].shared, what))
+	}
+	got := fmt.Sprintf("# CUDA %d.%d: registers of a thread and bytes of shared memory of a block, on %s\n%s\n",
+		c.Major, c.Minor, strings.Join(archs, " and "), strings.Join(lines, "\n"))
+	const file = "testdata/registers.txt"
+	if flag.Lookup("update").Value.String() == "true" {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, _, _ := strings.Cut(string(want), ":")
+	if !strings.HasPrefix(got, header+":") {
+		t.Logf("%s is of another compiler: not compared", file)
+		return
+	}
+	diff(t, string(want), got)
+}
+
+// diff reports the lines that only one of two texts has.
+func diff(t *testing.T, want, got string) {
+	count := map[string]int{}
+	for line := range strings.Lines(got) {
+		count[line]++
+	}
+	for line := range strings.Lines(want) {
+		count[line]--
+	}
+	for line, n := range count {
+		if n != 0 {
+			t.Errorf("%+d of %s", n, line)
+		}
+	}
+	if t.Failed() {
+		t.Error("+ is new: look at it, then run with -update")
+	}
+}
+
+func compiler(t *testing.T, variable string) *cuda.Compiler {
+	t.Helper()
+	need := slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "nvrtc")
+	path := os.Getenv(variable)
+	if path == "" && !need {
+		t.Skipf("no %s: eval \"$(build/nvrtc.sh)\" sets it", variable)
+	}
+	t.Setenv("TEMPER_NVRTC", path)
+	c, err := cuda.OpenCompiler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestOtherToolkit compiles the headers, and a kernel of each template, with
+// CUDA 12 and for generations that nobody here has.
+func TestOtherToolkit(t *testing.T) {
+	for _, c := range []struct {
+		variable string
+		archs    []string
+	}{{"TEMPER_NVRTC12", []string{"sm_80", "sm_90a", "sm_120"}}, {"TEMPER_NVRTC", []string{"sm_86", "sm_120"}}} {
+		t.Run(c.variable, func(t *testing.T) {
+			nvrtc := compiler(t, c.variable)
+			for _, k := range cuda.TemplateKernels() {
+				for _, arch := range c.archs {
+					_, resources, err := nvrtc.Compile(k.Name, cuda.Unit(k.Source), arch)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r := resources[k.Name]; r.Registers == 0 || r.Spills != 0 {
+						t.Errorf("%s for %s: %d registers, %d bytes of spills", k.Name, arch, r.Registers, r.Spills)
+					}
+				}
+			}
+		})
+	}
+}

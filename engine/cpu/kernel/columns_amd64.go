@@ -1,0 +1,44 @@
+package kernel
+
+var avx2Columns = columns{add: addColumnsWhole, sum: sumWide, argMax: argMaxTapsAVX2, spread: spreadTapsAVX2, gather: gatherPieces}
+
+// addColumnsWhole does multiples of 8 columns in assembly and the rest here.
+func addColumnsWhole(acc []float64, v []float32) {
+	n := len(acc)
+	whole := n &^ 7
+	rows := len(v) / n
+	for step := max(1, pieceLen/n); rows > 0 && whole > 0; rows -= step {
+		k := min(rows, step)
+		addColumnsAVX2(acc[:whole], v, k, n)
+		for c := whole; c < n; c++ {
+			for r := range k {
+				acc[c] += float64(v[r*n+c])
+			}
+		}
+		v = v[k*n:]
+	}
+	if whole == 0 {
+		portableColumns.add(acc, v)
+	}
+}
+
+func sumWide(a []float32) float64 {
+	var lanes [16]float64
+	whole := len(a) &^ 15
+	inPieces(whole, func(i, j int) { addWideAVX2(lanes[:], a[i:j]) })
+	sum := 0.0
+	for _, x := range a[whole:] {
+		sum += float64(x)
+	}
+	for _, x := range lanes {
+		sum += x
+	}
+	return sum
+}
+
+func gatherPieces(dst []uint32, at []int32, src []uint32, columns, limit int) {
+	step := max(1, pieceLen/columns) * columns
+	for ; len(dst) > 0; dst, at = dst[min(step, len(dst)):], at[min(step, len(at)):] {
+		gatherRowsAVX2(dst[:min(step, len(dst))], at, src, columns, limit)
+	}
+}

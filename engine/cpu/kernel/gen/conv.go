@@ -1,0 +1,613 @@
+package main
+
+import "fmt"
+
+// panelWidth is kernel.Lanes.
+const panelWidth = 16
+
+func conv(f *file) {
+	for h := 1; h <= f.rows; h++ {
+		gather(f, h)
+	}
+	transformRows(f, "winogradInput", 6, inputTransform, "input")
+	transformRows(f, "winogradDelta", 4, deltaTransform, "delta")
+	transformRows(f, "winogradDelta5", 2, deltaTransform5, "delta, of F(2×2,5×5)")
+	winogradOutput(f, "winogradOutput", 4, outputTransform, "output")
+	winogradOutput(f, "winogradOutput5", 2, outputTransform5, "output, of F(2×2,5×5)")
+	winogradFilter(f)
+	winogradFilterGrad(f)
+	if !f.wide() { // four lanes at most
+		for channels := 1; channels <= 4; channels++ {
+			fold(f, channels)
+		}
+	}
+}
+
+// gather finds the rows of A and of C through tables. The arguments that
+// change from group to group are kept up to date in their places.
+//
+// With 256 bits, the two vectors of B are the halves of a panel; with 512, they
+// are two panels.
+func gather(f *file, h int) {
+	fn := f.begin(fmt.Sprintf("gather%d%s", h, f.suffix), "n, width, stride int, starts, offs, to []int, a, b, c []float32, nextB, nextC, cols, beta int",
+		fmt.Sprintf("is micro.gathers[%d].", h))
+	second := mem(f.bytes(), "BX")
+	if f.wide() {
+		second = "(BX)(DX*1)"
+		fn.load("nextB", "DX")
+		fn.op("SHLQ", "$2", "DX")
+	}
+	fn.load("stride", "DI")
+	fn.op("SHLQ", "$2", "DI")
+	fn.label("group")
+	fn.load("offs_base", "SI", "a_base", "BX", "starts_base", "R8", "starts_len", "R9")
+	fn.op("MOVQ", "R9", fn.arg("offs_len")) // segments to go
+	fn.op("MOVQ", "(SI)", "AX")
+	fn.op("LEAQ", "(BX)(AX*4)", "BX")
+	fn.op("MOVQ", "BX", fn.arg("a_len"))                                // row 0
+	offs := []string{"", "R9", "R10", "R11", "R12", "R13", "R14", "SI"} // of rows 1, 2, … from row 0
+	if h < len(offs) {
+		offs[h-1] = "SI" // the last to be read, behind what it points to
+	}
+	for r := 1; r < h; r++ {
+		fn.op("MOVQ", mem(8*r, "SI"), offs[r])
+		fn.op("SUBQ", "AX", offs[r])
+		fn.op("SHLQ", "$2", offs[r])
+	}
+	fn.load("b_base", "BX")
+	zero(fn, h)
+	fn.label("segment")
+	fn.op("MOVQ", "(R8)", "AX")
+	fn.op("SHLQ", "$2", "AX")
+	fn.op("ADDQ", fn.arg("a_len"), "AX")
+	fn.load("width", "CX")
+	fn.label("loop")
+	step(fn, h, "(BX)", second, func(r int) string {
+		if r == 0 {
+			return "(AX)"
+		}
+		return idx(0, "AX", offs[r], 1)
+	})
+	fn.op("PREFETCHT0", "512(BX)") // filters come from the second or third cache
+	if f.wide() {
+		fn.op("PREFETCHT0", "512(BX)(DX*1)")
+	}
+	fn.op("ADDQ", imm(panelWidth*4), "BX")
+	fn.op("ADDQ", "DI", "AX")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "loop")
+	fn.op("ADDQ", "$8", "R8")
+	fn.op("DECQ", fn.arg("offs_len"))
+	fn.op("JNZ", "segment")
+
+	fn.load("to_base", "SI", "c_base", "R8", "cols", "CX")
+	if f.wide() {
+		storeMasked(fn, h)
+	} else {
+		storeHalves(fn, h)
+	}
+	fn.label("next")
+	fn.op("ADDQ", imm(8*h), fn.arg("offs_base"))
+	fn.op("ADDQ", imm(8*h), fn.arg("to_base"))
+	fn.op("DECQ", fn.arg("n"))
+	fn.op("JNZ", "group")
+	fn.end()
+	if !f.wide() {
+		storePart(fn, h)
+	}
+}
+
+// toRow finds a row of C.
+func toRow(fn *function, r int) {
+	fn.op("MOVQ", mem(8*r, "SI"), "AX")
+	fn.op("LEAQ", "(R8)(AX*4)", "AX")
+}
+
+// storeMasked masks columns: the first panel's by K1, the second's by K2.
+func storeMasked(fn *function, h int) {
+	fn.op("MOVQ", "$1", "AX")
+	fn.op("SHLQ", "CX", "AX")
+	fn.op("DECQ", "AX")
+	fn.op("KMOVW", "AX", "K1")
+	fn.op("SHRQ", "$16", "AX")
+	fn.op("KMOVW", "AX", "K2")
+	fn.load("nextC", "R9")
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VADDPS", "(AX)", y(2*r), "K1", y(2*r))
+		fn.op("VADDPS", "(AX)(R9*4)", y(2*r+1), "K2", y(2*r+1))
+	}
+	fn.label("store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VMOVUPS", y(2*r), "K1", "(AX)")
+		fn.op("VMOVUPS", y(2*r+1), "K2", "(AX)(R9*4)")
+	}
+}
+
+// storeHalves leaves panels with an edge to storePart.
+func storeHalves(fn *function, h int) {
+	fn.op("CMPQ", "CX", imm(panelWidth))
+	fn.op("JLT", "part")
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VADDPS", "(AX)", y(2*r), y(2*r))
+		fn.op("VADDPS", "32(AX)", y(2*r+1), y(2*r+1))
+	}
+	fn.label("store")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VMOVUPS", y(2*r), "(AX)")
+		fn.op("VMOVUPS", y(2*r+1), "32(AX)")
+	}
+}
+
+// storePart stores some of the columns: Y12 and Y13 are masks of the first and
+// the last eight.
+func storePart(fn *function, h int) {
+	fn.label("part")
+	fn.op("XORQ", "BX", "BX")
+	fn.op("MOVQ", "CX", "AX")
+	fn.op("SUBQ", "$8", "AX")
+	fn.op("CMOVQLT", "BX", "AX")
+	fn.op("SUBQ", "AX", "CX")
+	fn.op("LEAQ", fn.file.window(), "BX")
+	for i, n := range []string{"CX", "AX"} {
+		fn.op("NEGQ", n)
+		fn.op("VMOVUPS", idx(32, "BX", n, 4), y(12+i))
+	}
+	fn.op("CMPQ", fn.arg("beta"), "$0")
+	fn.op("JEQ", "storepart")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VMASKMOVPS", "(AX)", "Y12", "Y14")
+		fn.op("VMASKMOVPS", "32(AX)", "Y13", "Y15")
+		fn.op("VADDPS", "Y14", y(2*r), y(2*r))
+		fn.op("VADDPS", "Y15", y(2*r+1), y(2*r+1))
+	}
+	fn.label("storepart")
+	for r := range h {
+		toRow(fn, r)
+		fn.op("VMASKMOVPS", y(2*r), "Y12", "(AX)")
+		fn.op("VMASKMOVPS", y(2*r+1), "Y13", "32(AX)")
+	}
+	fn.op("JMP", "next")
+}
+
+// The transforms of Winograd's F(4×4,3×3) (Lavin and Gray, "Fast algorithms
+// for convolutional neural networks", CVPR 2016) work on one vector of
+// channels at a time.
+// A one-dimensional transform takes vectors from registers; out is told the
+// register of each result, which must be stored at once.
+
+// inputTransform is Bᵀ: 6 in Y0 … Y5, 6 out. Y13, Y14, Y15 are 4, 5, 2.
+func inputTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VMOVAPS", "Y4", "Y6") // 4·d0 - 5·d2 + d4
+	fn.op("VFNMADD231PS", "Y2", "Y14", "Y6")
+	fn.op("VFMADD231PS", "Y0", "Y13", "Y6")
+	out(0, "Y6")
+	fn.op("VFNMADD231PS", "Y3", "Y14", "Y5") // 4·d1 - 5·d3 + d5
+	fn.op("VFMADD231PS", "Y1", "Y13", "Y5")
+	out(5, "Y5")
+	fn.op("VMOVAPS", "Y4", "Y7") // d4 - 4·d2
+	fn.op("VFNMADD231PS", "Y2", "Y13", "Y7")
+	fn.op("VMOVAPS", "Y3", "Y8") // d3 - 4·d1
+	fn.op("VFNMADD231PS", "Y1", "Y13", "Y8")
+	sumDifference(fn, "Y7", "Y8", 1, 2, out)
+	fn.op("VSUBPS", "Y2", "Y4", "Y4") // d4 - d2
+	fn.op("VSUBPS", "Y1", "Y3", "Y3") // d3 - d1
+	fn.op("VMOVAPS", "Y4", "Y11")
+	fn.op("VFMADD231PS", "Y3", "Y15", "Y11")
+	out(3, "Y11")
+	fn.op("VFNMADD231PS", "Y3", "Y15", "Y4")
+	out(4, "Y4")
+}
+
+// sumDifference gives out a + b as result i and a - b as result j.
+func sumDifference(fn *function, a, b string, i, j int, out func(i int, reg string)) {
+	fn.op("VADDPS", b, a, "Y9")
+	out(i, "Y9")
+	fn.op("VSUBPS", b, a, "Y10")
+	out(j, "Y10")
+}
+
+// deltaTransform is A: 4 in Y0 … Y3, 6 out. Y13, Y14, Y15 are 4, 8, 2.
+func deltaTransform(fn *function, out func(i int, reg string)) {
+	out(0, "Y0")
+	out(5, "Y3")
+	fn.op("VADDPS", "Y2", "Y0", "Y6")
+	fn.op("VADDPS", "Y3", "Y1", "Y7")
+	sumDifference(fn, "Y6", "Y7", 1, 2, out)
+	fn.op("VFMADD231PS", "Y2", "Y13", "Y0") // d0 + 4·d2
+	fn.op("VMULPS", "Y1", "Y15", "Y1")      // 2·d1 + 8·d3
+	fn.op("VFMADD231PS", "Y3", "Y14", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// deltaTransform5 is A of F(2,5): 2 in Y0, Y1, 6 out. Y15 is 2.
+func deltaTransform5(fn *function, out func(i int, reg string)) {
+	out(0, "Y0")
+	out(5, "Y1")
+	sumDifference(fn, "Y0", "Y1", 1, 2, out)
+	fn.op("VMULPS", "Y1", "Y15", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// outputTransform5 is Aᵀ of F(2,5): 6 in Y0 … Y5, 2 out. Y15 is 2.
+func outputTransform5(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y2", "Y1", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VADDPS", "Y6", "Y0", "Y0")
+	fn.op("VADDPS", "Y8", "Y0", "Y0")
+	out(0, "Y0")
+	fn.op("VADDPS", "Y7", "Y5", "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y15", "Y5")
+	out(1, "Y5")
+}
+
+// outputTransform is Aᵀ: 6 in Y0 … Y5, 4 out. Y13, Y14, Y15 are 4, 8, 2.
+func outputTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y2", "Y1", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VADDPS", "Y6", "Y0", "Y0")
+	fn.op("VADDPS", "Y8", "Y0", "Y0")
+	out(0, "Y0")
+	fn.op("VADDPS", "Y7", "Y5", "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y14", "Y5")
+	out(3, "Y5")
+	fn.op("VFMADD231PS", "Y9", "Y15", "Y7")
+	out(1, "Y7")
+	fn.op("VFMADD231PS", "Y8", "Y13", "Y6")
+	out(2, "Y6")
+}
+
+// filterTransform is G: 3 in Y0 … Y2, 6 out. Y11 … Y15 are 1/4, -1/6, 1/24,
+// 1/12, 1/6.
+func filterTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VMULPS", "Y0", "Y11", "Y3")
+	out(0, "Y3")
+	out(5, "Y2")
+	fn.op("VADDPS", "Y2", "Y0", "Y3")
+	fn.op("VADDPS", "Y1", "Y3", "Y4")
+	fn.op("VMULPS", "Y4", "Y12", "Y4")
+	out(1, "Y4")
+	fn.op("VSUBPS", "Y1", "Y3", "Y4")
+	fn.op("VMULPS", "Y4", "Y12", "Y4")
+	out(2, "Y4")
+	fn.op("VMULPS", "Y0", "Y13", "Y0")
+	fn.op("VFMADD231PS", "Y2", "Y15", "Y0")
+	fn.op("VMULPS", "Y1", "Y14", "Y1")
+	sumDifference(fn, "Y0", "Y1", 3, 4, out)
+}
+
+// filterGradTransform is Gᵀ: 6 in Y0 … Y5, 3 out, constants as above.
+func filterGradTransform(fn *function, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y6")
+	fn.op("VSUBPS", "Y1", "Y2", "Y7")
+	fn.op("VADDPS", "Y4", "Y3", "Y8")
+	fn.op("VSUBPS", "Y4", "Y3", "Y9")
+	fn.op("VMULPS", "Y0", "Y11", "Y0")
+	fn.op("VFMADD231PS", "Y6", "Y12", "Y0")
+	fn.op("VFMADD231PS", "Y8", "Y13", "Y0")
+	out(0, "Y0")
+	fn.op("VMULPS", "Y7", "Y15", "Y7")
+	fn.op("VFMADD231PS", "Y9", "Y14", "Y7")
+	out(1, "Y7")
+	fn.op("VFMADD231PS", "Y6", "Y12", "Y5")
+	fn.op("VFMADD231PS", "Y8", "Y15", "Y5")
+	out(2, "Y5")
+}
+
+// workspace aligns DX inside the frame, which has 63 bytes to spare.
+func workspace(fn *function) {
+	fn.op("LEAQ", "0(SP)", "DX")
+	fn.op("ADDQ", "$63", "DX")
+	fn.op("ANDQ", "$-64", "DX")
+}
+
+func (s isa) frame(vectors int) int { return vectors*s.bytes() + 64 }
+
+// eachPanel repeats body for all vectors of every panel: body works on the
+// lanes at dst, and the other pointers move by advance.
+func eachPanel(fn *function, dst, panelStride string, body, advance func()) {
+	fn.op("SHLQ", "$2", fn.arg(panelStride))
+	if fn.file.wide() {
+		fn.label("panel")
+		body()
+		advance()
+		fn.op("ADDQ", fn.arg(panelStride), dst)
+		fn.op("DECQ", fn.arg("panels"))
+		fn.op("JNZ", "panel")
+		fn.end()
+		return
+	}
+	fn.op("SUBQ", "$32", fn.arg(panelStride)) // what is left after the first half
+	fn.op("SHLQ", "$1", fn.arg("panels"))
+	fn.label("half")
+	body()
+	advance()
+	fn.op("MOVQ", "$32", "AX")
+	fn.op("DECQ", fn.arg("panels"))
+	fn.op("TESTQ", "$1", fn.arg("panels"))
+	fn.op("CMOVQEQ", fn.arg(panelStride), "AX")
+	fn.op("ADDQ", "AX", dst)
+	fn.op("CMPQ", fn.arg("panels"), "$0")
+	fn.op("JNE", "half")
+	fn.end()
+}
+
+// transformRows writes a transform from an n×n tile of pixels, some of which
+// may lie outside of the image, to 6×6 points.
+func transformRows(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+	fn := f.beginFrame(name+f.suffix, "panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int",
+		"is winogradTransforms."+doc+".", f.frame(6*n))
+	fn.constant(4, "Y13")
+	fn.constant(map[int]float32{6: 5, 4: 8, 2: 8}[n], "Y14")
+	fn.constant(2, "Y15")
+	fn.load("rows_base", "SI", "x_base", "AX", "zero_base", "CX", "dst_base", "DI")
+	row := []string{"R8", "R9", "R10", "R11", "R12", "R13"}[:n]
+	for r, reg := range row {
+		fn.op("MOVQ", mem(8*r, "SI"), "DX")
+		fn.op("LEAQ", "(AX)(DX*4)", reg)
+		fn.op("CMPQ", "DX", imm(outside))
+		fn.op("CMOVQEQ", "CX", reg)
+	}
+	workspace(fn)
+	fn.load("pointStride", "SI", "mask", "BX")
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", fn.arg("step"))
+	eachPanel(fn, "DI", "panelStride", func() {
+		fn.op("XORQ", "CX", "CX")
+		for j := range n {
+			fn.op("BTQ", imm(j), "BX")
+			fn.op("JCC", fmt.Sprintf("outside%d", j))
+			for r, reg := range row {
+				fn.op("VMOVUPS", idx(0, reg, "CX", 1), y(r))
+			}
+			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*n+j)*f.bytes(), "DX")) })
+			fn.label(fmt.Sprintf("column%d", j))
+			if j < n-1 {
+				fn.op("ADDQ", fn.arg("step"), "CX")
+			}
+		}
+		fn.op("MOVQ", "DI", "AX")
+		fn.op("LEAQ", "(SI)(SI*2)", "CX") // 3 points
+		fn.op("LEAQ", "(SI)(SI*4)", "R14")
+		for i := range 6 {
+			for j := range n {
+				fn.op("VMOVUPS", mem((i*n+j)*f.bytes(), "DX"), y(j))
+			}
+			transform(fn, func(j int, reg string) {
+				fn.op("VMOVUPS", reg, point(j))
+			})
+			fn.op("LEAQ", "(AX)(CX*2)", "AX")
+		}
+	}, func() {
+		for _, reg := range row {
+			fn.op("ADDQ", imm(f.bytes()), reg)
+		}
+	})
+	for j := range n {
+		fn.label(fmt.Sprintf("outside%d", j))
+		fn.op("VXORPS", "Y0", "Y0", "Y0")
+		for i := range 6 {
+			fn.op("VMOVUPS", "Y0", mem((i*n+j)*f.bytes(), "DX"))
+		}
+		fn.op("JMP", fmt.Sprintf("column%d", j))
+	}
+}
+
+// outside marks a row that lies outside of the image: kernel.outside.
+const outside = -1 << 31
+
+// point is the operand of point j < 6 of a row, from AX on, SI bytes apart;
+// CX is 3·SI and R14 5·SI where points 5 are used.
+func point(j int) string {
+	switch j {
+	case 0:
+		return "(AX)"
+	case 1, 2:
+		return idx(0, "AX", "SI", j)
+	case 3:
+		return "(AX)(CX*1)"
+	case 4:
+		return "(AX)(SI*4)"
+	}
+	return "(AX)(R14*1)"
+}
+
+// loadColumn loads the 6 points of a column from AX on, 6 points (R8) apart.
+func loadColumn(fn *function) {
+	fn.op("LEAQ", "(AX)(R8*2)", "R9")
+	fn.op("ADDQ", "R8", "R9") // 3 rows on
+	for i, at := range []string{"(AX)", "(AX)(R8*1)", "(AX)(R8*2)", "(R9)", "(R9)(R8*1)", "(R9)(R8*2)"} {
+		fn.op("VMOVUPS", at, y(i))
+	}
+}
+
+// winogradOutput writes a transform from 6×6 points to the first rows and columns
+// of an n×n tile.
+func winogradOutput(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+	fn := f.beginFrame(name+f.suffix, "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
+		"is winogradTransforms."+doc+".", f.frame(n*6))
+	for i, v := range []float32{4, 8, 2} {
+		fn.constant(v, y(13+i))
+	}
+	fn.load("src_base", "R12", "pointStride", "SI", "dst_base", "R13", "step", "R10", "width", "CX")
+	workspace(fn)
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", "R10")
+	fn.op("SHLQ", "$2", fn.arg("rowStride"))
+	fn.op("LEAQ", "(R10)(R10*2)", "R11")
+	fn.op("LEAQ", "(SI)(SI*2)", "R8")
+	fn.op("ADDQ", "R8", "R8")
+	eachPanel(fn, "R12", "panelStride", func() {
+		fn.op("MOVQ", "R12", "AX")
+		for j := range 6 {
+			loadColumn(fn)
+			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
+			fn.op("ADDQ", "SI", "AX")
+		}
+		fn.op("MOVQ", "R13", "DI")
+		pixel := []string{"(DI)", "(DI)(R10*1)", "(DI)(R10*2)", "(DI)(R11*1)"}
+		for i := range n {
+			if i > 0 {
+				fn.op("CMPQ", fn.arg("height"), imm(i))
+				fn.op("JLE", "done")
+				fn.op("ADDQ", fn.arg("rowStride"), "DI")
+			}
+			for j := range 6 {
+				fn.op("VMOVUPS", mem((i*6+j)*f.bytes(), "DX"), y(j))
+			}
+			transform(fn, func(j int, reg string) {
+				if j == 0 {
+					fn.op("VMOVUPS", reg, pixel[j])
+					return
+				}
+				skip := fmt.Sprintf("skip%d%d", i, j)
+				fn.op("CMPQ", "CX", imm(j))
+				fn.op("JLE", skip)
+				fn.op("VMOVUPS", reg, pixel[j])
+				fn.label(skip)
+			})
+		}
+		fn.label("done")
+	}, func() { fn.op("ADDQ", imm(f.bytes()), "R13") })
+}
+
+// filterConstants are those of G.
+func filterConstants(fn *function) {
+	for i, v := range []float32{1. / 4, -1. / 6, 1. / 24, 1. / 12, 1. / 6} {
+		fn.constant(v, y(11+i))
+	}
+}
+
+// eachVector repeats body, which works on a vector at AX and DI, for n lanes.
+func eachVector(fn *function, body func()) {
+	fn.load("src_base", "R12", "dst_base", "DI")
+	fn.label("vector")
+	fn.op("MOVQ", "R12", "AX")
+	body()
+	fn.op("ADDQ", imm(fn.file.bytes()), "R12")
+	fn.op("ADDQ", imm(fn.file.bytes()), "DI")
+	fn.op("SUBQ", imm(fn.file.bytes()/4), fn.arg("n"))
+	fn.op("JGT", "vector")
+	fn.end()
+}
+
+func winogradFilter(f *file) {
+	fn := f.beginFrame("winogradFilter"+f.suffix, "n int, src []float32, first, tapStride int, dst []float32, pointStride int",
+		"is winogradTransforms.filter.", f.frame(6*3))
+	filterConstants(fn)
+	workspace(fn)
+	fn.load("tapStride", "SI", "pointStride", "R10")
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", "R10")
+	fn.op("LEAQ", "(SI)(SI*2)", "R8")
+	fn.op("SHLQ", "$2", fn.arg("first"))
+	eachVector(fn, func() {
+		fn.op("ADDQ", fn.arg("first"), "AX")
+		for j := range 3 {
+			for i, at := range []string{"(AX)", "(AX)(R8*1)", "(AX)(R8*2)"} {
+				fn.op("VMOVUPS", at, y(i))
+			}
+			filterTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*3+j)*f.bytes(), "DX")) })
+			fn.op("ADDQ", "SI", "AX")
+		}
+		fn.op("MOVQ", "DI", "AX")
+		fn.op("LEAQ", "(R10)(R10*2)", "R9")
+		fn.op("LEAQ", "(R10)(R10*4)", "R11")
+		to := []string{"(AX)", "(AX)(R10*1)", "(AX)(R10*2)", "(AX)(R9*1)", "(AX)(R10*4)", "(AX)(R11*1)"}
+		for i := range 6 {
+			for j := range 3 {
+				fn.op("VMOVUPS", mem((i*3+j)*f.bytes(), "DX"), y(j))
+			}
+			filterTransform(fn, func(j int, reg string) { fn.op("VMOVUPS", reg, to[j]) })
+			fn.op("LEAQ", "(AX)(R9*2)", "AX")
+		}
+	})
+}
+
+func winogradFilterGrad(f *file) {
+	fn := f.beginFrame("winogradFilterGrad"+f.suffix, "n int, src []float32, pointStride int, dst []float32, tapStride int",
+		"is winogradTransforms.filterGrad.", f.frame(3*6))
+	filterConstants(fn)
+	workspace(fn)
+	fn.load("pointStride", "SI", "tapStride", "R10")
+	fn.op("SHLQ", "$2", "SI")
+	fn.op("SHLQ", "$2", "R10")
+	fn.op("LEAQ", "(SI)(SI*2)", "R8")
+	fn.op("ADDQ", "R8", "R8")
+	eachVector(fn, func() {
+		for j := range 6 {
+			loadColumn(fn)
+			filterGradTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
+			fn.op("ADDQ", "SI", "AX")
+		}
+		fn.op("MOVQ", "DI", "AX")
+		to := []string{"(AX)", "(AX)(R10*1)", "(AX)(R10*2)"}
+		for i := range 3 {
+			for j := range 6 {
+				fn.op("VMOVUPS", mem((i*6+j)*f.bytes(), "DX"), y(j))
+			}
+			filterGradTransform(fn, func(j int, reg string) { fn.op("VMOVUPS", reg, to[j]) })
+			fn.op("ADDQ", "R10", "AX")
+			fn.op("LEAQ", "(AX)(R10*2)", "AX")
+		}
+	})
+}
+
+// fold has a loop for each number of channels. Four are read where there are
+// three.
+func fold(f *file, channels int) {
+	fn := f.begin(fmt.Sprintf("fold%dAVX2", channels), "n int, elements []int, p []float32, step int, dst []float32, dstStep int",
+		fmt.Sprintf("is micro.folds[%d]; n is at least 1.", channels))
+	fn.load("n", "DX", "elements_base", "R8", "elements_len", "R9", "p_base", "SI", "step", "R11", "dst_base", "DI", "dstStep", "R12")
+	fn.op("SHLQ", "$2", "R11")
+	fn.op("SHLQ", "$2", "R12")
+	fn.label("pixel")
+	fn.op("VXORPS", "X0", "X0", "X0")
+	fn.op("MOVQ", "R8", "R10")
+	fn.op("MOVQ", "R9", "CX")
+	fn.op("TESTQ", "CX", "CX")
+	fn.op("JZ", "store")
+	fn.label("element")
+	fn.op("MOVQ", "(R10)", "AX")
+	switch channels {
+	case 1:
+		fn.op("VADDSS", "(SI)(AX*4)", "X0", "X0")
+	case 2:
+		fn.op("VMOVSD", "(SI)(AX*4)", "X1")
+		fn.op("VADDPS", "X1", "X0", "X0")
+	default:
+		fn.op("VADDPS", "(SI)(AX*4)", "X0", "X0")
+	}
+	fn.op("ADDQ", "$8", "R10")
+	fn.op("DECQ", "CX")
+	fn.op("JNZ", "element")
+	fn.label("store")
+	switch channels {
+	case 1:
+		fn.op("VMOVSS", "X0", "(DI)")
+	case 2:
+		fn.op("VMOVSD", "X0", "(DI)")
+	case 3:
+		fn.op("VMOVSD", "X0", "(DI)")
+		fn.op("VEXTRACTPS", "$2", "X0", "8(DI)")
+	case 4:
+		fn.op("VMOVUPS", "X0", "(DI)")
+	}
+	fn.op("ADDQ", "R11", "SI")
+	fn.op("ADDQ", "R12", "DI")
+	fn.op("DECQ", "DX")
+	fn.op("JNZ", "pixel")
+	fn.end()
+}

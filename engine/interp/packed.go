@@ -1,0 +1,207 @@
+package interp
+
+import "temper/engine/graph"
+
+// unpacked calls f for every element of a filter (O,kh,kw,C) with its position
+// and that in the packed form, Winograd's excepted; see graph.PackedShape.
+func unpacked(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
+	if a.Algorithm == graph.Patches {
+		row := w[1:].Size()
+		for i := range w.Size() {
+			f(i, (i%row/graph.Lanes*w[0]+i/row)*graph.Lanes+i%row%graph.Lanes)
+		}
+		return
+	}
+	k := w[3]
+	if a.InputGrad {
+		k = w[0]
+	}
+	rank := 0
+	tap := func(i, j int) {
+		for o := range w[0] {
+			for c := range w[3] {
+				lane, row := o, c
+				if a.InputGrad {
+					lane, row = c, o
+				}
+				panel := lane / graph.Lanes * w[1] * w[2] * k
+				f(((o*w[1]+i)*w[2]+j)*w[3]+c, (panel+rank*k+row)*graph.Lanes+lane%graph.Lanes)
+			}
+		}
+		rank++
+	}
+	if !a.InputGrad {
+		for i := range w[1] {
+			for j := range w[2] {
+				tap(i, j)
+			}
+		}
+		return
+	}
+	for p := range a.Stride[0] {
+		for q := range a.Stride[1] {
+			for i := w[1] - 1; i >= 0; i-- {
+				for j := w[2] - 1; j >= 0; j-- {
+					if i*a.Dilation[0]%a.Stride[0] == p && j*a.Dilation[1]%a.Stride[1] == q {
+						tap(i, j)
+					}
+				}
+			}
+		}
+	}
+}
+
+func packFilter(y []float64, n *graph.Node, w *Tensor) {
+	a := n.Attrs()
+	if a.Algorithm != graph.Winograd {
+		unpacked(w.Shape, a, func(from, to int) { y[to] = w.Data[from] })
+		return
+	}
+	size := len(y) / 36
+	for o := range w.Shape[0] {
+		for c := range w.Shape[3] {
+			side := w.Shape[1]
+			taps := matrix{make([]float64, side*side), side}
+			lane, row, rows := o, c, w.Shape[3]
+			if a.InputGrad {
+				lane, row, rows = c, o, w.Shape[0]
+			}
+			for t := range taps.v {
+				at := t
+				if a.InputGrad {
+					at = len(taps.v) - 1 - t
+				}
+				taps.v[t] = w.Data[(o*len(taps.v)+at)*w.Shape[3]+c]
+			}
+			for p, v := range sandwich(winogradG[side], taps).v {
+				y[p*size+(lane/graph.Lanes*rows+row)*graph.Lanes+lane%graph.Lanes] = v
+			}
+		}
+	}
+}
+
+func packedConv(y []float64, n *graph.Node, from, packed *Tensor) {
+	a := *n.Attrs()
+	a.Layout = graph.NHWC
+	if a.Algorithm == graph.Winograd {
+		winograd(y, n, from, packed)
+		return
+	}
+	ws := n.FilterShape()
+	w := make([]float64, ws.Size())
+	unpacked(ws, &a, func(to, at int) { w[to] = packed.Data[at] })
+	if a.InputGrad {
+		taps(n.Shape(), ws, from.Shape, &a, func(x, v, o int) { y[x] += from.Data[o] * w[v] })
+	} else {
+		taps(from.Shape, ws, n.Shape(), &a, func(x, v, o int) { y[o] += from.Data[x] * w[v] })
+	}
+}
+
+// matrix is row-major.
+type matrix struct {
+	v    []float64
+	cols int
+}
+
+func (m matrix) rows() int { return len(m.v) / m.cols }
+
+func (m matrix) mul(b matrix) matrix {
+	y := matrix{make([]float64, m.rows()*b.cols), b.cols}
+	for i := range m.rows() {
+		for j := range b.cols {
+			for k := range m.cols {
+				y.v[i*b.cols+j] += m.v[i*m.cols+k] * b.v[k*b.cols+j]
+			}
+		}
+	}
+	return y
+}
+
+func (m matrix) transposed() matrix {
+	y := matrix{make([]float64, len(m.v)), m.rows()}
+	for i := range m.rows() {
+		for j := range m.cols {
+			y.v[j*y.cols+i] = m.v[i*m.cols+j]
+		}
+	}
+	return y
+}
+
+// sandwich is m·x·mᵀ.
+func sandwich(m, x matrix) matrix { return m.mul(x).mul(m.transposed()) }
+
+// The matrices of F(4×4,3×3) and F(2×2,5×5), by the taps of a side, named as
+// Lavin and Gray do (CVPR 2016).
+var (
+	winogradG = map[int]matrix{
+		3: {[]float64{
+			1. / 4, 0, 0,
+			-1. / 6, -1. / 6, -1. / 6,
+			-1. / 6, 1. / 6, -1. / 6,
+			1. / 24, 1. / 12, 1. / 6,
+			1. / 24, -1. / 12, 1. / 6,
+			0, 0, 1,
+		}, 3},
+		5: {[]float64{
+			1. / 4, 0, 0, 0, 0,
+			-1. / 6, -1. / 6, -1. / 6, -1. / 6, -1. / 6,
+			-1. / 6, 1. / 6, -1. / 6, 1. / 6, -1. / 6,
+			1. / 24, 1. / 12, 1. / 6, 1. / 3, 2. / 3,
+			1. / 24, -1. / 12, 1. / 6, -1. / 3, 2. / 3,
+			0, 0, 0, 0, 1,
+		}, 5},
+	}
+	winogradB = matrix{[]float64{ // its transpose
+		4, 0, -5, 0, 1, 0,
+		0, -4, -4, 1, 1, 0,
+		0, 4, -4, -1, 1, 0,
+		0, -2, -1, 2, 1, 0,
+		0, 2, -1, -2, 1, 0,
+		0, 4, 0, -5, 0, 1,
+	}, 6}
+	winogradA = map[int]matrix{ // its transpose
+		3: {[]float64{
+			1, 1, 1, 1, 1, 0,
+			0, 1, -1, 2, -2, 0,
+			0, 1, 1, 4, 4, 0,
+			0, 1, -1, 8, -8, 1,
+		}, 6},
+		5: {[]float64{
+			1, 1, 1, 1, 1, 0,
+			0, 1, -1, 2, -2, 1,
+		}, 6},
+	}
+)
+
+// winograd computes a square tile of results at a time from 6×6 elements.
+func winograd(out []float64, n *graph.Node, in, packed *Tensor) {
+	x, y := imageOf(graph.NHWC, in.Shape), imageOf(graph.NHWC, n.Shape())
+	pad, taps := n.Attrs().Pad, n.Attrs().Kernel[0]
+	if n.Attrs().InputGrad {
+		pad = [2]int{taps - 1 - pad[0], taps - 1 - pad[1]}
+	}
+	side := 7 - taps
+	size := len(packed.Data) / 36
+	y.positions(func(image, o, p, q int) {
+		if p%side != 0 || q%side != 0 {
+			return
+		}
+		sum := matrix{make([]float64, 36), 6}
+		for c := range x.c {
+			tile := matrix{make([]float64, 36), 6}
+			for t := range 36 {
+				if h, w := p-pad[0]+t/6, q-pad[1]+t%6; h >= 0 && h < x.h && w >= 0 && w < x.w {
+					tile.v[t] = in.Data[x.at(image, c, h, w)]
+				}
+			}
+			for t, v := range sandwich(winogradB, tile).v {
+				sum.v[t] += v * packed.Data[t*size+(o/graph.Lanes*x.c+c)*graph.Lanes+o%graph.Lanes]
+			}
+		}
+		for t, v := range sandwich(winogradA[taps], sum).v {
+			if h, w := p+t/side, q+t%side; h < y.h && w < y.w {
+				out[y.at(image, o, h, w)] = v
+			}
+		}
+	})
+}
