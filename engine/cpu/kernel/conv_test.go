@@ -33,6 +33,19 @@ func naiveConv(s ConvShape, visit func(y, x, w int)) {
 	}
 }
 
+// of is the algorithm itself, but Direct where it is of the other direction.
+func (a Algorithm) of(d Direction) Algorithm {
+	if a == Patches && d == Forward {
+		return Direct
+	}
+	return a
+}
+
+// serves reports whether an algorithm computes a convolution.
+func (s ConvShape) serves(a Algorithm) bool {
+	return s.check(InputGrad, a) == nil
+}
+
 // runConv runs the three kernels and returns y, dx and dw. All slices lie
 // between pages that cannot be touched.
 func runConv[T Float](t testing.TB, s ConvShape, a Algorithm, workers int, x, w, dy []T) [3][]T {
@@ -42,10 +55,7 @@ func runConv[T Float](t testing.TB, s ConvShape, a Algorithm, workers int, x, w,
 	fence := newFence[T](t)
 	var out [3][]T
 	for d, src := range [][]T{x, dy} {
-		a := a
-		if a == Patches && Direction(d) == Forward {
-			a = Direct
-		}
+		a := a.of(Direction(d))
 		pack, err := NewFilterPack[T](pool, s, Direction(d), a)
 		if err != nil {
 			t.Fatal(err)
@@ -61,10 +71,7 @@ func runConv[T Float](t testing.TB, s ConvShape, a Algorithm, workers int, x, w,
 		k.Run(fence.new(k.Workspace()), y, fence.copy(src), packed)
 		out[d] = slices.Clone(y)
 	}
-	if a == Patches {
-		a = Direct
-	}
-	g, err := NewConvFilterGrad[T](pool, s, a)
+	g, err := NewConvFilterGrad[T](pool, s, a.of(Forward))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,8 +295,8 @@ func TestConvRefusesShortSlices(t *testing.T) {
 	long := make([]float32, 1<<20)
 	for _, s := range []ConvShape{square(2, 3, 8, 5, 3, 1, 1, 1), square(2, 16, 8, 16, 3, 1, 1, 1)} {
 		sizeX, sizeW, sizeY := s.sizes()
-		for a := range Algorithm(2) {
-			if a == Winograd && !s.CanWinograd() {
+		for _, a := range []Algorithm{Direct, Winograd} {
+			if !s.serves(a) {
 				continue
 			}
 			p, _ := NewFilterPack[float32](pool, s, Forward, a)
@@ -332,7 +339,9 @@ func newConvSet(t testing.TB, pool *Pool, s ConvShape, a Algorithm) *convSet {
 	stream := rng.NewStream(1, "set", 0)
 	c := &convSet{x: random[float32](stream, sizeX), y: random[float32](stream, sizeY), w: random[float32](stream, sizeW)}
 	space := 0
+	given := a
 	for d := range c.conv {
+		a = given.of(Direction(d))
 		var err1, err2 error
 		c.pack[d], err1 = NewFilterPack[float32](pool, s, Direction(d), a)
 		c.conv[d], err2 = NewConv[float32](pool, s, Direction(d), a)
@@ -342,7 +351,7 @@ func newConvSet(t testing.TB, pool *Pool, s ConvShape, a Algorithm) *convSet {
 		space = max(space, c.pack[d].Workspace(), c.conv[d].Workspace())
 		c.packed[d] = make([]float32, c.pack[d].Size())
 	}
-	c.filter, _ = NewConvFilterGrad[float32](pool, s, a)
+	c.filter, _ = NewConvFilterGrad[float32](pool, s, given.of(Forward))
 	c.ws = make([]float32, max(space, c.filter.Workspace()))
 	return c
 }
@@ -356,8 +365,8 @@ func (c *convSet) packs() {
 func TestConvAllocatesNothing(t *testing.T) {
 	for _, s := range []ConvShape{square(5, 3, 12, 7, 3, 2, 1, 1), square(5, 3, 7, 7, 1, 1, 0, 1), square(2, 16, 9, 32, 3, 1, 1, 1), square(1, 272, 5, 128, 3, 1, 1, 1)} {
 		pool := newPool(t, 2)
-		for a := range Algorithm(2) {
-			if a == Winograd && !s.CanWinograd() {
+		for _, a := range []Algorithm{Direct, Winograd, Patches} {
+			if !s.serves(a) {
 				continue
 			}
 			c := newConvSet(t, pool, s, a)
@@ -425,8 +434,8 @@ func BenchmarkConv(b *testing.B) {
 		_, _, sizeY := s.sizes()
 		flops := 2 * float64(sizeY) * float64(s.C*s.KH*s.KW)
 		pool := newPool(b, benchWorkers())
-		for a, name := range []string{"direct", "winograd"} {
-			if Algorithm(a) == Winograd && !s.CanWinograd() {
+		for a, name := range []string{"direct", "winograd", "patches"} {
+			if !s.serves(Algorithm(a)) {
 				continue
 			}
 			k := newConvSet(b, pool, s, Algorithm(a))

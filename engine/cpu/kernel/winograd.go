@@ -9,7 +9,6 @@ type tiling struct {
 	top, left int // padding of the source, may be negative
 	down      int // tiles of a column
 	along     int // tiles of a row
-	zero      int // elements that stand for a row of pixels outside
 }
 
 // newTiling is for results dst of a convolution of src.
