@@ -91,20 +91,28 @@ func (a Attack) check(p Problem) error {
 	if err := p.Threat.validateShape(); err != nil {
 		return err
 	}
-	norms := attacks[a.Name].norms
-	switch dims := p.X.Shape()[min(1, p.X.Rank()):]; {
+	switch {
 	case p.X.Rank() != 4:
 		return fmt.Errorf("attack %s on inputs of shape %v: want (N,C,H,W)", a.Name, p.X.Shape())
-	case norms != nil && !slices.Contains(norms, p.Threat.Norm):
-		return fmt.Errorf("attack %s is not defined for %s: it knows %s", a.Name, p.Threat.Norm, strings.Join(names(norms), ", "))
 	case a.Targeted && p.Target == nil:
 		return fmt.Errorf("attack %s is targeted but has no target labels", a.Name)
 	case a.Targeted && p.Target == p.Y:
 		return fmt.Errorf("attack %s: the targets are the labels: give other classes", a.Name)
-	case p.Threat.Domain == Unit && p.Threat.Epsilon.Float64() > p.Threat.diameter(dims):
-		return fmt.Errorf("eps %v is larger than the whole domain, whose diameter in %s is %.4g: give a smaller one", p.Threat.Epsilon, p.Threat.Norm.symbol(), p.Threat.diameter(dims))
-	case a.Name == "cw-l2" && p.Threat.Domain != Unit:
-		return fmt.Errorf("attack cw-l2 searches in [0,1]: the domain %s has no bounds", p.Threat.Domain)
+	}
+	return a.suits(p.Threat, p.X.Shape()[1:])
+}
+
+// suits reports why the attack cannot work under a threat model on inputs
+// (C,H,W).
+func (a Attack) suits(t ThreatModel, dims graph.Shape) error {
+	norms, most := attacks[a.Name].norms, t.diameter(dims)
+	switch {
+	case norms != nil && !slices.Contains(norms, t.Norm):
+		return fmt.Errorf("attack %s is not defined for %s: it knows %s", a.Name, t.Norm, strings.Join(names(norms), ", "))
+	case t.Domain == Unit && t.Epsilon.Float64() > most:
+		return fmt.Errorf("eps %v is larger than the whole domain, whose diameter in %s is %.4g: give a smaller one", t.Epsilon, t.Norm.symbol(), most)
+	case a.Name == "cw-l2" && t.Domain != Unit:
+		return fmt.Errorf("attack cw-l2 searches in [0,1]: the domain %s has no bounds", t.Domain)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"temper/engine/graph"
 	"temper/engine/interp"
+	"temper/engine/rng"
 	"temper/nn"
 )
 
@@ -138,5 +139,83 @@ func TestAttackRefusals(t *testing.T) {
 		if err := g.Err(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%+v: %v: want %q", c.attack, err, c.want)
 		}
+	}
+}
+
+// What an evaluation checks of the network itself.
+func TestCheckGraph(t *testing.T) {
+	for want, net := range map[float64]func(x *graph.Node) *graph.Node{
+		0: func(x *graph.Node) *graph.Node { return x.MulC(3).SubC(1) },
+		1: func(x *graph.Node) *graph.Node { return x.MulC(3).Floor() },
+	} {
+		g := graph.New("check")
+		checkOutputs(g.Input("x", graph.F32, 4, 1, 2, 2), g.Const(graph.I32, []float64{0, 1, 2, 3}, 4), func(x *graph.Node) *graph.Node { return net(x.Flatten(1)) })
+		r := eval(t, g, interp.Feed{"input x": random(rng.NewStream(8, "check", 0), graph.Shape{4, 1, 2, 2}, 0, 1)}).Outputs
+		if got := mean(r["zero"]); got != want || r["logits"].Shape[1] != 4 {
+			t.Errorf("a share of %v has no gradient, want %v", got, want)
+		}
+	}
+	g, err := CheckGraph(tiny(t, "mnist-wong"), 3, graph.U8)
+	must(t, err)
+	must(t, graph.Verify(g))
+}
+
+// The rounds of an attack, one by one, are the parts of the whole: a sample
+// falls in one of the rounds exactly if it falls in the whole attack.
+func TestRoundsAreParts(t *testing.T) {
+	const n = 6
+	m := tiny(t, "mnist-wong")
+	for _, a := range []Attack{
+		{Name: "pgd", Steps: 3, RandomStart: true, Restarts: 3},
+		{Name: "apgd-t", Steps: 5, Targets: 3, RandomStart: true},
+		{Name: "fab-t", Steps: 4, Targets: 3, Restarts: 2},
+		{Name: "square", Steps: 250},
+	} {
+		threat := ThreatModel{Linf, MustEpsilon("0.2"), Unit}
+		g, err := RoundGraph(m, a, threat, n, graph.F32)
+		must(t, err)
+		whole, err := EvalGraph(m, &a, threat, n, graph.F32)
+		must(t, err)
+		feed := with(startOf(t, m, 4), batch(m, n, graph.F32, 4), interp.Feed{
+			"scalar seed":  interp.New(graph.U32, nil, 1),
+			"scalar eps":   interp.New(graph.F32, nil, float64(float32(0.2))),
+			"scalar alpha": interp.New(graph.F32, nil, float64(float32(a.Alpha(threat).Float64()))),
+		})
+		clean, err := EvalGraph(m, nil, ThreatModel{}, n, graph.F32)
+		must(t, err)
+		y := eval(t, clean, feed).Outputs["clean_pred"]
+		feed["input y"] = y
+		p, q := compile(t, g), compile(t, whole)
+		q.give(feed)
+		q.run()
+		start := feed["input x"]
+		fell := make([]bool, n)
+		var last *interp.Tensor
+		for r := range a.Rounds(10) {
+			feed["scalar round"] = interp.New(graph.I32, nil, float64(r))
+			if a.Continues() {
+				feed["input start"] = start
+			}
+			p.give(feed)
+			p.run()
+			for i, pred := range p.output("adv_pred").Data {
+				fell[i] = fell[i] || pred != y.Data[i]
+			}
+			last = p.output("x_adv")
+			start = last
+		}
+		hits := 0
+		for i, correct := range q.output("adv_correct").Data {
+			if fell[i] == (correct == 1) {
+				t.Errorf("%s: sample %d falls in a round: %v, in the whole attack: %v", a.Name, i, fell[i], correct == 0)
+			}
+			hits += int(1 - correct)
+		}
+		if a.Continues() {
+			if d, _ := apart(last.Data, q.output("x_adv").Data); d > 0 {
+				t.Errorf("%s: round by round it ends %v elsewhere", a.Name, d)
+			}
+		}
+		t.Logf("%s: %d of %d fall in %d rounds", a.Name, hits, n, a.Rounds(10))
 	}
 }

@@ -26,7 +26,7 @@ import (
 func EvalGraph(m *nn.Model, attack *Attack, threat ThreatModel, batch int, input graph.DType) (*graph.Graph, error) {
 	name := m.Name + " eval"
 	if attack != nil {
-		if err := evaluable(*attack, threat); err != nil {
+		if err := onModel(*attack, threat, m); err != nil {
 			return nil, err
 		}
 		name += " " + attack.Describe(threat)
@@ -67,7 +67,7 @@ func EvalGraph(m *nn.Model, attack *Attack, threat ThreatModel, batch int, input
 //	scalars  those of EvalGraph; round (i32)
 //	outputs  adv_pred (i32), norm (f32): (N) each; x_adv (N,C,H,W) of f32
 func RoundGraph(m *nn.Model, attack Attack, threat ThreatModel, batch int, input graph.DType) (*graph.Graph, error) {
-	if err := evaluable(attack, threat); err != nil {
+	if err := onModel(attack, threat, m); err != nil {
 		return nil, err
 	}
 	g := graph.New(m.Name + " round " + attack.Describe(threat))
@@ -103,12 +103,24 @@ func CheckGraph(m *nn.Model, batch int, input graph.DType) (*graph.Graph, error)
 	if err != nil {
 		return nil, err
 	}
-	x := decode(in.x).StopGradient()
-	logits := m.Apply(in.params, in.buffers, x, nn.Eval).Logits
-	grad := autodiff.Grad(nn.CrossEntropy(logits, in.y).Sum(), x)[0]
-	g.Output("logits", logits)
-	g.Output("zero", grad.Abs().ReduceMax(1, 2, 3).Eq(grad.C(0)))
+	checkOutputs(in.x, in.y, func(x *graph.Node) *graph.Node { return m.Apply(in.params, in.buffers, x, nn.Eval).Logits })
 	return g, g.Err()
+}
+
+func checkOutputs(x, y *graph.Node, logits func(*graph.Node) *graph.Node) {
+	x = decode(x).StopGradient()
+	z := logits(x)
+	grad := autodiff.Grad(nn.CrossEntropy(z, y).Sum(), x)[0]
+	x.Graph().Output("logits", z)
+	x.Graph().Output("zero", grad.Abs().ReduceMax(1, 2, 3).Eq(grad.C(0)))
+}
+
+// onModel is evaluable, on a model's inputs.
+func onModel(a Attack, threat ThreatModel, m *nn.Model) error {
+	if err := evaluable(a, threat); err != nil {
+		return err
+	}
+	return a.suits(threat, m.Input)
 }
 
 func evaluable(a Attack, threat ThreatModel) error {

@@ -61,7 +61,7 @@ func TestAttackByRows(t *testing.T) {
 				threat = ThreatModel{PatchL2, MustEpsilon("0.1"), Unbounded}
 			}
 			g := graph.New("attack")
-			const n = 24
+			const n = 48
 			c := func(v float64) *graph.Node { return g.Const(graph.U32, []float64{v}) }
 			params, buffers := m.Declare(g, "")
 			found := Attack{Name: "pgd", Steps: 3, Restarts: 2, RandomStart: true}.Build(Problem{
@@ -132,7 +132,7 @@ func TestStepByRows(t *testing.T) {
 			if c.method == "pgd-at" {
 				tr.Attack.Steps = 2
 			}
-			const n = 24
+			const n = 48
 			g, err := StepGraph(m, tr, nn.SGD{Momentum: 0.9}, imageThreat, n, graph.U8)
 			must(t, err)
 			if len(outlined(t, g, 1<<14)) == 0 {

@@ -39,12 +39,7 @@ func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, ba
 	if err != nil {
 		return nil, err
 	}
-	s := &step{inputs: in, model: m, training: t.Resolve(threat), opt: opt}
-	s.draw.Step = g.Scalar("step", graph.U32)
-	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
-	s.slots = opt.Declare(g, SlotPrefix, s.params)
-	s.x = decode(t.Augment.Build(s.x, s.draw))
-
+	s := newStep(g, in, m, t.Resolve(threat), opt)
 	end := methods[t.Method].build(s)
 	nn.Assign(s.params, end.params)
 	nn.Assign(s.buffers, end.buffers)
@@ -54,6 +49,17 @@ func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, ba
 	g.Output("grad_norm", end.norm)
 	g.Output("finite", finite(end.loss).And(finite(end.norm)).Convert(graph.I32))
 	return g, g.Err()
+}
+
+// newStep declares what a step has beside the inputs, and decodes and augments
+// the images.
+func newStep(g *graph.Graph, in inputs, m *nn.Model, t Training, opt nn.Optimizer) *step {
+	s := &step{inputs: in, model: m, training: t, opt: opt}
+	s.draw.Step = g.Scalar("step", graph.U32)
+	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
+	s.slots = opt.Declare(g, SlotPrefix, s.params)
+	s.x = decode(t.Augment.Build(s.x, s.draw))
+	return s
 }
 
 // inputs is what a graph of a batch starts from.
@@ -110,30 +116,4 @@ type outcome struct {
 	loss                   *graph.Node // scalar
 	correct                *graph.Node // i32 scalar
 	norm                   *graph.Node // of the gradient, before clipping: scalar
-}
-
-func standardStep(s *step) outcome { return s.descend(s.x, s.buffers) }
-
-func adversarialStep(s *step) outcome {
-	found := s.training.Attack.Build(s.problem(s.model))
-	return s.descend(found.X, found.Buffers)
-}
-
-// descend is one step down the mean cross-entropy at x.
-func (s *step) descend(x *graph.Node, buffers nn.Tree) outcome {
-	out := s.model.Apply(s.params, buffers, x, nn.BatchUpdate)
-	each := nn.CrossEntropy(out.Logits, s.y)
-	if s.training.LabelSmoothing > 0 {
-		each = nn.SmoothedCrossEntropy(out.Logits, s.y, s.training.LabelSmoothing)
-	}
-	end := outcome{buffers: out.Buffers, loss: each.Mean(), correct: nn.CountCorrect(out.Logits, s.y)}
-	grads := nn.Grad(end.loss, s.params)
-	limit := s.training.ClipGrad
-	clipped, norm := nn.ClipGradNorm(grads, end.loss.C(limit))
-	if limit > 0 {
-		grads = clipped
-	}
-	end.norm = norm
-	end.params, end.slots = s.opt.Step(s.params, grads, s.slots, s.rates)
-	return end
 }

@@ -1,6 +1,7 @@
 package adversarial
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,13 +15,37 @@ type Training struct {
 	//	pgd-at    the loss at x' (Madry et al., ICLR 2018)
 	//	fgsm-rs   pgd-at with one step from a random start (Wong et al., ICLR
 	//	          2020)
+	//	n-fgsm    one FGSM step from x plus uniform noise of size noise·ε, not
+	//	          projected back to the ball; L∞ (de Jorge et al., NeurIPS 2022)
+	//	free      replays steps on each batch, one backward pass each for weights
+	//	          and perturbation, which goes on from batch to batch; L∞
+	//	          (Shafahi et al., NeurIPS 2019)
+	//	trades    the loss at x, plus beta times the divergence of the outputs at
+	//	          x' from those at x, which x' maximises (Zhang et al., ICML 2019)
+	//	mart      boosted cross-entropy at x', plus beta times that divergence,
+	//	          weighted by how unsure the network is at x (Wang et al., ICLR 2020)
 	Method string `toml:"method"`
+
+	Beta    float64 `toml:"beta"`    // trades, mart: weight of the divergence; default 6, 5
+	Replays int     `toml:"replays"` // free: steps on each batch; default 8
+	Noise   float64 `toml:"noise"`   // n-fgsm: the noise's size in units of ε; default 2
+
+	// AWP has the weights perturbed against the loss before each step, every
+	// weight matrix by this fraction of its norm (Wu, Xia, Wang, NeurIPS 2020;
+	// theirs is 0.005 to 0.01); 0: not.
+	AWP float64 `toml:"awp"`
+	// GradAlign is the weight of 1 − cos(∇ₓL(x), ∇ₓL(x+η)), η uniform in the L∞
+	// ball (Andriushchenko and Flammarion, NeurIPS 2020); 0: none.
+	GradAlign float64 `toml:"grad_align"`
 
 	Attack         Attack  `toml:"attack"`          // makes x'; standard does without. Its BN is the attack_bn of the literature
 	LabelSmoothing float64 `toml:"label_smoothing"` // of the descent's loss, as PyTorch's
 	ClipGrad       float64 `toml:"clip_grad"`       // largest ℓ₂ norm of the whole gradient; 0: no limit
 	Augment        Augment `toml:"augment"`
 }
+
+// fromX is the attack of trades and mart: it starts next to x.
+var fromX = Attack{Name: "pgd", Steps: 10}
 
 // methods are the training methods, each with the settings that it is known
 // by and its builder.
@@ -31,6 +56,10 @@ var methods = map[string]struct {
 	"standard": {Training{Method: "standard"}, standardStep},
 	"pgd-at":   {Training{Method: "pgd-at", Attack: attacks["pgd"].known}, adversarialStep},
 	"fgsm-rs":  {Training{Method: "fgsm-rs", Attack: Attack{Name: "pgd", Steps: 1, RandomStart: true}}, adversarialStep},
+	"n-fgsm":   {Training{Method: "n-fgsm", Attack: attacks["fgsm"].known, Noise: 2}, noisyStep},
+	"free":     {Training{Method: "free", Attack: attacks["fgsm"].known, Replays: 8}, freeStep},
+	"trades":   {Training{Method: "trades", Attack: fromX, Beta: 6}, tradesStep},
+	"mart":     {Training{Method: "mart", Attack: fromX, Beta: 5}, martStep},
 }
 
 // MethodNames lists the training methods.
@@ -56,6 +85,15 @@ func (t Training) Validate() error {
 		return fmt.Errorf("label_smoothing %v: want at least 0 and less than 1", t.LabelSmoothing)
 	case t.ClipGrad < 0:
 		return fmt.Errorf("clip_grad %v: want a positive norm, or 0 for no limit", t.ClipGrad)
+	case t.AWP < 0 || t.AWP >= 1:
+		return fmt.Errorf("awp %v: want a fraction of the weights' norm, at least 0 and less than 1", t.AWP)
+	case t.GradAlign < 0:
+		return fmt.Errorf("grad_align %v: want a positive weight, or 0 for none", t.GradAlign)
+	case t.AWP > 0 && t.Method == "free":
+		return fmt.Errorf("awp with method free: the replays leave no gradient for it; use another method")
+	}
+	if err := t.onlyOwn(known); err != nil {
+		return err
 	}
 	if err := t.Augment.Validate(); err != nil {
 		return err
@@ -67,12 +105,49 @@ func (t Training) Validate() error {
 		return fmt.Errorf("method %s: %w", t.Method, err)
 	}
 	switch a := t.Attack; {
+	case (t.Method == "n-fgsm" || t.Method == "free") && a.Name != "fgsm":
+		return fmt.Errorf("method %s takes steps of fgsm: for attack %s use pgd-at", t.Method, a.Name)
 	case a.Targeted:
 		return fmt.Errorf("method %s: training has no target labels for a targeted attack", t.Method)
 	case t.Method == "fgsm-rs" && (a.Name != "pgd" || a.Steps > 1 || !a.RandomStart || a.Restarts > 1):
 		return fmt.Errorf("method fgsm-rs is pgd of one step from a random start: for other attacks use pgd-at")
 	}
 	return nil
+}
+
+// onlyOwn refuses settings that the method does not have.
+func (t Training) onlyOwn(known Training) error {
+	for _, s := range []struct {
+		name  string
+		value float64
+		has   bool
+	}{
+		{"beta", t.Beta, known.Beta > 0},
+		{"replays", float64(t.Replays), known.Replays > 0},
+		{"noise", t.Noise, known.Noise > 0},
+	} {
+		switch {
+		case s.value < 0:
+			return fmt.Errorf("%s %v: want a positive number, or 0 for the default", s.name, s.value)
+		case s.value > 0 && !s.has:
+			return fmt.Errorf("method %s has no %s", t.Method, s.name)
+		}
+	}
+	return nil
+}
+
+// Describe is the method in a line, with the settings of its own.
+func (t Training) Describe() string {
+	text := t.Method
+	for _, s := range []struct {
+		name  string
+		value float64
+	}{{"beta", t.Beta}, {"replays", float64(t.Replays)}, {"noise", t.Noise}, {"awp", t.AWP}, {"grad_align", t.GradAlign}} {
+		if s.value != 0 {
+			text += fmt.Sprintf(", %s %v", s.name, s.value)
+		}
+	}
+	return text
 }
 
 // Attacks reports whether the method has an attack.
@@ -85,6 +160,8 @@ func (t Training) Resolve(threat ThreatModel) Training {
 		t.Attack = Attack{}
 		return t
 	}
+	known := methods[t.Method].known
+	t.Beta, t.Replays, t.Noise = cmp.Or(t.Beta, known.Beta), cmp.Or(t.Replays, known.Replays), cmp.Or(t.Noise, known.Noise)
 	if t.Method == "fgsm-rs" {
 		t.Attack.Steps = 1
 	}

@@ -517,8 +517,9 @@ func TestAuto(t *testing.T) {
 	for _, c := range []struct{ driver, options, spec, why string }{
 		{"libno-such-driver.so.1", "", "cpu", "no CUDA driver (tried libno-such-driver.so.1): using the CPU"},
 		{path, "capability=75", "cpu", "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later: using the CPU"},
+		{path, "devices=0,capability=90", "cpu", "finds no device: using the CPU"},
 		{path, "driver=11080", "cpu", "update the NVIDIA driver: using the CPU"},
-		{path, "driver=13000,capability=90", "cuda:0", "the first choice of auto"},
+		{path, "driver=13000,devices=2", "cuda:0", "the first choice of auto"},
 	} {
 		drive(t, c.driver)
 		must(lib.emulate(c.options))(t)
@@ -529,9 +530,14 @@ func TestAuto(t *testing.T) {
 		dev.Close()
 	}
 	infos, missing := engine.Devices()
-	if len(infos) != 3 || infos[1].Spec != "cuda:0" || infos[1].Detail != "sm_90, 8 multiprocessors, 16.0 GiB, driver for CUDA 13.0" || len(missing) != 0 {
+	if len(infos) != 4 || infos[1].Spec != "cuda:0" || infos[2].Spec != "cuda:1" || infos[1].Detail != "sm_90, 8 multiprocessors, 16.0 GiB, driver for CUDA 13.0" || len(missing) != 0 {
 		t.Errorf("%+v, %v", infos, missing)
 	}
+	dev := must(engine.Open("cuda:1", engine.DeviceOptions{}))(t)
+	if dev.Info().Spec != "cuda:1" {
+		t.Errorf("%+v", dev.Info())
+	}
+	dev.Close()
 }
 
 // A program that does not fit says by how much, and the batch that it names

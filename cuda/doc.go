@@ -7,9 +7,11 @@
 //     needs no CUDA header and one binary runs with and without a GPU;
 //   - the run-time compiler (compiler.go, nvrtc.go, nvrtc.h), NVRTC, opened at
 //     run time likewise, and what it made, on disk (cubins.go);
-//   - Emit (emit.go), which writes the CUDA C++ of a plan's fused groups, and
-//     EmitOp (emit_op.go, emit_contract.go), that of its other operations;
-//     Kernels (kernel.go), which says how a step's kernels are launched;
+//   - GroupKernels (emit.go), which writes the CUDA C++ of a plan's fused groups,
+//     and OpKernels, that of its other operations (emit_op.go): contractions on
+//     tensor cores (emit_tensor.go), with the group behind them where it can be
+//     computed there (emit_epilogue.go), or without (emit_contract.go); Kernels
+//     (kernel.go), which says how a step's kernels are launched;
 //   - the back end: devices (backend.go), compiling and loading (compile.go), a
 //     plan and its memory (program.go) as one CUDA graph (record.go) that runs
 //     (run.go);

@@ -42,7 +42,7 @@ func GroupKernels(p *plan.Plan, f *plan.Fused) (kernels []GroupKernel, scratch i
 	switch {
 	case f.Axes == nil:
 		return []GroupKernel{e.elementwise()}, 0
-	case reduced(f) <= shortReduction || !e.columns():
+	case reduced(f) <= shortReduction || !e.neighbouring():
 		return []GroupKernel{e.reducing()}, 0
 	}
 	return e.reducingColumns()
@@ -109,6 +109,9 @@ type emitter struct {
 	out     []string       // names of the stored members' buffers
 	vector  []string       // declarations of the neighbours that a body reads; nil outside of vectors
 	linear  bool           // i is the current element's position in the space
+
+	producer *graph.Node // whose sums an epilogue starts from
+	columns  int         // of them
 }
 
 func (e *emitter) line(indent int, format string, args ...any) {
@@ -122,7 +125,7 @@ func (e *emitter) line(indent int, format string, args ...any) {
 func (e *emitter) args() {
 	reads, writes := Args(e.p, e.f)
 	for _, i := range reads {
-		if slices.Contains(writes, i) {
+		if slices.Contains(writes, i) || e.producer != nil && i == e.p.Buffer(e.producer) {
 			continue
 		}
 		e.arg[i] = fmt.Sprintf("in%d", len(e.params))
@@ -328,8 +331,8 @@ func (e *emitter) columnSpace() (outer, rows, inner int) {
 	return outer, rows, inner
 }
 
-// columns says whether neighbouring axes are reduced.
-func (e *emitter) columns() bool {
+// neighbouring says whether neighbouring axes are reduced.
+func (e *emitter) neighbouring() bool {
 	turns := 0 // from kept to reduced axes, and back
 	for a, extent := range e.f.Space {
 		if extent > 1 && slices.Contains(e.f.Axes, a) == (turns%2 == 0) {
@@ -422,6 +425,12 @@ func (e *emitter) operand(n *graph.Node) string {
 	o := e.p.Operand(n)
 	if o.Immediate {
 		return literal(n.DType(), o.Value)
+	}
+	if e.producer != nil {
+		if base(n) == e.producer {
+			return "y"
+		}
+		return e.beside(o)
 	}
 	if e.vector != nil {
 		return e.neighbours(o.Buffer, o.Strides)

@@ -215,9 +215,9 @@ func (op *tensorOp) kernels() []OpKernel {
 	if op.parts > 1 {
 		out, args = graph.F32, []int{0, 1, Scratch}
 	}
-	shared := op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
+	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
-	k := []OpKernel{{Source: op.source(out, shared), Args: args, Items: items, Blocks: items, Shared: shared}}
+	k := []OpKernel{{Source: op.source(params, op.storing()), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
 	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
@@ -232,25 +232,44 @@ func (op *tensorOp) scratch() int {
 	return op.parts * op.m * op.n * graph.F32.Size()
 }
 
-func (op *tensorOp) source(out graph.DType, shared int) string {
+// shared is the shared memory that a block needs.
+func (op *tensorOp) shared() int {
+	return op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
+}
+
+// params are the operands.
+func (op *tensorOp) params() []string {
+	return []string{fmt.Sprintf("const %v* __restrict__ in0", op.t), fmt.Sprintf("const %v* __restrict__ in1", op.t)}
+}
+
+// storing is the Result that stores the sums.
+func (op *tensorOp) storing() string {
 	position := fmt.Sprintf("out + row * %du + column", op.n)
+	switch {
+	case op.batch > 1:
+		position += op.ofBatch(op.m * op.n)
+	case op.parts > 1:
+		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
+	}
+	return fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<%d>(%s, column, v); }", op.n, position)
+}
+
+// source is the kernel's with some Result.
+func (op *tensorOp) source(params []string, result string) string {
 	tile, begin, end := "i", "0", fmt.Sprint(op.depth)
 	switch {
 	case op.batch > 1:
 		tile = fmt.Sprintf("i %% %du", op.tiles)
-		position += op.ofBatch(op.m * op.n)
 	case op.parts > 1:
 		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
 		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
-		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
 	}
-	result := fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store8<%d>(%s, column, v); }", op.n, position)
 	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
 		precision = ", " + strings.ToUpper(op.precision.String())
 	}
-	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(const %v* __restrict__ in0, const %v* __restrict__ in1, %v* __restrict__ out, u32 n) {
+	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(%s, u32 n) {
   typedef tensor_tile<%v, %d, %d%s> tile;
 %s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
   DYNAMIC_SHARED(u8, shared);
@@ -258,7 +277,7 @@ func (op *tensorOp) source(out graph.DType, shared int) string {
     %s;
 }
 EXPORT(NAME)
-`, op.t, op.t, out, op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, shared, call)
+`, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), call)
 }
 
 func (op *tensorOp) sum() OpKernel {

@@ -44,6 +44,10 @@ func TestEmitPGDStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := plan.Build(g, plan.Options{})
+	of, _, err := kernelsOf(p, Exact)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "/*\n%s*/\n", p)
 	count := 0
@@ -51,11 +55,7 @@ func TestEmitPGDStep(t *testing.T) {
 	emit = func(steps []plan.Step) {
 		for _, s := range steps {
 			if s.Loop == nil && s.Copy == nil {
-				ks, err := Kernels(p, s, Exact)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, k := range ks {
+				for _, k := range of[stepKey(s)] {
 					fmt.Fprintf(&b, "\n%s", strings.ReplaceAll(k.Source, k.Name, fmt.Sprintf("kernel%d", count)))
 					count++
 				}

@@ -9,6 +9,28 @@ import (
 	"temper/engine/plan"
 )
 
+// EachKernel calls fn for the kernels of a plan's steps.
+func EachKernel(p *plan.Plan, fn func(s plan.Step, k Kernel, i int)) error {
+	of, _, err := kernelsOf(p, Exact)
+	if err != nil {
+		return err
+	}
+	var visit func(steps []plan.Step)
+	visit = func(steps []plan.Step) {
+		for _, s := range steps {
+			if s.Loop != nil {
+				visit(s.Loop.Steps)
+				continue
+			}
+			for i, k := range of[stepKey(s)] {
+				fn(s, k, i)
+			}
+		}
+	}
+	visit(p.Steps)
+	return nil
+}
+
 // TemplateKernels has a kernel of each template and precision, for tests
 // outside the package.
 func TemplateKernels() (all []Kernel) {

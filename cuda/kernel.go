@@ -115,11 +115,21 @@ func kernelsOf(p *plan.Plan, precision Precision) (of map[any][]Kernel, all []Ke
 	of = map[any][]Kernel{}
 	var visit func(steps []plan.Step) error
 	visit = func(steps []plan.Step) error {
-		for _, s := range steps {
+		for i, s := range steps {
 			if s.Loop != nil {
 				if err := visit(s.Loop.Steps); err != nil {
 					return err
 				}
+				continue
+			}
+			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil {
+				if k, ok := epilogue(p, s.Op, steps[i+1].Fused, precision); ok {
+					of[stepKey(s)], all = []Kernel{k}, append(all, k)
+					of[stepKey(steps[i+1])] = []Kernel{}
+					continue
+				}
+			}
+			if of[stepKey(s)] != nil { // with the step before it
 				continue
 			}
 			ks, err := Kernels(p, s, precision)

@@ -51,32 +51,18 @@ func shippedKernels(t *testing.T) (all []described) {
 			t.Fatal(err)
 		}
 		for _, p := range plans {
-			visit(t, p, p.Steps, func(k cuda.Kernel, what string) {
+			err := cuda.EachKernel(p, func(s plan.Step, k cuda.Kernel, i int) {
 				if !seen[k.Name] {
 					seen[k.Name] = true
-					all = append(all, described{k, m.name + " " + what})
+					all = append(all, described{k, m.name + " " + what(s, i)})
 				}
 			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return all
-}
-
-func visit(t *testing.T, p *plan.Plan, steps []plan.Step, fn func(k cuda.Kernel, what string)) {
-	t.Helper()
-	for _, s := range steps {
-		if s.Loop != nil {
-			visit(t, p, s.Loop.Steps, fn)
-			continue
-		}
-		ks, err := cuda.Kernels(p, s, cuda.Exact)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, k := range ks {
-			fn(k, what(s, i))
-		}
-	}
 }
 
 // what describes a step's kernel. Fused groups change with every rewrite, and

@@ -183,6 +183,10 @@ func TestTensorChecked(t *testing.T) {
 func sourcesOf(t *testing.T, g *graph.Graph) (loops, others string) {
 	t.Helper()
 	p := planOf(t, g)
+	of, _, err := kernelsOf(p, Exact)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var visit func(steps []plan.Step, in *string)
 	visit = func(steps []plan.Step, in *string) {
 		for _, s := range steps {
@@ -190,7 +194,7 @@ func sourcesOf(t *testing.T, g *graph.Graph) (loops, others string) {
 				visit(s.Loop.Steps, &loops)
 				continue
 			}
-			for _, k := range must(Kernels(p, s, Exact))(t) {
+			for _, k := range of[stepKey(s)] {
 				*in += k.Source
 			}
 		}
@@ -206,6 +210,9 @@ func TestEmittedContractions(t *testing.T) {
 	loop, _ := sourcesOf(t, pgdStep())
 	if !uses(loop, "tensor_tile<f32, ") || !uses(loop, "conv_forward<") || !uses(loop, "conv_input_grad<") || uses(loop, "conv_filter_grad<") || uses(loop, "contract<") {
 		t.Errorf("an attack in float32:\n%s", loop)
+	}
+	if _, last, _ := strings.Cut(loop, "conv_input_grad<"); !uses(last[:strings.Index(last, "EXPORT(")], "sign_(") {
+		t.Errorf("the ascent step is not where its gradient is computed:\n%s", loop)
 	}
 	t.Setenv("TEMPER_CUDA_FLOAT32", "bf16")
 	loop, others := sourcesOf(t, pgdStep())
@@ -249,5 +256,118 @@ func TestPrecisionName(t *testing.T) {
 		if got != want {
 			t.Errorf("%q is %s, want %s", name, got, want)
 		}
+	}
+}
+
+// TestEpilogue computes groups behind contractions, with what they read beside
+// the sums: rows, columns, single values, neither; in columns that fill vectors
+// and that do not; and groups that have to stay apart.
+func TestEpilogue(t *testing.T) {
+	type nodes = []*graph.Node
+	cases := []struct {
+		name    string
+		kernels int // of the float32 graph
+		build   func(y, rows, bias, one, each *graph.Node) nodes
+	}{
+		{"bias, relu, mask", 1, func(y, _, bias, _, _ *graph.Node) nodes { return nodes{y.Add(bias).ReLU(), y.Add(bias).Gt(bias)} }},
+		{"residual", 1, func(y, rows, _, one, _ *graph.Node) nodes { return nodes{y.Mul(one).Add(rows)} }},
+		{"per sample", 1, func(y, _, _, _, each *graph.Node) nodes { return nodes{y.Sub(each)} }},
+		{"behind a reshape", 1, func(y, _, _, _, _ *graph.Node) nodes { return nodes{y.Reshape(y.Size()/y.Dim(3), y.Dim(3)).Exp()} }},
+		{"read twice", 2, func(y, _, bias, _, _ *graph.Node) nodes { return nodes{y, y.Add(bias)} }},
+		{"reduced", 2, func(y, _, _, _, _ *graph.Node) nodes { return nodes{y.MulC(2).Sum(0, 1, 2)} }},
+	}
+	graphs, plans := []*graph.Graph{}, []*plan.Plan{}
+	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
+		for _, o := range []int{16, 10} {
+			for _, c := range cases {
+				g := graph.New(fmt.Sprint(dt, " ", o, " ", c.name))
+				a := graph.Attrs{Stride: [2]int{1, 1}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}, Layout: graph.NHWC}
+				y := g.Make(graph.OpConv2D, a, g.Input("x", dt, 3, 5, 6, 8), g.Input("w", dt, o, 3, 3, 8)).Convert(graph.F32)
+				in := func(name string, shape ...int) *graph.Node { return g.Input(name, graph.F32, shape...) }
+				for i, r := range c.build(y, in("rows", 3, 5, 6, o), in("bias", 1, 1, 1, o), in("one", 1, 1, 1, 1), in("each", 3, 1, 1, 1)) {
+					g.Output(fmt.Sprint(i), r)
+				}
+				final := must(graph.Rewrite(g, func(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
+					if n.Op() == graph.OpConvert && ins[0].DType() == n.DType() {
+						return ins[0]
+					}
+					return nil
+				}))(t)
+				p := plan.Build(final, plan.Options{})
+				graphs, plans = append(graphs, g), append(plans, p)
+				_, all, err := kernelsOf(p, Exact)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if dt == graph.F32 && len(all) != c.kernels {
+					t.Errorf("%s: %d kernels, want %d", g.Name(), len(all), c.kernels)
+				}
+			}
+		}
+	}
+	_, dev := openEmulator(t, "checked,seed=1", plans...)
+	for i, g := range graphs {
+		feed := uniformFeed(g)
+		want := must(interp.RunRounded(g, feed))(t)
+		got := evaluate(t, dev, plans[i], feed)
+		for name, w := range want.Outputs {
+			tolerance := optest.Tolerance{Abs: 64}
+			if strings.HasPrefix(g.Name(), "bf16") {
+				tolerance.Abs = 0x1p16
+			}
+			if err := tolerance.Compare(w, got[name]); err != nil {
+				t.Errorf("%s, %s: %v", g.Name(), name, err)
+			}
+		}
+	}
+}
+
+// TestPrologue normalises and rectifies an input on its way into a convolution,
+// in both types; the padding is no part of the input.
+func TestPrologue(t *testing.T) {
+	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
+		g := graph.New("prologue")
+		x, w := g.Input("x", dt, 2, 6, 5, 8), g.Input("w", dt, 16, 3, 3, 8)
+		scale, shift := g.Input("scale", graph.F32, 1, 1, 1, 8), g.Input("shift", graph.F32, 1, 1, 1, 8)
+		a := graph.Attrs{Stride: [2]int{1, 1}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}, Layout: graph.NHWC}
+		z := x.Convert(graph.F32).Mul(scale).Add(shift).ReLU().Convert(dt)
+		g.Output("y", g.Make(graph.OpConv2D, a, z, w))
+		if err := g.Err(); err != nil {
+			t.Fatal(err)
+		}
+		feed := uniformFeed(g)
+		want := must(interp.RunRounded(g, feed))(t).Outputs["y"]
+
+		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w), Exact)
+		op.call = strings.Replace(op.call, fmt.Sprintf("pixels_by_taps<%v, shape>(in0)", dt), fmt.Sprintf("rectified<%v, shape>(in0, scale, shift)", dt), 1)
+		params := append(op.params(), "const f32* __restrict__ scale", "const f32* __restrict__ shift", fmt.Sprintf("%v* __restrict__ out", dt))
+		k := named(op.source(params, op.storing()))
+		_, dev := openEmulator(t, "checked,seed=1")
+		if err := dev.load([]Kernel{k}); err != nil {
+			t.Fatal(err)
+		}
+		var args []any
+		ok := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"x", "w", "scale", "shift"} {
+			content := feed["input "+name].Bytes()
+			p := must(dev.Device.Alloc(len(content)))(t)
+			ok(dev.work.Upload(p, content))
+			args = append(args, p)
+		}
+		content := make([]byte, len(want.Bytes()))
+		out := must(dev.Device.Alloc(len(content)))(t)
+		l := must(dev.functions[k.Name].Prepare([3]int{op.tiles, 1, 1}, [3]int{BlockThreads, 1, 1}, op.shared(), append(args, out, uint32(op.tiles))...))(t)
+		ok(dev.work.Launch(l))
+		ok(dev.work.Download(content, out))
+		got := must(interp.FromBytes(dt, want.Shape, content))(t)
+		if err := (optest.Tolerance{Rel: 2, Abs: 8}).Compare(want, got); err != nil {
+			t.Errorf("%v: %v", dt, err)
+		}
+		l.Close()
 	}
 }

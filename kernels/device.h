@@ -299,17 +299,17 @@ template <u32 PARTS, class T, class F> DEVICE void join_parts(const T* parts, T*
 
 DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
 
-// ---- four neighbours at once
+// ---- N neighbours at once, aligned to their size, but no more than 16 bytes
 
-template <class T> struct __align__(sizeof(T) < 4 ? 4 * sizeof(T) : 16) vector4 { T e[4]; };
-template <class T> DEVICE void load_vector(T (&v)[4], const T* from) {
-  const vector4<T> x = *(const vector4<T>*)from;
-  UNROLL for (u32 e = 0; e < 4; e++) v[e] = x.e[e];
+template <class T, int N> struct __align__(N * sizeof(T) < 16 ? N * sizeof(T) : 16) neighbours { T e[N]; };
+template <class T, int N> DEVICE void load_vector(T (&v)[N], const T* from) {
+  const neighbours<T, N> x = *(const neighbours<T, N>*)from;
+  UNROLL for (int e = 0; e < N; e++) v[e] = x.e[e];
 }
-template <class T> DEVICE void store_vector(T* to, const T (&v)[4]) {
-  vector4<T> x;
-  UNROLL for (u32 e = 0; e < 4; e++) x.e[e] = v[e];
-  *(vector4<T>*)to = x;
+template <class T, int N> DEVICE void store_vector(T* to, const T (&v)[N]) {
+  neighbours<T, N> x;
+  UNROLL for (int e = 0; e < N; e++) x.e[e] = v[e];
+  *(neighbours<T, N>*)to = x;
 }
 
 // ---- random numbers: engine/rng, bit for bit

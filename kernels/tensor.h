@@ -300,21 +300,17 @@ DEVICE void tensor_matmul(u8* shared, u32 i, const A& a, const B& b, u32 begin, 
 
 // load8 and store8 are of eight neighbours in a row of COLUMNS elements, of
 // which those beyond its end are left alone.
-template <u32 COLUMNS, class T, class V> DEVICE void load8(V (&v)[8], const T* from, u32 column) {
-  if constexpr (COLUMNS % 8 == 0) {
-    __align__(16) T x[8];
-    UNROLL for (u32 c = 0; c < 8; c += chunk<T>::SIZE) *(uint4*)(x + c) = *(const uint4*)(from + c);
-    UNROLL for (u32 c = 0; c < 8; c++) v[c] = convert<V>(x[c]);
-  } else {
-    UNROLL for (u32 c = 0; c < 8; c++) v[c] = column + c < COLUMNS ? convert<V>(from[c]) : V{};
-  }
+template <u32 COLUMNS, class T> DEVICE void load8(T (&v)[8], const T* from, u32 column) {
+  if constexpr (COLUMNS % 8 == 0) load_vector(v, from);
+  else UNROLL for (u32 c = 0; c < 8; c++) v[c] = column + c < COLUMNS ? from[c] : T{};
 }
-template <u32 COLUMNS, class T, class V> DEVICE void store8(T* to, u32 column, const V (&v)[8]) {
-  if constexpr (COLUMNS % 8 == 0) {
-    __align__(16) T x[8];
-    UNROLL for (u32 c = 0; c < 8; c++) x[c] = convert<T>(v[c]);
-    UNROLL for (u32 c = 0; c < 8; c += chunk<T>::SIZE) *(uint4*)(to + c) = *(const uint4*)(x + c);
-  } else {
-    UNROLL for (u32 c = 0; c < 8; c++) if (column + c < COLUMNS) to[c] = convert<T>(v[c]);
-  }
+template <u32 COLUMNS, class T> DEVICE void store8(T* to, u32 column, const T (&v)[8]) {
+  if constexpr (COLUMNS % 8 == 0) store_vector(to, v);
+  else UNROLL for (u32 c = 0; c < 8; c++) if (column + c < COLUMNS) to[c] = v[c];
+}
+// store_sums is store8 of sums.
+template <u32 COLUMNS, class T> DEVICE void store_sums(T* to, u32 column, const f32 (&v)[8]) {
+  T x[8];
+  UNROLL for (u32 c = 0; c < 8; c++) x[c] = convert<T>(v[c]);
+  store8<COLUMNS>(to, column, x);
 }

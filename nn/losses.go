@@ -48,6 +48,24 @@ func KLDivergence(p, q *graph.Node) *graph.Node {
 	return logp.Exp().Mul(logp.Sub(LogSoftmax(q))).Sum(1)
 }
 
+// BoostedCrossEntropy is −log p_y − log(1 − max_{j≠y} p_j) per sample (N): MART's
+// loss at the adversarial images (Wang et al., ICLR 2020), with the authors'
+// constants against log 0.
+func BoostedCrossEntropy(logits, y *graph.Node) *graph.Node {
+	other := Others(Softmax(logits), y).ReduceMax(1)
+	return CrossEntropy(logits, y).Sub(other.Neg().AddC(1.0001 + 1e-12).Log())
+}
+
+// WeightedDivergence is KL(p ‖ q)·(1 − p_y) per sample (N), p of the clean logits
+// and q of the adversarial ones (N,k), with the authors' constants: MART's
+// regulariser.
+func WeightedDivergence(clean, adv, y *graph.Node) *graph.Node {
+	logp := LogSoftmax(clean)
+	p := logp.Exp()
+	kl := p.Mul(logp.Sub(Softmax(adv).AddC(1e-12).Log())).Sum(1)
+	return kl.Mul(Pick(p, y).Neg().AddC(1.0000001))
+}
+
 // LSEMargin is log Σ_{j≠y} exp z_j − z_y per sample (N): the attack loss of
 // the structured-data experiments. Its gradient is the cross-entropy's divided
 // by 1−p_y, without the 0/0 that this division becomes as p_y rounds to 1.

@@ -53,6 +53,7 @@ var opCases = map[string]func(in Tree) *graph.Node{
 	"cross_entropy_smoothed": smoothed,
 	"kl_div":                 func(in Tree) *graph.Node { return KLDivergence(in.Get("natural"), in.Get("adversarial")).Mean() },
 	"lse_margin":             func(in Tree) *graph.Node { return LSEMargin(in.Get("x"), in.Get("y")) },
+	"mart":                   mart,
 	"double_backward":        func(in Tree) *graph.Node { return curvature(in, false) },
 	"double_backward_bn":     func(in Tree) *graph.Node { return curvature(in, true) },
 }
@@ -66,6 +67,12 @@ func overlapping(in Tree) *graph.Node {
 
 func conv(c Conv) func(in Tree) *graph.Node {
 	return func(in Tree) *graph.Node { return Conv2D(scope(in, nil, Eval), in.Get("x"), c) }
+}
+
+func mart(in Tree) *graph.Node {
+	y := in.Get("y")
+	boosted := BoostedCrossEntropy(in.Get("adversarial"), y).Mean()
+	return boosted.Add(WeightedDivergence(in.Get("natural"), in.Get("adversarial"), y).Mean().MulC(5))
 }
 
 func smoothed(in Tree) *graph.Node {

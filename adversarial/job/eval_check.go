@@ -21,7 +21,7 @@ type Warning struct {
 const (
 	randomLimit = 1e-4  // how far two passes may be apart, of outputs of length 1
 	rangeLimit  = 1e-5  // how close to probabilities outputs may be
-	blackLimit  = 0.002 // how much accuracy a search without gradients may take from what gradients left
+	blackLimit  = 0.002 // the share, and at least one example, that a search without gradients may take from what gradients left
 )
 
 // check looks at the network itself, on the first batch.
@@ -120,41 +120,48 @@ func judgeOutputs(logits [2][]float32, n, zero int) (list []Warning) {
 
 // blackBox warns where searches without gradients beat attacks with them.
 func blackBox(r *Evaluation, p *protocol) []Warning {
-	before, after := math.Inf(1), math.Inf(1) // robust with gradients, and without
-	name := ""
-	note := func(attack string, from, to float64) {
-		if to < from-blackLimit && from-to > before-after || name == "" {
-			name, before, after = attack, from, to
-		}
-	}
-	n := float64(max(r.N, 1))
-	white := math.Inf(1)
+	white := r.Clean // what attacks with gradients left
 	for k, pl := range p.plans {
-		left := float64(r.Clean)
 		for j, s := range pl.stages {
-			now := float64(r.Attacks[k].Robust)
-			if pl.suite {
-				now = float64(r.Attacks[k].Stages[j].Robust)
+			if !s.attack.BlackBox() {
+				white = min(white, r.left(k, j))
 			}
-			if s.attack.BlackBox() {
-				if j > 0 {
-					note(s.attack.Name, left/n, now/n)
-				}
-			} else {
-				white = min(white, now)
-			}
-			left = now
 		}
 	}
+	name, black := "", white
 	for k, pl := range p.plans {
-		if a := pl.stages[0].attack; len(pl.stages) == 1 && a.BlackBox() && !math.IsInf(white, 1) {
-			note(a.Name, white/n, float64(r.Attacks[k].Robust)/n)
+		for j, s := range pl.stages {
+			// In a suite the search had only what gradients left.
+			if n := r.left(k, j); s.attack.BlackBox() && n < black {
+				name, black = s.attack.Name, n
+			}
 		}
 	}
-	if name == "" || !(after < before-blackLimit) {
+	if !p.gradients() || float64(white-black) <= max(blackLimit*float64(r.N), 1) {
 		return nil
 	}
+	percent := 100 / float64(r.N)
 	return []Warning{{"black-box-beats-white-box",
-		fmt.Sprintf("%s, which uses no gradients, leaves %.1f %% where attacks with gradients left %.1f %%: the gradients are likely masked, and the robust accuracy too high", name, 100*after, 100*before),
+		fmt.Sprintf("%s, which uses no gradients, leaves %.1f %% where attacks with gradients left %.1f %%: the gradients are likely masked, and the robust accuracy too high", name, percent*float64(black), percent*float64(white)),
 		"run square with more queries, attacks with more restarts and other losses, and an attack made for this defence"}}
+}
+
+// left is the number of examples that stand after a stage of an attack.
+func (r *Evaluation) left(k, stage int) int {
+	if a := r.Attacks[k]; a.Stages != nil {
+		return a.Stages[stage].Robust
+	}
+	return r.Attacks[k].Robust
+}
+
+// gradients reports whether any attack uses them.
+func (p *protocol) gradients() bool {
+	for _, pl := range p.plans {
+		for _, s := range pl.stages {
+			if !s.attack.BlackBox() {
+				return true
+			}
+		}
+	}
+	return false
 }

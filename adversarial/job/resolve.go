@@ -122,11 +122,7 @@ func (s *Settings) assign(method string, user []Assignment) error {
 			evalAttack = a.Value
 		}
 	}
-	newMethod := method
-	if method == s.Training.Method || s.Training.Attack.Name != "" && attacks(method) {
-		newMethod = "" // the recipe's attack serves this method too
-	}
-	if err := s.named(newMethod, attack, evalAttack); err != nil {
+	if err := s.named(s.newMethod(method), attack, evalAttack); err != nil {
 		return err
 	}
 	if err := applyAll(s, user); err != nil {
@@ -140,7 +136,19 @@ func (s *Settings) assign(method string, user []Assignment) error {
 }
 
 // attacks reports whether a method has an attack.
-func attacks(method string) bool { return adversarial.Training{Method: method}.Attacks() }
+// newMethod is the method whose attack and settings replace the recipe's; "" if
+// the recipe's attack serves this method too.
+func (s *Settings) newMethod(method string) string {
+	known, err := adversarial.LookupTraining(method)
+	if err != nil || method == s.Training.Method {
+		return ""
+	}
+	s.Training.Beta, s.Training.Replays, s.Training.Noise = known.Beta, known.Replays, known.Noise
+	if known.Attack.Name == "pgd" && s.Training.Attack.Name != "" {
+		return ""
+	}
+	return method
+}
 
 // complete fills in what follows from other settings.
 func (s *Settings) complete() error {
@@ -177,6 +185,9 @@ func (s *Settings) validate() error {
 	}
 	if err := s.Training.Validate(); err != nil {
 		return fmt.Errorf("training: %w", err)
+	}
+	if s.Training.Method == "free" && !s.Batches.DropLast {
+		return fmt.Errorf("training: method free keeps a perturbation for each place of the batch, so that all batches must be full: set batches.drop_last")
 	}
 	if err := s.Eval.Attack.Validate(); err != nil {
 		return fmt.Errorf("eval: %w", err)

@@ -212,11 +212,11 @@ func (t *trainer) announce() {
 	row("data", "%s: %d examples to train on, %d %s; seed %d", s.Data.Name, t.source.Len(), t.watch.Len(), t.watching, s.Seed)
 	row("model", "%s, %d parameters, normalize %s", s.Model.Name, parameters(t.model), s.Model.Normalize)
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
-	row("method", "%s", s.Training.Method)
+	row("method", "%s", s.Training.Describe())
 	if a := s.Training.Attack; s.Training.Attacks() {
 		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
 	}
-	row("descent", "cross-entropy, label_smoothing %v, clip_grad %v, augment crop %d flip %v", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip)
+	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip)
 	row("optimizer", "%s, lr %v %s, momentum %v, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, s.Optimizer.Momentum, s.Optimizer.WeightDecay)
 	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
 	limit := "all"

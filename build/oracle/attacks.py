@@ -354,7 +354,7 @@ def bump(side):
 
 
 def square(model, x, y, eps, norm, queries, seed):
-    """Square (Andriushchenko et al., 2020). Yields (best point, its margin) at the start and after each query."""
+    """Square (Andriushchenko et al., 2020). Yields the best point at the start and after each query."""
     n, c, h, w = x.shape
     draw, rows = Philox(seed), torch.arange(n)
 
@@ -384,7 +384,7 @@ def square(model, x, y, eps, norm, queries, seed):
                 area += (signs[:, a, b].view(c, 1, 1) * tile)[:, : area.shape[1], : area.shape[2]]
         best[i] = scaled(i, delta)
     value = margin(best)
-    yield best.clone(), value.detach()
+    yield best.clone()
     for query in range(queries):
         side = window_side(query, h, w, norm)
         new = best.clone()
@@ -415,7 +415,7 @@ def square(model, x, y, eps, norm, queries, seed):
         hit, was = found > 0, value > 0
         better = (hit & ~was) | ((hit == was) & (found > value))
         best, value = torch.where(column(better), new, best), torch.where(better, found, value)
-        yield best.clone(), value.detach()
+        yield best.clone()
 
 
 def every(model, x, starts, settings):
@@ -474,6 +474,5 @@ def every(model, x, starts, settings):
         queries = settings["queries"]
         runs = list(square(model, x, y, eps[norm], norm, queries, settings["seed"]))
         for k in (0, 5, queries):
-            out[f"square/{norm}/{k}"] = runs[k][0].detach()
-        out[f"square/{norm}/margin"] = torch.stack([value for _, value in runs])
+            out[f"square/{norm}/{k}"] = runs[k].detach()
     return out

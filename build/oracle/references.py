@@ -202,6 +202,21 @@ def operations(seed):
 
         inputs = {"x": draw(3, 2, 6, 6), "w1": draw(3, 2, 3, 3), "b1": draw(3), "w2": draw(4, 3, 3, 3), "w3": draw(5, 16), "y": torch.tensor([0, 4, 2])}
         add(name, curvature, inputs, net="conv1 pad 1, ReLU, [batch norm, batch statistics, no affine], max pool 2, conv2 stride 2 pad 1, tanh, linear, mean cross-entropy")
+
+    # MART's loss (Wang et al., ICLR 2020): boosted cross-entropy at the adversarial logits, and the
+    # divergence from the natural ones, weighted by how unsure the network is there.
+    def mart(adversarial, natural, y):
+        p = F.softmax(adversarial, 1)
+        ranked = p.argsort(1)
+        other = torch.where(ranked[:, -1] == y, ranked[:, -2], ranked[:, -1])
+        boosted = F.cross_entropy(adversarial, y) + F.nll_loss(torch.log(1.0001 - p + 1e-12), other)
+        q = F.softmax(natural, 1)
+        divergence = F.kl_div(torch.log(p + 1e-12), q, reduction="none").sum(1)
+        unsure = 1.0000001 - q.gather(1, y[:, None])[:, 0]
+        return boosted + beta * (divergence * unsure).mean()
+
+    beta = 5.0
+    add("mart", mart, {"adversarial": draw(6, 5, low=-3, high=3), "natural": draw(6, 5, low=-3, high=3), "y": torch.tensor([0, 4, 2, 2, 1, 3])}, beta=beta)
     return cases.tensors, {"cases": cases.settings}
 
 

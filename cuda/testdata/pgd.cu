@@ -135,7 +135,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel6(const f32* __rest
   DYNAMIC_SHARED(u8, shared);
   for (u32 i = blockIdx.x; i < n; i += gridDim.x)
     conv_forward<tile, shape>(shared, i, pixels_by_taps<f32, shape>(in0), in1, 0, 27,
-        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<4>(out + row * 4u + column, column, v); });
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<4>(out + row * 4u + column, column, v); });
 }
 EXPORT(kernel6)
 
@@ -176,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel9(const f32* __rest
   DYNAMIC_SHARED(u8, shared);
   for (u32 i = blockIdx.x; i < n; i += gridDim.x)
     tensor_matmul<tile, 8, 10>(shared, i, matrix<f32, true, 4>{in0}, matrix<f32, true, 4>{in1}, 0, 4,
-        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<10>(out + row * 10u + column, column, v); });
+        [&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<10>(out + row * 10u + column, column, v); });
 }
 EXPORT(kernel9)
 
@@ -233,25 +233,27 @@ extern "C" __global__ void kernel13(const f32* __restrict__ in0, const f32* __re
 }
 EXPORT(kernel13)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel14(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel14(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, false>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
   for (u32 i = blockIdx.x; i < n; i += gridDim.x)
     tensor_matmul<tile, 8, 4>(shared, i, matrix<f32, true, 10>{in0}, matrix<f32, false, 4>{in1}, 0, 10,
-        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<4>(out + row * 4u + column, column, v); });
+        [&](u32 row, u32 column, const f32 (&sums)[8]) {
+          const u32 first = row * 4u + column;
+          f32 r0[8];
+          UNROLL for (u32 e = 0; e < 8; e++) {
+            const u32 i = first + (column + e < 4u ? e : 0);
+            const f32 y = convert<f32>(sums[e]);
+            const f32 t0 = mul_(y, f32(0x1p-06));
+            r0[e] = t0;
+          }
+          store8<4>(out0 + first, column, r0);
+        });
 }
 EXPORT(kernel14)
 
-extern "C" __global__ void kernel15(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
-    const f32 t0 = mul_(in0[i], f32(0x1p-06));
-    out0[i] = t0;
-  }
-}
-EXPORT(kernel15)
-
-extern "C" __global__ void kernel16(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void kernel15(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
     const u32 i = v * 4u;
     const u32 x0 = i / 256u;
@@ -266,38 +268,44 @@ extern "C" __global__ void kernel16(const bool* __restrict__ in0, const f32* __r
     store_vector(out0 + i, r0);
   }
 }
-EXPORT(kernel16)
+EXPORT(kernel15)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel17(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel16(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, const f32* __restrict__ in4, f32* out0, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
   static_assert(tensor_shared<tile, true, false>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
   for (u32 i = blockIdx.x; i < n; i += gridDim.x)
     conv_input_grad<tile, shape>(shared, i, in0, in1,
-        [&](u32 row, u32 column, const f32 (&v)[8]) { store8<3>(out + row * 3u + column, column, v); });
+        [&](u32 row, u32 column, const f32 (&sums)[8]) {
+          const u32 first = row * 3u + column;
+          const f32 v0 = in2[0];
+          f32 v1[8]; load8<3>(v1, out0 + first, column);
+          f32 v2[8]; load8<3>(v2, in3 + first, column);
+          f32 v3[8]; load8<3>(v3, in4 + first, column);
+          f32 r0[8];
+          UNROLL for (u32 e = 0; e < 8; e++) {
+            const u32 i = first + (column + e < 3u ? e : 0);
+            const f32 y = convert<f32>(sums[e]);
+            const f32 t0 = sign_(y);
+            const f32 t1 = mul_(t0, v0);
+            const f32 t2 = add_(v1[e], t1);
+            const bool t3 = lt_(t2, v2[e]);
+            const bool t4 = gt_(t2, v3[e]);
+            const f32 t5 = select_(t4, v3[e], t2);
+            const f32 t6 = select_(t3, v2[e], t5);
+            const bool t7 = lt_(t6, f32(0x0p+00));
+            const bool t8 = gt_(t6, f32(0x1p+00));
+            const f32 t9 = select_(t8, f32(0x1p+00), t6);
+            const f32 t10 = select_(t7, f32(0x0p+00), t9);
+            r0[e] = t10;
+          }
+          store8<3>(out0 + first, column, r0);
+        });
 }
-EXPORT(kernel17)
+EXPORT(kernel16)
 
-extern "C" __global__ void kernel18(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, f32* out0, u32 n) {
-  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
-    const f32 t0 = sign_(in0[i]);
-    const f32 t1 = mul_(t0, in1[0]);
-    const f32 t2 = add_(out0[i], t1);
-    const bool t3 = lt_(t2, in2[i]);
-    const bool t4 = gt_(t2, in3[i]);
-    const f32 t5 = select_(t4, in3[i], t2);
-    const f32 t6 = select_(t3, in2[i], t5);
-    const bool t7 = lt_(t6, f32(0x0p+00));
-    const bool t8 = gt_(t6, f32(0x1p+00));
-    const f32 t9 = select_(t8, f32(0x1p+00), t6);
-    const f32 t10 = select_(t7, f32(0x0p+00), t9);
-    out0[i] = t10;
-  }
-}
-EXPORT(kernel18)
-
-extern "C" __global__ void kernel19(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel17(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 8u);
     const i32 x2 = (i32)(i / 8u % 8u);
@@ -306,4 +314,4 @@ extern "C" __global__ void kernel19(const f32* __restrict__ in0, f32* __restrict
     out[i] = in0[0u + (x0) * 192u + (x2) * 24u + (x3) * 3u + (x1) * 1u];
   }
 }
-EXPORT(kernel19)
+EXPORT(kernel17)

@@ -265,15 +265,19 @@ func optional() []string {
 	return out
 }
 
-// FuzzPrograms looks for a program on which the CPU and the interpreter differ.
+// FuzzPrograms looks for a program on which the CPU, by rows or not, and the
+// interpreter differ.
 func FuzzPrograms(f *testing.F) {
-	f.Add(uint32(20)) // a reduction beside an update in place
+	f.Add(uint32(20))                              // a reduction beside an update in place
+	for _, seed := range []uint32{412, 516, 653} { // loops over samples and in their bodies
+		f.Add(seed)
+	}
 	dev, err := engine.Open("cpu", engine.DeviceOptions{Threads: 2})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { dev.Close() })
-	cpu := optest.On(dev, engine.Options{})
+	runs := map[string]optest.Runner{"plain": optest.On(dev, engine.Options{}), "by rows": optest.On(dev, byRows(plan.Options{}))}
 	f.Fuzz(func(t *testing.T, seed uint32) {
 		g := optest.Random(seed)
 		feed := optest.RandomFeed(g, seed)
@@ -281,13 +285,15 @@ func FuzzPrograms(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := cpu(g, feed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tol := optest.Tolerance{Rel: 2000, Abs: 2000}
-		if err := tol.CompareResults(want, got); err != nil {
-			t.Errorf("%v\n%s", err, g)
+		for name, run := range runs {
+			got, err := run(g, feed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tol := optest.Tolerance{Rel: 2000, Abs: 2000}
+			if err := tol.CompareResults(want, got); err != nil {
+				t.Errorf("%s: %v\n%s", name, err, g)
+			}
 		}
 	})
 }

@@ -276,9 +276,9 @@ func (o *outliner) member(n *graph.Node, member map[*graph.Node]bool) bool {
 func (o *outliner) separable(l *graph.Node) bool {
 	var body func(b *graph.Block) bool
 	loop := func(l *graph.Node) bool {
-		carry, params := l.Attrs().Carry, l.Body().Params()[1:]
-		return carry > 0 && carry == len(l.Body().Results()) && body(l.Body()) &&
-			!slices.ContainsFunc(params[:carry], func(p *graph.Node) bool { return o.a.of[p] != rowwise })
+		carry, byRow := l.Attrs().Carry, func(n *graph.Node) bool { return o.a.of[n] == rowwise }
+		return carry > 0 && carry == len(l.Body().Results()) && all(l.Body().Params()[1:][:carry], byRow) &&
+			!slices.ContainsFunc(l.Ins()[carry:], byRow) && body(l.Body())
 	}
 	// A slice of a value that the body computes anew as a whole cannot be taken
 	// from outside.
@@ -478,8 +478,8 @@ func fusible(n *graph.Node) bool {
 
 // Bounds on chunks.
 const (
-	minChunks = 8 // of a batch, so that two workers or four share it evenly
-	patience  = 4 // how much smaller than wanted a chunk may be, if N has no better divisor
+	minChunks = 16 // of a batch, so that a dozen workers share it evenly, and two on a busy machine
+	patience  = 4  // how much smaller than wanted a chunk may be, if N has no better divisor
 
 	// manyUses is how often a weight must be used to be cheap to read.
 	manyUses = 64

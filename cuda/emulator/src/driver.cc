@@ -103,7 +103,7 @@ static std::map<uintptr_t, size_t> pinned;
 static Result failure;
 static int context_uses;
 static bool opt_lazy = true;
-static int opt_capability = 90, opt_driver = 13000;
+static int opt_devices = 1, opt_capability = 90, opt_driver = 13000;
 
 static thread_local bool current;  // the context, on this thread
 
@@ -230,6 +230,7 @@ static bool is_pinned(const void* p, size_t n) {
 //	copies      when asynchronous copies land: 0 late, 1 early, 2 at random
 //	seed        not 0: threads, blocks and graph nodes run in a random order
 //	lazy        0: do work when it is submitted
+//	devices     how many there are; they are all the same one
 //	capability  the device's compute capability, as 90
 //	driver      the driver's version, as 13000
 //	memory      device memory in MiB
@@ -241,6 +242,7 @@ API emulator_set(const char* option, long value) {
   else if (o == "copies") opt_copies = (int)value;
   else if (o == "seed") opt_seed = random_state = (unsigned)value;
   else if (o == "lazy") opt_lazy = value != 0;
+  else if (o == "devices") opt_devices = (int)value;
   else if (o == "capability") opt_capability = (int)value;
   else if (o == "driver") opt_driver = (int)value;
   else if (o == "memory") memory_total = (size_t)value << 20;
@@ -299,8 +301,8 @@ API cuGetErrorString(int code, const char** text) {
   return it == texts.end() ? INVALID_VALUE : (*text = it->second, SUCCESS);
 }
 
-API cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
-API cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? SUCCESS : INVALID_DEVICE; }
+API cuDeviceGetCount(int* count) { return *count = opt_devices, SUCCESS; }
+API cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal >= 0 && ordinal < opt_devices ? SUCCESS : INVALID_DEVICE; }
 API cuDeviceGetName(char* name, int size, int) { return snprintf(name, (size_t)size, "emulated GPU"), SUCCESS; }
 API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = memory_total, SUCCESS; }
 API cuDeviceGetAttribute(int* value, int attribute, int) {

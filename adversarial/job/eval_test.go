@@ -1,0 +1,313 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"temper/adversarial"
+	"temper/datasets"
+	"temper/engine/graph"
+)
+
+func TestBucket(t *testing.T) {
+	for _, c := range []struct{ n, full, want int }{
+		{200, 200, 200}, {101, 200, 200}, {100, 200, 100}, {51, 200, 100}, {13, 200, 25}, {12, 200, 12}, {9, 200, 12}, {1, 200, 12},
+		{1, 64, 8}, {8, 64, 8}, {9, 64, 16}, {3, 5, 5}, {1, 1, 1}, {7, 15, 15},
+	} {
+		if got := bucket(c.n, c.full); got != c.want {
+			t.Errorf("%d of %d go to a batch of %d, want %d", c.n, c.full, got, c.want)
+		}
+	}
+}
+
+// trained is the folder of a small trained network.
+func trained(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	quiet := Console{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := Resolve(user("training.method=standard", "batches.epochs=20", "device=cpu", "data.structured.test_n=60"))
+	must(err)
+	must(trainAll(context.Background(), quiet, list, root))
+	return root
+}
+
+// evaluate is temper eval --json of the newest run.
+func evaluate(t *testing.T, ctx context.Context, root string, assignments ...string) (*Evaluation, error) {
+	t.Helper()
+	out := &bytes.Buffer{}
+	err := Eval(ctx, Console{Out: out, Err: &bytes.Buffer{}, JSON: true}, EvalOptions{Root: root, Run: Latest, User: user(assignments...)})
+	if err != nil {
+		return nil, err
+	}
+	r := &Evaluation{}
+	if err := json.Unmarshal(out.Bytes(), r); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return r, nil
+}
+
+var linf = []string{"threat.norm=linf", "threat.eps=0.08"}
+
+// Survivors are worked on in smaller and smaller batches, filled up with rows
+// that are ignored: the numbers are those of any other batch size.
+func TestBatchesDoNotMatter(t *testing.T) {
+	root := trained(t)
+	var first *Evaluation
+	for _, size := range []int{16, 9} {
+		r, err := evaluate(t, context.Background(), root, slices.Concat(linf, []string{"attack.name=autoattack,pgd,random-uniform", "limit=16", "batch_size=" + fmt.Sprint(size)})...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = r
+			if r.N != 16 || r.Robust == 0 || r.Robust == r.Clean {
+				t.Fatalf("%d of %d: a test that proves little", r.Robust, r.Clean)
+			}
+			if len(r.Attacks) != 3 || len(r.Attacks[0].Stages) != 4 || r.Attacks[0].Robust != r.Attacks[0].Stages[3].Robust {
+				t.Errorf("attacks %+v", r.Attacks)
+			}
+			for i, s := range r.Attacks[0].Stages {
+				if i > 0 && s.Robust > r.Attacks[0].Stages[i-1].Robust {
+					t.Errorf("more stand after stage %d than before", i)
+				}
+			}
+			for _, a := range r.Attacks {
+				if r.Robust > a.Robust {
+					t.Errorf("the worst case, %d, is more than %d under %s", r.Robust, a.Robust, a.Attack)
+				}
+			}
+			if r.Attacks[0].Robust > r.Attacks[1].Robust {
+				t.Errorf("autoattack leaves %d, pgd %d", r.Attacks[0].Robust, r.Attacks[1].Robust)
+			}
+			continue
+		}
+		if diff := cmp.Diff(first, r, cmpopts.IgnoreFields(Evaluation{}, "Date", "Settings", "Seconds"), cmpopts.EquateApprox(1e-4, 1e-6)); diff != "" {
+			t.Errorf("batches of %d:\n%s", size, diff)
+		}
+	}
+}
+
+// An interrupted evaluation goes on after its last finished batch, to the same
+// result; other settings begin again.
+func TestEvalResumes(t *testing.T) {
+	root := trained(t)
+	args := slices.Concat(linf, []string{"attack.name=apgd-ce,square", "attack.steps=250", "batch_size=20"})
+	straight, err := evaluate(t, context.Background(), root, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := &afterCalls{Context: context.Background(), n: 6} // in the second batch: a batch has a call a round, 4
+	if _, err := evaluate(t, ctx, root, args...); !errors.As(err, new(*InterruptedError)) {
+		t.Fatalf("not interrupted: %v", err)
+	}
+	logs := func() []string {
+		list, err := filepath.Glob(filepath.Join(root, "latest", evaluations, "unfinished-*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if len(logs()) != 1 {
+		t.Fatalf("logs %v", logs())
+	}
+	kept, err := os.ReadFile(logs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := evaluate(t, &afterCalls{Context: context.Background(), n: 6}, root, append(args, "seed=1")...); err == nil || len(logs()) != 2 {
+		t.Errorf("other settings: %v, logs %v", err, logs())
+	}
+	stderr := &bytes.Buffer{}
+	o := EvalOptions{Root: root, Run: Latest, User: user(args...)}
+	out := &bytes.Buffer{}
+	if err := Eval(context.Background(), Console{Out: out, Err: stderr, JSON: true}, o); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stderr.String(), "going on after 1 finished batches") {
+		t.Errorf("stderr %q", stderr)
+	}
+	resumed := &Evaluation{}
+	if err := json.Unmarshal(out.Bytes(), resumed); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(straight, resumed, cmpopts.IgnoreFields(Evaluation{}, "Date", "Seconds")); diff != "" {
+		t.Error(diff)
+	}
+	path := filepath.Join(root, "latest", evaluations, filepath.Base((&evaluation{}).pathOf(t, root, args)))
+	for name, content := range map[string]string{
+		"cut off": string(kept[:len(kept)/2]), "of other attacks": `{"batches":[{"labels":[0],"clean":[0],"fates":[]}]}`,
+		"too many batches": `{"batches":[` + strings.Repeat(string(kept[12:len(kept)-2])+",", 3) + string(kept[12:len(kept)-2]) + `]}`,
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := evaluate(t, context.Background(), root, args...); err == nil || !strings.Contains(err.Error(), "delete it to begin again") {
+			t.Errorf("a log %s: %v", name, err)
+		}
+	}
+}
+
+// pathOf is the log of an evaluation with these settings.
+func (*evaluation) pathOf(t *testing.T, root string, args []string) string {
+	t.Helper()
+	e, err := prepare(EvalOptions{Root: root, Run: Latest, User: user(args...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	return e.logPath()
+}
+
+// afterCalls is a context that ends after its error was asked for n times.
+type afterCalls struct {
+	context.Context
+	n int
+}
+
+func (c *afterCalls) Err() error {
+	if c.n--; c.n < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestEvalSettings(t *testing.T) {
+	s := one(t)
+	list, err := evalSettings(&s, user("attack.name=pgd, apgd-t", "threat.norm=l2", "threat.eps=0.5,1", "attack.steps=7"))
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	if got, want := list[1].describe(), "PGD-7, L2 1, step 5/14, loss ce; APGD-T-7, L2 1, 9 targets"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if list, err = evalSettings(&s, nil); err != nil || len(list) != 1 || list[0].Attack != s.Eval.Attack.Resolve(s.Threat) {
+		t.Errorf("the run's own: %+v, %v", list, err)
+	}
+	for want, assignments := range map[string][]string{
+		`unknown attack "autoattak" (did you mean "autoattack"?)`: {"attack.name=autoattak"},
+		"autoattack has its published settings":                   {"attack.name=autoattack", "threat.norm=linf", "attack.steps=3"},
+		"autoattack is not complete in L2 per patch":              {"attack.name=autoattack"},
+		"has no loss: leave loss out":                             {"attack.name=fab-t", "attack.loss=cw"},
+		"attack.targets goes towards other classes":               {"attack.targeted=true"},
+		"eps is 0":             {"threat.eps=1,0"},
+		"eps is not set":       {"threat.eps=1,"},
+		"limit -1, batch size": {"limit=-1"},
+	} {
+		if _, err := evalSettings(&s, user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", assignments, err, want)
+		}
+	}
+}
+
+// The checks of the network itself: each fires where it should, and only there.
+func TestOutputWarnings(t *testing.T) {
+	logits := []float32{1, -2, 3, 0.5, 0.25, 7}
+	noisy := slices.Clone(logits)
+	noisy[1] += 0.01
+	probabilities := []float32{0.5, 0.25, 0.25, 1, 0, 0}
+	for _, c := range []struct {
+		a, b []float32
+		zero int
+		want []string
+	}{
+		{logits, logits, 0, nil},
+		{logits, noisy, 0, []string{"randomised-forward"}},
+		{probabilities, probabilities, 0, []string{"softmax-output"}},
+		{logits, logits, 2, []string{"zero-gradients"}},
+	} {
+		var got []string
+		for _, w := range judgeOutputs([2][]float32{c.a, c.b}, 2, c.zero) {
+			got = append(got, w.Name)
+			if w.Text == "" || w.Remedy == "" {
+				t.Errorf("%s explains nothing", w.Name)
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// A network that draws random numbers is found out by two passes of different
+// seeds.
+func TestRandomisedForward(t *testing.T) {
+	for want, scale := range map[string]float64{"randomised-forward": 1, "": 0} {
+		g := graph.New("noise")
+		c := func(v float64) *graph.Node { return g.Const(graph.U32, []float64{v}) }
+		d := graph.Draw{Seed: g.Scalar("seed", graph.U32), IDs: g.Input("ids", graph.U32, 3), Step: c(0), Iter: c(0)}
+		g.Scalar("eps", graph.F32)
+		g.Scalar("alpha", graph.F32)
+		g.Output("logits", g.Input("x", graph.F32, 3, 1, 2, 2).Flatten(1).Add(d.Normal("noise", 4).MulC(scale)))
+		g.Output("zero", g.Input("y", graph.I32, 3).Lt(g.Const(graph.I32, []float64{0})))
+		b := &datasets.Batch{Values: datasets.Values{F32: []float32{.1, .2, .9, .4, .5, .6, .7, .8, .3, .2, .1, .7}}, Labels: []int32{0, 1, 2}, IDs: []uint32{4, 5, 6}, N: 3}
+		dev := device(t)
+		list, err := checkGraph(dev, dev.NewState(), g, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, w := range list {
+			got += w.Name
+		}
+		if got != want {
+			t.Errorf("noise times %v: %q, want %q", scale, got, want)
+		}
+	}
+}
+
+func TestBlackBoxWarning(t *testing.T) {
+	plans := func(names ...string) *protocol {
+		p := &protocol{}
+		for _, n := range names {
+			p.plans = append(p.plans, planned{entry{name: n}, []stage{{attack: adversarial.Attack{Name: n}}}})
+		}
+		return p
+	}
+	suite := &protocol{plans: []planned{{entry{name: "autoattack", suite: true}, []stage{
+		{attack: adversarial.Attack{Name: "apgd-ce"}}, {attack: adversarial.Attack{Name: "square"}},
+	}}}}
+	for _, c := range []struct {
+		p    *protocol
+		left []int
+		want bool
+	}{
+		{plans("pgd", "square"), []int{500, 490}, true},
+		{plans("pgd", "square"), []int{500, 498}, false}, // within 0.2 %
+		{plans("pgd", "square"), []int{500, 600}, false},
+		{plans("square", "random-uniform"), []int{500, 400}, false}, // nothing to compare with
+		{suite, []int{500, 480}, true},
+		{suite, []int{500, 499}, false},
+	} {
+		r := &Evaluation{Outcome: Outcome{N: 1000, Clean: 900}}
+		if c.p == suite {
+			a := AttackResult{Robust: c.left[1]}
+			for _, n := range c.left {
+				a.Stages = append(a.Stages, StageResult{Robust: n})
+			}
+			r.Attacks = append(r.Attacks, a)
+		} else {
+			for _, n := range c.left {
+				r.Attacks = append(r.Attacks, AttackResult{Robust: n})
+			}
+		}
+		if got := blackBox(r, c.p); len(got) > 0 != c.want {
+			t.Errorf("%+v, %v: %v", c.p.plans, c.left, got)
+		}
+	}
+}
