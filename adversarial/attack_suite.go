@@ -11,7 +11,7 @@ import (
 var suites = map[string][]Attack{
 	"autoattack": {{Name: "apgd-ce"}, {Name: "apgd-t"}, {Name: "fab-t"}, {Name: "square"}},
 	"autoattack-plus": {
-		{Name: "apgd-ce", RandomStart: true, Restarts: 5}, {Name: "apgd-dlr", RandomStart: true, Restarts: 5}, {Name: "fab", Restarts: 5},
+		{Name: "apgd-ce", Restarts: 5}, {Name: "apgd-dlr", Restarts: 5}, {Name: "fab", Restarts: 5},
 		{Name: "square"}, {Name: "apgd-t"}, {Name: "fab-t"},
 	},
 	// The published version averages 20 gradients of a network that draws random

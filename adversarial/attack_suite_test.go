@@ -219,3 +219,46 @@ func TestRoundsAreParts(t *testing.T) {
 		t.Logf("%s: %d of %d fall in %d rounds", a.Name, hits, n, a.Rounds(10))
 	}
 }
+
+// AutoAttack's versions, in their published settings.
+func TestSuites(t *testing.T) {
+	threat := ThreatModel{Linf, MustEpsilon("8/255"), Unit}
+	for name, want := range map[string]string{
+		"autoattack":      "APGD-CE-100; APGD-T-100, 9 targets; FAB-T-100, 9 targets; Square-5000",
+		"autoattack-plus": "APGD-CE-100-5; APGD-DLR-100-5; FAB-100-5; Square-5000; APGD-T-100, 9 targets; FAB-T-100, 9 targets",
+		"autoattack-rand": "APGD-CE-100; APGD-DLR-100",
+	} {
+		list, ok, err := LookupSuite(name, threat)
+		must(t, err)
+		var got []string
+		for _, a := range list {
+			must(t, a.Validate())
+			got = append(got, a.String())
+		}
+		if !ok || strings.Join(got, "; ") != want {
+			t.Errorf("%s: %s", name, strings.Join(got, "; "))
+		}
+	}
+	if _, ok, err := LookupSuite("pgd", threat); ok || err != nil {
+		t.Errorf("pgd is no suite: %v %v", ok, err)
+	}
+	if _, ok, err := LookupSuite("autoattack", ThreatModel{L1, MustEpsilon("8"), Unit}); !ok || err == nil || !strings.Contains(err.Error(), "has no Square") {
+		t.Errorf("in L1: %v", err)
+	}
+	for steps, want := range map[int]string{100: "22 41 57 70 80 87 93 99", 20: "4 7 9 10 11 12 13 14 15 16 17 18 19 20"} {
+		var at []string
+		for i, period := range checkpoints(steps) {
+			if period > 0 {
+				at = append(at, fmt.Sprint(i+1))
+			}
+		}
+		if got := strings.Join(at, " "); got != want { // 0.22, 0.41, … of the paper
+			t.Errorf("checkpoints of %d steps: %s, want %s", steps, got, want)
+		}
+	}
+	for query, want := range map[int]int{0: 25, 10: 25, 11: 18, 51: 13, 201: 9, 501: 6, 1001: 4, 2001: 3, 4001: 2, 8001: 1} {
+		if got := squareSide(Linf, query, 28, 28); got != want {
+			t.Errorf("the window of query %d has side %d, want %d", query, got, want)
+		}
+	}
+}

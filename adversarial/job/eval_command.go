@@ -101,11 +101,15 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	init, err := e.dev.Compile(e.model.InitGraph(), e.state, engine.Options{}) // declares the state
+	if err == nil {
+		init.Close()
+		err = loadState(e.state, ck.Tensors)
+	}
 	if err != nil {
+		e.close()
 		return nil, err
 	}
-	init.Close()
-	return e, loadState(e.state, ck.Tensors)
+	return e, nil
 }
 
 // visitor gets a batch, what was found of it and, for each attack, its examples

@@ -3,7 +3,6 @@ package job
 import (
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 )
 
@@ -69,13 +68,13 @@ func (r *Evaluation) print(w io.Writer) {
 		fmt.Fprintf(w, "robust accuracy  %v under %s\n", r.RobustAccuracy, r.Attack)
 	} else {
 		fmt.Fprintf(w, "robust accuracy  %v under the worst of them for each example\n", r.RobustAccuracy)
-		for _, a := range r.Attacks {
-			fmt.Fprintf(w, "                 %v under %s\n", a.Accuracy, a.Attack)
-		}
 	}
 	for _, a := range r.Attacks {
+		if len(r.Attacks) > 1 {
+			fmt.Fprintf(w, "                 %v under %s\n", a.Accuracy, a.Attack)
+		}
 		for _, s := range a.Stages {
-			fmt.Fprintf(w, "                 %.1f %% left by %s\n", percent(s.Robust, r.N), s.Attack)
+			fmt.Fprintf(w, "                   %.1f %% left by %s\n", percent(s.Robust, r.N), s.Attack)
 		}
 	}
 	fmt.Fprintf(w, "Intervals are Clopper–Pearson's, 95 %%. Each of the %d perturbations was checked: the largest has size %.6g.\n", r.N, r.LargestNorm)
@@ -90,9 +89,9 @@ func (r *Evaluation) warn(c Console) {
 
 // printRadii is the table of several radii.
 func printRadii(w io.Writer, evals []*EvalSettings, all []*Evaluation) {
-	fmt.Fprintf(w, "\n")
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "eps\tclean\trobust\t%s\n", strings.Repeat("\t", 0)+"under")
+	fmt.Fprintf(t, "eps\tclean\trobust\tunder\n")
 	for i, r := range all {
 		fmt.Fprintf(t, "%v\t%v\t%v\t%s\n", evals[i].Threat.Epsilon, r.CleanAccuracy, r.RobustAccuracy, r.Attack)
 	}

@@ -14,10 +14,11 @@ func TestTrainStructured(t *testing.T) {
 	dir := t.TempDir()
 	golden(t, "train", dir, must(t, dir, portable, "train"))
 	golden(t, "eval", dir, must(t, dir, portable, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
+	golden(t, "eval-several", dir, must(t, dir, portable, "eval", "latest", "--attack", "autoattack,fgsm", "--norm", "linf", "--eps", "0.1,0.12", "--limit", "10"))
 	golden(t, "attack", dir, must(t, dir, portable, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
 	golden(t, "graph-init", dir, must(t, dir, nil, "graph", "latest", "--program", "init", "--pass", "input"))
 
-	files, err := filepath.Glob(filepath.Join(dir, "runs", "latest", "evaluations", "*.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "runs", "latest", "evaluations", "*-pgd.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("evaluations: %v %v", files, err)
 	}

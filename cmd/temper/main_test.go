@@ -103,6 +103,7 @@ var varying = []struct {
 	replacement string
 }{
 	{regexp.MustCompile(`\d{8}-\d{6}(-\d+)?`), "DATE"},
+	{regexp.MustCompile(`-\d+\.json`), ".json"}, // the second of a second
 	{regexp.MustCompile(`\d+ images/s  \S+`), "SPEED"},
 	{regexp.MustCompile(`"seconds":[0-9.e-]+`), `"seconds":0`},
 	{regexp.MustCompile(`"date":"[^"]*"`), `"date":""`},
