@@ -82,6 +82,9 @@ func (p *Peer) start(python string, threads int, gpu bool) error {
 	p.cmd, p.in, p.out = cmd, in, bufio.NewScanner(out)
 	a, err := p.ask(map[string]any{"do": "open", "threads": threads, "gpu": gpu, "precision": os.Getenv("TEMPER_CUDA_FLOAT32")})
 	if err != nil {
+		in.Close()
+		cmd.Wait() // until then, complaint is being written
+		p.cmd = nil
 		lines := strings.Split(strings.TrimSpace(complaint.String()), "\n")
 		return fmt.Errorf("%s cannot run the peer: %s; install torch there, or name another with --python", python, lines[len(lines)-1])
 	}

@@ -47,6 +47,19 @@ func (t *trainer) diverged(b *datasets.Batch, r result) error {
 	return e
 }
 
+// again repeats a step.
+func (t *trainer) again(b *datasets.Batch) error {
+	e, err := t.program.For(b.N)
+	if err != nil {
+		return err
+	}
+	if err := feed(e, b); err != nil {
+		return err
+	}
+	_, err = t.launch(b, t.step, t.rate(t.step))
+	return err
+}
+
 // replay trains from the restored checkpoint to a step, runs that step with
 // checks, and returns the first value that is not finite.
 func (t *trainer) replay(failed int) (first string, err error) {
@@ -63,7 +76,7 @@ func (t *trainer) replay(failed int) (first string, err error) {
 		if t.step == failed {
 			first, err = t.checkedStep(b)
 		} else {
-			_, err = t.train(b, t.step, t.rate(t.step))
+			err = t.again(b)
 		}
 		b.Release()
 		if err != nil || t.step == failed {

@@ -36,6 +36,8 @@ type trainer struct {
 	began    time.Time // of the stretch that the next epoch line reports
 	since    int       // examples trained on in it
 	last     *Outcome  // of the latest evaluation
+
+	ahead *datasets.Batch // fed, for the step to come
 }
 
 // tally adds up what the steps of an epoch return. It is part of a checkpoint.
@@ -156,13 +158,25 @@ func (t *trainer) loop(ctx context.Context) error {
 
 // next trains on the next batch.
 func (t *trainer) next(stream *datasets.Stream) error {
-	b, ok := stream.Next()
-	if !ok {
+	if t.ahead == nil {
+		if err := t.fetch(stream); err != nil {
+			return err
+		}
+	}
+	b := t.ahead
+	if b == nil {
 		panic("BUG: job: the stream ended before the run")
 	}
 	defer b.Release()
 	lr := t.rate(t.step)
-	r, err := t.train(b, t.step, lr)
+	e, err := t.launch(b, t.step, lr)
+	if err != nil {
+		return err
+	}
+	if err := t.fetch(stream); err != nil { // a GPU copies it while it computes
+		return err
+	}
+	r, err := results(e)
 	if err != nil {
 		return err
 	}
@@ -181,29 +195,42 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	}})
 }
 
+// fetch takes the next batch, if there is one, and feeds it.
+func (t *trainer) fetch(stream *datasets.Stream) error {
+	t.ahead = nil
+	b, ok := stream.Next()
+	if !ok {
+		return nil
+	}
+	e, err := t.program.For(b.N)
+	if err != nil {
+		return err
+	}
+	t.ahead = b
+	return feed(e, b)
+}
+
 func (t *trainer) rate(step int) float64 {
 	return t.schedule(nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs})
 }
 
-// train runs the step graph once.
-func (t *trainer) train(b *datasets.Batch, step int, lr float64) (result, error) {
-	var r result
+// launch starts a step on a batch that was fed.
+func (t *trainer) launch(b *datasets.Batch, step int, lr float64) (*engine.Executable, error) {
 	e, err := t.program.For(b.N)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	if err := t.program.Set("step", float64(step)); err != nil {
-		return r, err
+		return nil, err
 	}
 	if err := t.program.Set("lr", lr); err != nil {
-		return r, err
+		return nil, err
 	}
-	if err := feed(e, b); err != nil {
-		return r, err
-	}
-	if err := e.Run(); err != nil {
-		return r, err
-	}
+	return e, e.Run()
+}
+
+// results waits for a step and reads what it says of itself.
+func results(e *engine.Executable) (r result, err error) {
 	var v [4]float64
 	for i, name := range [...]string{"loss", "grad_norm", "correct", "finite"} {
 		if v[i], err = e.Scalar(name); err != nil {
