@@ -7,8 +7,8 @@ var levels = []*level{avx512, avx2, portable}
 
 // avx512 is the level of processors with 512-bit vectors (x86-64-v4). Matrix
 // products and convolutions use them; what is bound by memory stays with AVX2.
-// So far it has run on an emulated processor only: its tests pass there, its
-// speed is not known.
+// So far it has run on an emulated processor only, which passes TestGemm,
+// TestConv and TestConvSpecialValues; its speed is not known.
 var avx512 = &level{
 	name:      "avx512",
 	supported: cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && avx2.supported,
