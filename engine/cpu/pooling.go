@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"slices"
+
 	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 )
@@ -120,18 +122,50 @@ func (p *pooling) channelsLast() func() {
 	})
 }
 
+// origin is where a value was computed, seen through reshapes and through
+// parallel loops, whose scans and stacks keep its elements in order.
+func (c *code) origin(n *graph.Node) *graph.Node {
+	for {
+		switch at := n.Attrs(); n.Op() {
+		case graph.OpReshape:
+			n = n.In(0)
+		case graph.OpParam:
+			l := loopOf(n.Block())
+			if l == nil || l.Attrs().Carry > 0 || at.Index == 0 {
+				return n
+			}
+			n = l.In(at.Index - 1)
+		case graph.OpGet:
+			l := n.In(0)
+			if l.Attrs().Carry > 0 {
+				return n
+			}
+			n = l.Body().Results()[at.Index]
+		default:
+			return n
+		}
+	}
+}
+
+// loopOf is the loop that a block is the body of, nil at top level.
+func loopOf(b *graph.Block) *graph.Node {
+	if b.Parent() == nil {
+		return nil
+	}
+	i := slices.IndexFunc(b.Parent().Nodes(), func(n *graph.Node) bool { return n.Body() == b })
+	return b.Parent().Nodes()[i]
+}
+
 // unpool is the scatter-add to the places that a pooling found, where the
 // windows tile the image: each element is written once, and none is added to
 // another. It is nil for all other scatter-adds.
 func (c *code) unpool(n *graph.Node) func() {
-	found := n.In(1)
-	for found.Op() == graph.OpReshape {
-		found = found.In(0)
-	}
+	found := c.origin(n.In(1))
 	if found.Op() != graph.OpPoolArgMax || found.Attrs().Layout != graph.NHWC || n.DType() != graph.F32 {
 		return nil
 	}
 	p := c.pooling(found)
+	p.n = n.Dim(0) // chunks of a batch may be cut otherwise here
 	a := p.at
 	tiled := a.Kernel == a.Stride && a.Pad == [2]int{} && p.h%a.Kernel[0] == 0 && p.w%a.Kernel[1] == 0
 	if !tiled || !n.Shape().Equal(graph.Shape{p.n, p.h * p.w, p.ch}) || n.Attrs().Axis != 1 {

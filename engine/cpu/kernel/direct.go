@@ -111,6 +111,7 @@ type directConv[T Float] struct {
 
 	// A chunk is either some whole images or a band of units of one image.
 	group, band, bands int
+	shares             int     // of the result's channels, each a chunk, where images alone are too few
 	padded             extents // of one image or band of a chunk
 	phases             []directPhase
 
@@ -138,6 +139,7 @@ const (
 	maxPixels  = 2048    // of a chunk, unless a row is longer
 	maxPadded  = 1 << 17 // elements of the padded copy of a chunk, unless a band of one row is larger
 	maxSegment = 384     // elements of the inner dimension that follow one another
+	minChunks  = 8       // where nothing is copied
 )
 
 func newDirectConv[T Float](pool *Pool, s ConvShape, d Direction) *directConv[T] {
@@ -176,6 +178,10 @@ func (f *directConv[T]) cut() {
 	f.band = ceilDiv(units, f.bands)
 	f.bands = ceilDiv(units, f.band)
 	f.padded = extents{f.vertical.span(f.band), f.across.span(f.across.units), f.src.c}
+	f.shares = 1
+	if chunks := ceilDiv(f.images, f.group) * f.bands; f.inPlace && f.pool.workers > 1 && chunks < minChunks {
+		f.shares = min(ceilDiv(minChunks, chunks), ceilDiv(f.dst.c, f.micro.columns))
+	}
 }
 
 // lay finds the tables of every phase.
@@ -259,11 +265,13 @@ func (f *directConv[T]) Run(ws, dst, src, packed []T) {
 	checkLen("source", len(src), f.images*f.src.size())
 	checkLen("packed filter", len(packed), ceilDiv(f.dst.c, Lanes)*f.depth*Lanes)
 	f.call.ws, f.call.dst, f.call.src, f.call.packed = ws, dst, src, packed
-	f.pool.Run(ceilDiv(f.images, f.group)*f.bands, f.run)
+	f.pool.Run(ceilDiv(f.images, f.group)*f.bands*f.shares, f.run)
 	f.call.ws, f.call.dst, f.call.src, f.call.packed = nil, nil, nil, nil
 }
 
 func (f *directConv[T]) chunk(worker, chunk int) {
+	share := chunk % f.shares
+	chunk /= f.shares
 	n0, u0 := chunk/f.bands*f.group, chunk%f.bands*f.band
 	images, units := min(f.group, f.images-n0), min(f.band, f.vertical.units-u0)
 	src := f.call.src[n0*f.src.size():]
@@ -281,24 +289,30 @@ func (f *directConv[T]) chunk(worker, chunk int) {
 	for i := range f.phases {
 		p := &f.phases[i]
 		rows := f.vertical.reach(p.vertical, units, f.dst.h-u0*f.vertical.to)
-		f.phase(p, images*rows*p.width, dst, src)
+		f.phase(p, images*rows*p.width, dst, src, f.firstOf(share), f.firstOf(share+1))
 	}
 }
 
-// phase computes the first n results of a phase.
-func (f *directConv[T]) phase(p *directPhase, n int, dst, src []T) {
+// firstOf is the first channel of a share.
+func (f *directConv[T]) firstOf(share int) int {
+	wide := ceilDiv(f.dst.c, f.micro.columns)
+	return min(f.dst.c, wide*share/f.shares*f.micro.columns)
+}
+
+// phase computes the first n results of a phase, channels c0 to c1-1.
+func (f *directConv[T]) phase(p *directPhase, n int, dst, src []T, c0, c1 int) {
 	if n == 0 {
 		return
 	}
 	if p.blocks == nil {
 		for _, to := range p.to[:n] {
-			clear(dst[to:][:f.dst.c])
+			clear(dst[to+c0 : to+c1])
 		}
 		return
 	}
 	for i := range p.blocks {
 		b := &p.blocks[i]
-		for c := 0; c < f.dst.c; c += f.micro.columns {
+		for c := c0; c < c1; c += f.micro.columns {
 			filter := f.call.packed[(c/Lanes*f.depth+b.k)*Lanes:]
 			f.micro.gather(b.width, 1, b.starts, p.offs[:n], p.to[:n], src, filter, dst[c:],
 				f.depth*Lanes, Lanes, min(f.micro.columns, f.dst.c-c), min(i, 1))
