@@ -34,6 +34,21 @@ func GatherRows(dst []uint32, at []int32, src []uint32, columns, limit int) {
 	active.columns.gather(dst, at, src, columns, limit)
 }
 
+// wideLanes is the number of partial sums of Sum64, at every level.
+const wideLanes = 16
+
+// joinWide adds what did not fill the lanes, then the lanes.
+func joinWide(lanes *[wideLanes]float64, rest []float32) float64 {
+	sum := 0.0
+	for _, x := range rest {
+		sum += float64(x)
+	}
+	for _, x := range lanes {
+		sum += x
+	}
+	return sum
+}
+
 var portableColumns = columns{
 	add: func(acc []float64, v []float32) {
 		for ; len(v) >= len(acc); v = v[len(acc):] {
@@ -43,11 +58,12 @@ var portableColumns = columns{
 		}
 	},
 	sum: func(a []float32) float64 {
-		sum := 0.0
-		for _, x := range a {
-			sum += float64(x)
+		var lanes [wideLanes]float64
+		whole := len(a) &^ (wideLanes - 1)
+		for i, x := range a[:whole] {
+			lanes[i%wideLanes] += float64(x)
 		}
-		return sum
+		return joinWide(&lanes, a[whole:])
 	},
 	argMax: func(dst []int32, src []float32, taps []int32) {
 		for c := range dst {

@@ -23,17 +23,10 @@ func addColumnsWhole(acc []float64, v []float32) {
 }
 
 func sumWide(a []float32) float64 {
-	var lanes [16]float64
-	whole := len(a) &^ 15
+	var lanes [wideLanes]float64
+	whole := len(a) &^ (wideLanes - 1)
 	inPieces(whole, func(i, j int) { addWideAVX2(lanes[:], a[i:j]) })
-	sum := 0.0
-	for _, x := range a[whole:] {
-		sum += float64(x)
-	}
-	for _, x := range lanes {
-		sum += x
-	}
-	return sum
+	return joinWide(&lanes, a[whole:])
 }
 
 func gatherPieces(dst []uint32, at []int32, src []uint32, columns, limit int) {

@@ -54,8 +54,12 @@ func testSum64(t *testing.T) {
 			v[i] = s.Normal()
 			want += float64(v[i])
 		}
-		if got := Sum64(v); math.Abs(got-want) > 1e-11*float64(n+1) {
+		got := Sum64(v)
+		if math.Abs(got-want) > 1e-11*float64(n+1) {
 			t.Errorf("%d elements: %v, want %v", n, got, want)
+		}
+		if same := portableColumns.sum(v); got != same {
+			t.Errorf("%d elements: %v, portably %v", n, got, same)
 		}
 	}
 }
