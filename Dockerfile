@@ -1,5 +1,5 @@
-# The CPU image: a static binary on an empty base. The GPU image will add NVRTC
-# on a CUDA base once there is a CUDA back end.
+# The CPU image: a static binary on an empty base, without cgo and so without
+# CUDA. There is no GPU image yet, and no container engine has built this one.
 #   docker build -t temper .
 #   docker run --rm temper train
 #   docker run --rm -v "$PWD/data:/data" -v "$PWD/runs:/runs" temper train --dataset mnist --data-dir /data --run-dir /runs/mnist
