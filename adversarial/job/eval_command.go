@@ -70,6 +70,7 @@ type evaluation struct {
 	evals    []*EvalSettings // a radius each
 	eval     *EvalSettings   // the one at work
 	examples datasets.Source
+	targets  []int32 // for each of them; nil if none are given
 }
 
 // prepare opens run, checkpoint, data and device.
@@ -94,6 +95,11 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	}
 	if n := e.eval.Limit; n > 0 && n < e.examples.Len() {
 		if e.examples, err = datasets.Take(e.examples, n); err != nil {
+			return nil, err
+		}
+	}
+	if path := e.eval.TargetLabels; path != "" {
+		if e.targets, err = readTargets(path, e.examples); err != nil {
 			return nil, err
 		}
 	}
@@ -179,7 +185,11 @@ func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *e
 		}
 		if i >= len(log.Batches) {
 			n := 0
-			v, x, err := p.one(ctx, b, func() { n++; bar.Update(done*rounds + n*b.N) })
+			var given []int32
+			if e.targets != nil {
+				given = e.targets[done:][:b.N]
+			}
+			v, x, err := p.one(ctx, b, given, func() { n++; bar.Update(done*rounds + n*b.N) })
 			if err != nil {
 				return err
 			}
