@@ -70,7 +70,7 @@ func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err err
 // evalSettingsAt is evalSettings for one radius.
 func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
-		Checkpoint: s.counts(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
+		Checkpoint: s.Checkpoint.Choice, Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
 		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	names, source := e.Attack.Name, ""

@@ -287,7 +287,7 @@ func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string
 
 // keepBest writes a checkpoint if the latest evaluation is the best so far.
 func (t *trainer) keepBest() error {
-	if !t.settings.Checkpoint.Best || t.last.robust() <= t.best {
+	if t.settings.Checkpoint.Choice != run.BestCheckpoint || t.last.robust() <= t.best {
 		return nil
 	}
 	t.best = t.last.robust()
