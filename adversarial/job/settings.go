@@ -148,6 +148,14 @@ func Defaults() Settings {
 	}
 }
 
+// weights names the weights that count.
+func (s *Settings) weights() string {
+	if s.Training.Average.On() {
+		return averagedWeights
+	}
+	return rawWeights
+}
+
 // hash names everything that decides a run's bits: all settings but where it
 // runs and where its data lie.
 func (s Settings) hash() string {
