@@ -57,7 +57,8 @@ type Structured struct {
 	TestN    int     `toml:"test_n"`
 }
 
-// Model names the network; sizes of 0 are the model's own. See [nn.Config].
+// Model names the network; sizes of 0, when settings are made, are the model's
+// own. See [nn.Config].
 type Model struct {
 	Name       string    `toml:"name"`
 	Normalize  string    `toml:"normalize"` // none, dataset (published mean and deviation), or given
