@@ -150,6 +150,13 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
+	facts, err := t.facts()
+	if err != nil {
+		return nil, err
+	}
+	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
+		return nil, err
+	}
 	if t.step == 0 { // a run stopped before its first epoch ends can go on too
 		if err := t.save(); err != nil {
 			return nil, err
@@ -178,7 +185,7 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 // final measures the checkpoint that counts on test examples. Where these were
 // watched all the time, the last epoch's evaluation has done it.
 func (t *trainer) final(ctx context.Context) (*Outcome, error) {
-	s, test := t.settings, t.watch
+	s, test, step := t.settings, t.watch, int64(t.step)
 	switch {
 	case t.watching == heldOut:
 		set, err := s.open(datasets.Test)
@@ -194,11 +201,12 @@ func (t *trainer) final(ctx context.Context) (*Outcome, error) {
 			if err := loadState(t.state, ck.Tensors); err != nil {
 				return nil, err
 			}
+			step = ck.Step
 		}
 	case t.last != nil:
 		return t.last, nil
 	}
-	return t.eval.run(ctx, test, s.Eval.Limit, func(int) {}, nil)
+	return t.evaluate(ctx, test, string(datasets.Test), step)
 }
 
 // announce prints every choice that decides the result.
