@@ -225,8 +225,11 @@ func (s *Settings) validate() error {
 			return err
 		}
 	}
-	if s.Checkpoint.Best && s.Data.HeldOut == 0 {
-		return fmt.Errorf("checkpoint.best needs held-out examples to choose by: set data.held_out, 1000 for example")
+	switch choices := []string{lastCheckpoint, run.BestCheckpoint}; {
+	case !slices.Contains(choices, s.Checkpoint.Choice):
+		return fmt.Errorf("unknown checkpoint.choice %q%s: want last or best", s.Checkpoint.Choice, run.DidYouMean(s.Checkpoint.Choice, choices))
+	case s.Checkpoint.Choice == run.BestCheckpoint && s.Data.HeldOut == 0:
+		return fmt.Errorf("checkpoint.choice = \"best\" needs held-out examples to choose by: set data.held_out, 1000 for example")
 	}
 	return nil
 }
