@@ -330,11 +330,18 @@ func (s *search) start(round *graph.Node) *graph.Node {
 // ascend is a round of steps of a given size.
 func (s *search) ascend(round *graph.Node, p point) point {
 	p.x = s.start(round)
+	before := p.worst
+	if !s.attack.Best {
+		p.worst = nil // the steps leave it alone
+	}
 	a := ascent{point: p}
 	if s.attack.Momentum > 0 {
 		a.sum = p.x.MulC(0)
 	}
 	p = repeat(s.attack.Steps, a, func(_ *graph.Node, a ascent) ascent { return s.step(a) }).point
+	if !s.attack.Best {
+		p.worst = before
+	}
 	if p.worst != nil {
 		p.worst = s.judge(p, s.forward(p))
 	}
