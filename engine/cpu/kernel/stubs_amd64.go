@@ -238,15 +238,15 @@ func floorAVX2(dst, a []float32)
 //go:noescape
 func sqrtAVX2(dst, a []float32)
 
-// rsqrtAVX2 is rsqrt.
-//
-//go:noescape
-func rsqrtAVX2(dst, a []float32)
-
 // signAVX2 is sign.
 //
 //go:noescape
 func signAVX2(dst, a []float32)
+
+// rsqrtAVX2 is rsqrt.
+//
+//go:noescape
+func rsqrtAVX2(dst, a []float32)
 
 // expAVX2 is exp.
 //
@@ -421,6 +421,11 @@ func spreadTapsAVX2(dst, v []float32, at, taps []int32)
 //
 //go:noescape
 func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)
+
+// chainAVX2 is level.chain.
+//
+//go:noescape
+func chainAVX2(code *ChainStep, addr **float32, n int)
 
 // tile1AVX512 is micro.tiles[1]: 8-row A panels, 32 columns.
 //
