@@ -120,7 +120,7 @@ type visitor func(b *datasets.Batch, v *verdict, x [][]float32)
 // gone on with after an interrupt.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
 	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	c.say("%s", e.describe())
+	c.say("%s; precision %s", e.describe(), e.eval.Precision)
 	began := time.Now()
 	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval)
 	if err != nil {

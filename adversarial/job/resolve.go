@@ -201,6 +201,9 @@ func (s *Settings) validate() error {
 	if !slices.Contains(nn.Names(), s.Model.Name) {
 		return fmt.Errorf("unknown model %q%s: there are %s", s.Model.Name, run.DidYouMean(s.Model.Name, nn.Names()), strings.Join(nn.Names(), ", "))
 	}
+	if _, err := compileOptions(s.Precision); err != nil {
+		return err
+	}
 	atLeast := func(key string, value, least int) error {
 		if value < least {
 			return fmt.Errorf("%s is %d: want at least %d", key, value, least)

@@ -80,15 +80,19 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 	if t.schedule, err = s.schedule(); err != nil {
 		return nil, err
 	}
+	o, err := compileOptions(s.Precision)
+	if err != nil {
+		return nil, err
+	}
 	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
 		return s.stepGraph(t.model, in, batch)
-	}, engine.Options{})
+	}, o)
 	for name, v := range t.scalars() {
 		if err := t.program.Set(name, v); err != nil {
 			return nil, err
 		}
 	}
-	if t.eval, err = newEvaluator(t.dev, t.state, t.model, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize); err != nil {
+	if t.eval, err = newEvaluator(t.dev, t.state, t.model, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize, o); err != nil {
 		return nil, err
 	}
 	size := min(s.Batches.Size, source.Len())
