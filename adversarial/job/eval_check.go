@@ -36,11 +36,7 @@ func (e *evaluation) check() ([]Warning, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := compileOptions(e.eval.Precision)
-	if err != nil {
-		return nil, err
-	}
-	return checkGraph(e.dev, e.state, g, b, o)
+	return checkGraph(e.dev, e.state, g, b, e.compile)
 }
 
 // checkGraph runs a graph of [adversarial.CheckGraph] on a batch.

@@ -39,12 +39,8 @@ type stage struct {
 }
 
 // newProtocol prepares attacks on a model whose weights are in st.
-func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings) (*protocol, error) {
+func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings, o engine.Options) (*protocol, error) {
 	p := &protocol{threat: e.Threat, batch: e.BatchSize, input: inputType(in)}
-	o, err := compileOptions(e.Precision)
-	if err != nil {
-		return nil, err
-	}
 	p.clean = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
 	}, o)
@@ -113,6 +109,15 @@ type verdict struct {
 	Labels []int32  `json:"labels"`
 	Clean  []int32  `json:"clean"` // predictions
 	Fates  [][]fate `json:"fates"` // by plan; of examples wrong without an attack: clean
+}
+
+// predictions are those for the examples as one plan left them.
+func (v *verdict) predictions(plan int) []int32 {
+	out := make([]int32, len(v.Fates[plan]))
+	for i, f := range v.Fates[plan] {
+		out[i] = f.Pred
+	}
+	return out
 }
 
 // bucket is the size of the batch that n survivors of a batch of full move to:
