@@ -89,7 +89,7 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 	}
 	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
 		return s.stepGraph(t.model, in, batch)
-	}, engine.Options{})
+	}, t.compile)
 	for name, v := range t.scalars() {
 		if err := t.program.Set(name, v); err != nil {
 			return nil, err
@@ -104,7 +104,7 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 		if s.Training.Average.Recomputes() {
 			t.statistics = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
 				return adversarial.StatisticsGraph(counts, batch, inputType(in))
-			}, engine.Options{})
+			}, t.compile)
 		}
 	}
 	if t.eval, err = t.evaluator(counts, in); err != nil {
@@ -137,7 +137,7 @@ func (t *trainer) close() {
 // evaluator measures a network under the attack of the settings.
 func (t *trainer) evaluator(m *nn.Model, in datasets.Info) (*evaluator, error) {
 	s := t.settings
-	return newEvaluator(t.dev, t.state, m, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize)
+	return newEvaluator(t.dev, t.state, m, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize, t.compile)
 }
 
 // scalars is the part of the step block that does not move.
