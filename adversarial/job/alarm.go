@@ -27,8 +27,21 @@ type Alarms struct {
 type Alarm struct {
 	// Action is off, warn, stop (training ends here, the run's results are
 	// measured), or rollback (see [history]).
-	Action string  `toml:"action"`
-	Limit  float64 `toml:"limit"` // it fires where the number that it watches is larger
+	Action string `toml:"action"`
+	// Limit is what the number that the alarm watches must pass:
+	//
+	//	catastrophic_overfitting  robust accuracy on the probe under one step
+	//	                          (training's own attack, or FGSM) less that
+	//	                          under PGD-10; 0.3
+	//	robust_overfitting        the best robust accuracy on the held-out
+	//	                          examples so far less that of now; 0.05
+	//	collapse                  of the probe's examples of other classes, the
+	//	                          share that is taken for the class predicted
+	//	                          most often; 0.8
+	//	gradient_masking          the share of the probe that PGD-10 leaves right
+	//	                          and Square breaks, or where 20 blind draws find
+	//	                          a larger loss than PGD-10; 0.1
+	Limit float64 `toml:"limit"`
 }
 
 const (
@@ -38,14 +51,13 @@ const (
 	actionRollback = "rollback"
 )
 
-// defaultAlarms warn. The limits were set so that healthy runs of the recipes
-// stay below half of them.
+// defaultAlarms warn.
 func defaultAlarms() Alarms {
 	return Alarms{
 		Probe: 100, Rollbacks: 3,
 		Catastrophic: Alarm{actionWarn, 0.3},
 		Robust:       Alarm{actionWarn, 0.05},
-		Collapse:     Alarm{actionWarn, 0.6},
+		Collapse:     Alarm{actionWarn, 0.8},
 		Masking:      Alarm{actionWarn, 0.1},
 	}
 }
@@ -113,7 +125,7 @@ var alarms = []alarm{
 		name:  "collapse",
 		of:    func(a *Alarms) Alarm { return a.Collapse },
 		needs: func(*Settings) string { return "" },
-		value: func(r *reading) float64 { return r.predicted - r.labelled },
+		value: func(r *reading) float64 { return (r.predicted - r.labelled) / max(1-r.labelled, 1e-9) },
 		text: func(r *reading) string {
 			return fmt.Sprintf("%.0f %% of the probe are taken for class %s, which %.0f %% are: the network says the same of everything", 100*r.predicted, r.class, 100*r.labelled)
 		},
