@@ -73,6 +73,13 @@ func (s *Settings) programs() ([]*graph.Graph, error) {
 	if s.Eval.Limit > 0 {
 		watched = min(watched, s.Eval.Limit)
 	}
+	for _, a := range s.probes(m.Input) {
+		g, err := adversarial.EvalGraph(m, &a.attack, s.Threat, min(s.Alarms.Probe, train), inputType(in))
+		if err != nil {
+			return nil, err
+		}
+		graphs = append(graphs, g)
+	}
 	counts := m
 	if s.Training.Average.On() {
 		counts = m.At(adversarial.AveragePrefix)

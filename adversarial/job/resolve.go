@@ -228,6 +228,9 @@ func (s *Settings) validate() error {
 			return err
 		}
 	}
+	if err := s.Alarms.validate(); err != nil {
+		return err
+	}
 	switch choices := []string{lastCheckpoint, run.BestCheckpoint}; {
 	case !slices.Contains(choices, s.Checkpoint.Choice):
 		return fmt.Errorf("unknown checkpoint.choice %q%s: want last or best", s.Checkpoint.Choice, run.DidYouMean(s.Checkpoint.Choice, choices))

@@ -36,6 +36,7 @@ type Settings struct {
 	Schedule   Schedule                `toml:"schedule"`
 	Eval       Watch                   `toml:"eval"`
 	Checkpoint Checkpoint              `toml:"checkpoint"`
+	Alarms     Alarms                  `toml:"alarms"`
 }
 
 // Data names the examples.
@@ -152,6 +153,7 @@ func Defaults() Settings {
 		Schedule:   Schedule{Name: "constant"},
 		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
 		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep, Choice: lastCheckpoint},
+		Alarms:     defaultAlarms(),
 	}
 }
 
