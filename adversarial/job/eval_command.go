@@ -237,6 +237,7 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		c.say("written to %s", path)
 		all = append(all, result)
 	}
+	refreshReport(c, e.dir)
 	if len(all) > 1 && !c.JSON {
 		printRadii(c.Out, e.evals, all)
 	}

@@ -40,7 +40,7 @@ func trainAll(ctx context.Context, c Console, list []Settings, root string) erro
 		}
 		done = append(done, *one)
 	}
-	return report(c, done)
+	return summary(c, done)
 }
 
 func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Trained, error) {
@@ -111,7 +111,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err != nil {
 		return err
 	}
-	return report(c, []Trained{*one})
+	return summary(c, []Trained{*one})
 }
 
 // move applies the settings that may change after a run has begun: where it runs
@@ -185,6 +185,7 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 		return nil, err
 	}
 	s := t.settings
+	refreshReport(t.console, t.run.Dir)
 	return &Trained{
 		Run: t.run.Dir, Checkpoint: s.Checkpoint.Choice, Epoch: epoch, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
 		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
@@ -268,8 +269,8 @@ func parameters(m *nn.Model) int {
 	return n
 }
 
-// report prints the results and the commands to go on with.
-func report(c Console, done []Trained) error {
+// summary prints the results and the commands to go on with.
+func summary(c Console, done []Trained) error {
 	if c.JSON {
 		for _, d := range done {
 			if err := c.result(d, nil); err != nil {
