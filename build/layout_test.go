@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"engine/gorgonia":       {"engine", "engine/autodiff", "engine/graph"},
 	"engine/graph":          {},
 	"engine/interp":         {"engine/graph", "engine/rng"},
+	"engine/onnx":           {"engine/graph"},
 	"engine/optest":         {"engine/*"},
 	"engine/passes":         {"engine/graph"},
 	"engine/plan":           {"engine/graph"},
