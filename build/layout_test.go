@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"adversarial":           {"engine/graph", "engine/autodiff", "nn"},
 	"adversarial/bench":     {"adversarial", "build", "engine", "engine/graph", "engine/passes", "engine/rng", "nn"},
 	"build":                 {},
-	"adversarial/job":       {"adversarial/*", "datasets", "engine", "engine/graph", "engine/passes", "engine/plan", "nn"},
+	"adversarial/job":       {"adversarial/*", "datasets", "engine", "engine/graph", "engine/onnx", "engine/passes", "engine/plan", "nn"},
 	"adversarial/features":  {"adversarial", "adversarial/job", "adversarial/run", "datasets", "engine", "engine/graph", "engine/plan", "nn"},
 	"adversarial/run":       {},
 	"nn":                    {"engine/graph", "engine/autodiff"},
