@@ -8,6 +8,9 @@
 // of the batch what differs between them. Whatever else differs (a mean over the
 // batch, say) is an error: such a program is none of single examples.
 //
+// What an operation makes of NaN, ONNX leaves open; for other values the meaning
+// is the same as here, or the operation is refused by name.
+//
 // What belongs here: how operations are said in ONNX, and the few messages of
-// its protocol buffers. An operation without a counterpart is refused by name.
+// its protocol buffers.
 package onnx

@@ -1,13 +1,12 @@
 package onnx_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
+	"encoding/binary"
+	"fmt"
+	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,23 +17,6 @@ import (
 	"temper/engine/rng"
 	"temper/nn"
 )
-
-// python is an interpreter with onnx and onnxruntime: TEMPER_PYTHON, or python3.
-// Without one it skips the test, or fails it where TEMPER_REQUIRE lists "onnx".
-func python(t *testing.T) string {
-	t.Helper()
-	name := os.Getenv("TEMPER_PYTHON")
-	if name == "" {
-		name = "python3"
-	}
-	if err := exec.Command(name, "-c", "import onnx, onnxruntime").Run(); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "onnx") {
-			t.Fatalf("TEMPER_REQUIRE lists onnx, but %s has no onnx and onnxruntime (TEMPER_PYTHON): %v", name, err)
-		}
-		t.Skipf("%s has no onnx and onnxruntime (TEMPER_PYTHON)", name)
-	}
-	return name
-}
 
 // cifar is a normalised model for CIFAR-10's images.
 func cifar(c nn.Config) nn.Config {
@@ -60,17 +42,14 @@ var configs = map[string][]nn.Config{
 // TestModels runs every model of the registry in onnxruntime, at two batch
 // sizes of one file.
 func TestModels(t *testing.T) {
-	interpreter := python(t)
+	r := &runtime{python: python(t)}
 	dir := t.TempDir()
-	type question struct {
-		File    string `json:"file"`
-		X       string `json:"x"`
-		Shape   []int  `json:"shape"`
-		Want    string `json:"want"`
-		Classes int    `json:"classes"`
+	type run struct {
+		*question
+		name string
+		want []float32
 	}
-	var cases []question
-	var input bytes.Buffer
+	var runs []run
 	for _, name := range nn.Names() {
 		if len(configs[name]) == 0 {
 			t.Errorf("no configuration of %s: add one to configs", name)
@@ -80,55 +59,45 @@ func TestModels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			base := filepath.Join(dir, name+string(rune('a'+i)))
 			n := trained(t, m)
-			f, err := os.Create(base + ".onnx")
-			if err == nil {
-				err = onnx.Write(f, n.logits, onnx.Options{State: n.state.Bytes, Metadata: map[string]string{"model": name}})
-			}
-			if err == nil {
-				err = f.Close()
-			}
-			if err != nil {
+			var file bytes.Buffer
+			if err := onnx.Write(&file, n.logits, onnx.Options{State: n.state.Bytes, Metadata: map[string]string{"model": name}}); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			for _, batch := range []int{1, 3} {
-				q := question{base + ".onnx", base + ".x", append([]int{batch}, m.Input...), base + ".want", m.Classes}
-				q.X, q.Want = q.X+string(rune('0'+batch)), q.Want+string(rune('0'+batch))
-				x, want := n.run(t, batch)
-				for path, data := range map[string][]byte{q.X: x, q.Want: want} {
-					if err := os.WriteFile(path, data, 0o666); err != nil {
-						t.Fatal(err)
-					}
-				}
-				cases = append(cases, q)
-				if err := json.NewEncoder(&input).Encode(q); err != nil {
+				path := filepath.Join(dir, fmt.Sprintf("%s-%d-%d.onnx", name, i, batch))
+				if err := os.WriteFile(path, file.Bytes(), 0o666); err != nil {
 					t.Fatal(err)
 				}
+				x, want := n.run(t, batch)
+				shape := append(graph.Shape{batch}, m.Input...)
+				q := r.ask(t, path, map[string]graph.Shape{"x": shape}, map[string][]byte{"x": engine.Bytes(x)}, "logits")
+				runs = append(runs, run{q, filepath.Base(path), want})
 			}
 		}
 	}
-	command := exec.Command(interpreter, filepath.Join("testdata", "run.py"))
-	command.Stdin, command.Stderr = &input, os.Stderr
-	out, err := command.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	answers := bufio.NewScanner(bytes.NewReader(out))
-	for _, q := range cases {
-		answers.Scan()
-		var a struct {
-			Difference, Largest float64
-			Error               string
-		}
-		name := filepath.Base(q.Want)
-		if err := json.Unmarshal(answers.Bytes(), &a); err != nil || a.Error != "" {
-			t.Errorf("%s: %v %s", name, err, a.Error)
+	r.run(t)
+	for _, q := range runs {
+		if q.Error != "" {
+			t.Errorf("%s: %s", q.name, q.Error)
 			continue
 		}
-		t.Logf("%s: logits differ by %.2g, the largest is %.3g", name, a.Difference, a.Largest)
-		if !(a.Difference <= 1e-5*max(1, a.Largest)) || a.Largest == 0 {
-			t.Errorf("%s: logits differ by %v, the largest is %v", name, a.Difference, a.Largest)
+		if q.Declared["x"][0] != "N" || q.Declared["logits"][0] != "N" || len(q.Declared["x"]) != 4 {
+			t.Errorf("%s: declared %v", q.name, q.Declared)
+		}
+		difference, largest := 0.0, 0.0
+		b := q.output(t, "logits")
+		if len(b) != 4*len(q.want) {
+			t.Fatalf("%s: %d bytes for %d logits", q.name, len(b), len(q.want))
+		}
+		for i, want := range q.want {
+			got := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+			difference = math.Max(difference, math.Abs(float64(got)-float64(want)))
+			largest = math.Max(largest, math.Abs(float64(want)))
+		}
+		t.Logf("%s: logits differ by %.2g, the largest is %.3g", q.name, difference, largest)
+		if !(difference <= 1e-5*max(1, largest)) || largest == 0 {
+			t.Errorf("%s: logits differ by %v, the largest is %v", q.name, difference, largest)
 		}
 	}
 }
@@ -191,12 +160,12 @@ func trained(t *testing.T, m *nn.Model) *network {
 }
 
 // run returns a batch of images in [0,1) and temper's logits for it.
-func (n *network) run(t *testing.T, batch int) (x, logits []byte) {
+func (n *network) run(t *testing.T, batch int) (x, logits []float32) {
 	t.Helper()
 	random := rng.NewStream(7, "images", uint32(batch))
-	v := make([]float32, batch*n.model.Input.Size())
-	for i := range v {
-		v[i] = random.Uniform()
+	x = make([]float32, batch*n.model.Input.Size())
+	for i := range x {
+		x[i] = random.Uniform()
 	}
 	g, err := n.logits(batch)
 	if err != nil {
@@ -207,16 +176,17 @@ func (n *network) run(t *testing.T, batch int) (x, logits []byte) {
 		t.Fatal(err)
 	}
 	defer exe.Close()
-	x = engine.Bytes(v)
-	if err := exe.FeedBytes("x", x); err != nil {
+	if err := exe.FeedBytes("x", engine.Bytes(x)); err != nil {
 		t.Fatal(err)
 	}
 	if err := exe.Run(); err != nil {
 		t.Fatal(err)
 	}
+	logits = make([]float32, batch*n.model.Classes)
 	b, err := exe.FetchBytes("logits")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return x, bytes.Clone(b)
+	copy(engine.Bytes(logits), b)
+	return x, logits
 }

@@ -86,6 +86,9 @@ type tensor struct {
 }
 
 func (t *writer) graph(a, b *graph.Graph) error {
+	if len(a.Outputs()) == 0 {
+		return errors.New("ONNX wants outputs, and the graph has none")
+	}
 	if len(a.Outputs()) != len(b.Outputs()) {
 		return errors.New("the graph's outputs depend on the batch size")
 	}

@@ -8,20 +8,26 @@ import (
 	"temper/engine/graph"
 )
 
-// direct are the element-wise operations that ONNX has by another name. Those of
-// floats are not all there for integers; what is there says floats.
-var direct = map[graph.Op]struct {
-	name   string
-	floats bool
-}{
-	graph.OpNeg: {"Neg", true}, graph.OpAbs: {"Abs", true}, graph.OpSign: {"Sign", true}, graph.OpExp: {"Exp", true},
-	graph.OpLog: {"Log", true}, graph.OpSqrt: {"Sqrt", true}, graph.OpTanh: {"Tanh", true}, graph.OpSigmoid: {"Sigmoid", true},
-	graph.OpFloor: {"Floor", true}, graph.OpReLU: {"Relu", true}, graph.OpNot: {"Not", false},
-	graph.OpAdd: {"Add", false}, graph.OpSub: {"Sub", false}, graph.OpMul: {"Mul", false}, graph.OpDiv: {"Div", true},
-	graph.OpPow: {"Pow", true}, graph.OpMax: {"Max", false}, graph.OpMin: {"Min", false},
-	graph.OpEq: {"Equal", false}, graph.OpLt: {"Less", false}, graph.OpLe: {"LessOrEqual", false},
-	graph.OpGt: {"Greater", false}, graph.OpGe: {"GreaterOrEqual", false}, graph.OpSelect: {"Where", false},
+// direct are the element-wise operations that ONNX has by another name, and the
+// operands that it has them for.
+var direct = map[graph.Op]counterpart{
+	graph.OpNeg: {"Neg", floating}, graph.OpAbs: {"Abs", floating}, graph.OpSign: {"Sign", floating}, graph.OpExp: {"Exp", floating},
+	graph.OpLog: {"Log", floating}, graph.OpSqrt: {"Sqrt", floating}, graph.OpTanh: {"Tanh", floating}, graph.OpSigmoid: {"Sigmoid", floating},
+	graph.OpFloor: {"Floor", floating}, graph.OpReLU: {"Relu", floating}, graph.OpNot: {"Not", whatever},
+	graph.OpAdd: {"Add", numeric}, graph.OpSub: {"Sub", numeric}, graph.OpMul: {"Mul", numeric}, graph.OpDiv: {"Div", floating},
+	graph.OpPow: {"Pow", floating}, graph.OpMax: {"Max", numeric}, graph.OpMin: {"Min", numeric},
+	graph.OpEq: {"Equal", whatever}, graph.OpLt: {"Less", numeric}, graph.OpLe: {"LessOrEqual", numeric},
+	graph.OpGt: {"Greater", numeric}, graph.OpGe: {"GreaterOrEqual", numeric}, graph.OpSelect: {"Where", whatever},
 }
+
+type counterpart struct {
+	name  string
+	takes func(n *graph.Node) bool
+}
+
+func floating(n *graph.Node) bool { return n.DType().Float() }
+func numeric(n *graph.Node) bool  { return n.In(0).DType() != graph.Bool }
+func whatever(*graph.Node) bool   { return true }
 
 // emitters are the other operations.
 var emitters map[graph.Op]func(t *writer, n *graph.Node) (string, error)
@@ -57,7 +63,7 @@ func (t *writer) make(n *graph.Node) (string, error) {
 	if n.Op() == graph.OpStopGradient {
 		return t.value(n.In(0))
 	}
-	if d, ok := direct[n.Op()]; ok && (n.DType().Float() || !d.floats) {
+	if d, ok := direct[n.Op()]; ok && d.takes(n) {
 		return t.elementwise(d.name, n)
 	}
 	if emit := emitters[n.Op()]; emit != nil {
@@ -306,7 +312,11 @@ func (t *writer) overBatchOf(n, in *graph.Node, axes ...int) error {
 	return nil
 }
 
+// reduceSum refuses integers, whose overflow wraps here and is anything in ONNX.
 func (t *writer) reduceSum(n *graph.Node) (string, error) {
+	if !n.DType().Float() {
+		return "", fmt.Errorf("%s: ONNX leaves open what happens beyond the type's range", describe(n))
+	}
 	from, err := t.value(n.In(0))
 	if err == nil {
 		err = t.overBatch(n, n.Attrs().Axes...)
@@ -436,8 +446,7 @@ func (t *writer) concat(n *graph.Node) (string, error) {
 	return t.emit("Concat", t.name(n), from, attribute{"axis", n.Attrs().Axis}), nil
 }
 
-// gather has no clamp in ONNX: an index beyond the axis is the runtime's error
-// there.
+// gather clamps its indices into the axis, which ONNX does not do by itself.
 func (t *writer) gather(n *graph.Node) (string, error) {
 	if x, pool := maxPool(n); pool != nil {
 		name, err := t.pool(x, pool)
@@ -453,7 +462,10 @@ func (t *writer) gather(n *graph.Node) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return t.emit("GatherElements", t.name(n), from, attribute{"axis", n.Attrs().Axis}), nil
+	low := t.numbers("first", graph.I32, nil, []float64{0})
+	high := t.numbers("last", graph.I32, nil, []float64{float64(n.In(0).Dim(n.Attrs().Axis) - 1)})
+	index := t.emit("Clip", "index", []string{from[1], low, high})
+	return t.emit("GatherElements", t.name(n), []string{from[0], index}, attribute{"axis", n.Attrs().Axis}), nil
 }
 
 // maxPool recognises what [graph.Node.MaxPool] builds: the gather, along flat

@@ -1,10 +1,11 @@
 """Checks ONNX files and runs them: for each line of standard input, an object
 
-    {"file": ..., "x": ..., "shape": [N,C,H,W], "want": ..., "classes": ...}
+    {"file": ..., "shapes": {input: [...], ...}, "outputs": {name: path, ...}}
 
-the file must pass the checker (shapes inferred), and its "logits" for the
-float32 values of x are compared with those of want. One line is the answer:
-the largest difference, or an error.
+the file must pass the checker (shapes inferred). It is run on the little-endian
+elements in FILE.INPUT of each input, of that shape, and each output goes to its
+path likewise. One line is the answer: the declared shapes of inputs and outputs
+and the real ones of outputs, or an error.
 """
 
 import json
@@ -16,20 +17,26 @@ import onnxruntime
 
 onnxruntime.set_default_logger_severity(3)
 
+TYPES = {"float": "<f4", "double": "<f8", "int32": "<i4", "uint32": "<u4", "uint8": "u1", "bool": "?"}
+
 
 def run(case):
     onnx.checker.check_model(case["file"], full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(case["file"], options, providers=["CPUExecutionProvider"])
-    assert [i.name for i in session.get_inputs()] == ["x"], "inputs"
-    assert session.get_inputs()[0].shape == ["N"] + case["shape"][1:], session.get_inputs()[0].shape
-    assert session.get_outputs()[0].shape == ["N", case["classes"]], session.get_outputs()[0].shape
-    x = np.fromfile(case["x"], "<f4").reshape(case["shape"])
-    want = np.fromfile(case["want"], "<f4").reshape(len(x), case["classes"])
-    (got,) = session.run(["logits"], {"x": x})
-    assert got.dtype == np.float32 and got.shape == want.shape, got.shape
-    return {"difference": float(np.abs(got - want).max()), "largest": float(np.abs(want).max())}
+    feed = {}
+    for i in session.get_inputs():
+        element = TYPES[i.type.removeprefix("tensor(").removesuffix(")")]
+        feed[i.name] = np.fromfile(f"{case['file']}.{i.name}", element).reshape(case["shapes"][i.name])
+    names = [o.name for o in session.get_outputs()]
+    assert sorted(names) == sorted(case["outputs"]), names
+    shapes = {}
+    for name, value in zip(names, session.run(names, feed)):
+        value.tofile(case["outputs"][name])
+        shapes[name] = list(value.shape)
+    declared = {v.name: v.shape for v in [*session.get_inputs(), *session.get_outputs()]}
+    return {"declared": declared, "shapes": shapes}
 
 
 for line in sys.stdin:
