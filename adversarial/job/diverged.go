@@ -56,7 +56,7 @@ func (t *trainer) again(b *datasets.Batch) error {
 	if err := feed(e, b); err != nil {
 		return err
 	}
-	_, err = t.launch(b, t.step, t.rate(t.step))
+	_, err = t.launch(b, t.moving(t.step))
 	return err
 }
 
@@ -103,11 +103,11 @@ func (t *trainer) checkedStep(b *datasets.Batch) (string, error) {
 	if err := feed(e, b); err != nil {
 		return "", err
 	}
-	values := t.scalars()
-	values["step"], values["lr"] = float64(t.step), t.rate(t.step)
-	for name, v := range values {
-		if err := e.Set(name, v); err != nil {
-			return "", err
+	for _, block := range []map[string]float64{t.scalars(), t.moving(t.step)} {
+		for name, v := range block {
+			if err := e.Set(name, v); err != nil {
+				return "", err
+			}
 		}
 	}
 	if err := e.Run(); err != nil {

@@ -15,6 +15,7 @@ import (
 // of the run.
 type EvalSettings struct {
 	Checkpoint string                  `toml:"checkpoint"` // last, best, or a name; by default the one that counts
+	Weights    string                  `toml:"weights"`    // average or raw; by default the average, if the run has one
 	Split      string                  `toml:"split"`      // test, train, or held-out
 	Limit      int                     `toml:"limit"`      // only the first n examples; 0: all
 	BatchSize  int                     `toml:"batch_size"`
@@ -70,7 +71,7 @@ func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err err
 // evalSettingsAt is evalSettings for one radius.
 func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
-		Checkpoint: s.counts(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
+		Checkpoint: s.Checkpoint.Choice, Weights: s.weights(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
 		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	names, source := e.Attack.Name, ""
@@ -190,10 +191,18 @@ func (e *EvalSettings) examples(s *Settings) (datasets.Source, error) {
 	return nil, fmt.Errorf("unknown split %q%s: want test, train or held-out", e.Split, run.DidYouMean(e.Split, []string{"test", "train", heldOut}))
 }
 
-// load loads the checkpoint that the settings name.
-func (e *EvalSettings) load(dir string) (*run.Checkpoint, error) {
-	if e.Checkpoint == lastCheckpoint {
-		return run.LatestCheckpoint(dir)
+// load loads the checkpoint and of it the weights that the settings name.
+func (e *EvalSettings) load(dir string) (ck *run.Checkpoint, err error) {
+	if known := []string{averagedWeights, rawWeights}; !slices.Contains(known, e.Weights) {
+		return nil, fmt.Errorf("unknown weights %q%s: want average or raw", e.Weights, run.DidYouMean(e.Weights, known))
 	}
-	return run.LoadCheckpoint(dir, e.Checkpoint)
+	if e.Checkpoint == lastCheckpoint {
+		ck, err = run.LatestCheckpoint(dir)
+	} else {
+		ck, err = run.LoadCheckpoint(dir, e.Checkpoint)
+	}
+	if err == nil {
+		ck.Tensors, err = weightsOf(ck.Tensors, e.Weights)
+	}
+	return ck, err
 }

@@ -69,12 +69,25 @@ func (s *Settings) programs() ([]*graph.Graph, error) {
 	if s.Eval.Limit > 0 {
 		watched = min(watched, s.Eval.Limit)
 	}
+	counts := m
+	if s.Training.Average.On() {
+		counts = m.At(adversarial.AveragePrefix)
+	}
 	for batch := range batches(s.Eval.BatchSize, watched, test) {
-		g, err := adversarial.EvalGraph(m, &s.Eval.Attack, s.Threat, batch, inputType(in))
+		g, err := adversarial.EvalGraph(counts, &s.Eval.Attack, s.Threat, batch, inputType(in))
 		if err != nil {
 			return nil, err
 		}
 		graphs = append(graphs, g)
+	}
+	if s.Training.Average.Recomputes() {
+		for batch := range batches(s.Batches.Size, train) {
+			g, err := adversarial.StatisticsGraph(counts, batch, inputType(in))
+			if err != nil {
+				return nil, err
+			}
+			graphs = append(graphs, g)
+		}
 	}
 	return graphs, nil
 }

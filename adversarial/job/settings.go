@@ -57,7 +57,8 @@ type Structured struct {
 	TestN    int     `toml:"test_n"`
 }
 
-// Model names the network; sizes of 0 are the model's own. See [nn.Config].
+// Model names the network; sizes of 0, when settings are made, are the model's
+// own. See [nn.Config].
 type Model struct {
 	Name       string    `toml:"name"`
 	Normalize  string    `toml:"normalize"` // none, dataset (published mean and deviation), or given
@@ -120,12 +121,15 @@ type Watch struct {
 	Attack    adversarial.Attack `toml:"attack"`
 }
 
-// Checkpoint says what is kept. The last checkpoint is the one that counts, or,
-// if it is kept, the best one.
+// Checkpoint says what is kept, and which checkpoint counts: the run's results
+// are its, and temper eval takes it if nobody names another.
 type Checkpoint struct {
-	Every int  `toml:"every"` // epochs
-	Keep  int  `toml:"keep"`  // newest ones; 0: all
-	Best  bool `toml:"best"`  // also the one with the best robust accuracy on the held-out examples
+	Every int `toml:"every"` // epochs
+	Keep  int `toml:"keep"`  // newest ones; 0: all
+	// Choice is last, or best: the first one of the largest robust accuracy on the
+	// held-out examples, under eval.attack, among the ends of the epochs that
+	// eval.every names. It is kept beside the newest ones.
+	Choice string `toml:"choice"`
 }
 
 // Defaults are the settings before any recipe.
@@ -141,16 +145,16 @@ func Defaults() Settings {
 		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
 		Schedule:   Schedule{Name: "constant"},
 		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
-		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep},
+		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep, Choice: lastCheckpoint},
 	}
 }
 
-// counts names the checkpoint that the run's results are those of.
-func (s *Settings) counts() string {
-	if s.Checkpoint.Best {
-		return run.BestCheckpoint
+// weights names the weights that count.
+func (s *Settings) weights() string {
+	if s.Training.Average.On() {
+		return averagedWeights
 	}
-	return lastCheckpoint
+	return rawWeights
 }
 
 // hash names everything that decides a run's bits: all settings but where it

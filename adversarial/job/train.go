@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine"
@@ -25,9 +26,13 @@ type trainer struct {
 	source   datasets.Source // trained on
 	watch    datasets.Source // evaluated on the way: held-out examples, else the test set
 	watching string          // "held-out" or "test"
-	eval     *evaluator
-	metrics  *run.Metrics
-	progress *run.Progress
+	eval     *evaluator      // of the weights that count
+	raw      *evaluator      // where averaged weights count: of those that are trained; else nil
+	// statistics measures the averaged network's running statistics anew; nil
+	// where they are averaged too.
+	statistics *engine.Program
+	metrics    *run.Metrics
+	progress   *run.Progress
 
 	perEpoch int
 	step     int       // steps done
@@ -88,7 +93,19 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 			return nil, err
 		}
 	}
-	if t.eval, err = newEvaluator(t.dev, t.state, t.model, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize); err != nil {
+	counts := t.model
+	if s.Training.Average.On() {
+		counts = t.model.At(adversarial.AveragePrefix)
+		if t.raw, err = t.evaluator(t.model, in); err != nil {
+			return nil, err
+		}
+		if s.Training.Average.Recomputes() {
+			t.statistics = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
+				return adversarial.StatisticsGraph(counts, batch, inputType(in))
+			}, engine.Options{})
+		}
+	}
+	if t.eval, err = t.evaluator(counts, in); err != nil {
 		return nil, err
 	}
 	size := min(s.Batches.Size, source.Len())
@@ -106,15 +123,33 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 func (t *trainer) close() {
 	t.program.Close()
 	t.eval.close()
+	if t.raw != nil {
+		t.raw.close()
+	}
+	if t.statistics != nil {
+		t.statistics.Close()
+	}
 	t.session.close()
+}
+
+// evaluator measures a network under the attack of the settings.
+func (t *trainer) evaluator(m *nn.Model, in datasets.Info) (*evaluator, error) {
+	s := t.settings
+	return newEvaluator(t.dev, t.state, m, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize)
 }
 
 // scalars is the part of the step block that does not move.
 func (t *trainer) scalars() map[string]float64 {
+	return map[string]float64{"seed": float64(t.settings.Seed), "weight_decay": t.settings.Optimizer.WeightDecay}
+}
+
+// moving is the part that does, at a step.
+func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
+	p := nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: s.Batches.Epochs}
+	eps, alpha := s.Training.Radius(s.Threat, p)
 	return map[string]float64{
-		"seed": float64(s.Seed), "weight_decay": s.Optimizer.WeightDecay,
-		"eps": s.Threat.Epsilon.Float64(), "alpha": s.Training.Attack.Alpha(s.Threat).Float64(),
+		"step": float64(step), "lr": t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
 	}
 }
 
@@ -168,8 +203,8 @@ func (t *trainer) next(stream *datasets.Stream) error {
 		panic("BUG: job: the stream ended before the run")
 	}
 	defer b.Release()
-	lr := t.rate(t.step)
-	e, err := t.launch(b, t.step, lr)
+	moving := t.moving(t.step)
+	e, err := t.launch(b, moving)
 	if err != nil {
 		return err
 	}
@@ -189,10 +224,14 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	t.epoch.loss += r.loss * float64(b.N)
 	t.since += b.N
 	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(b.At.Epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
-	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: []run.Field{
+	fields := []run.Field{
 		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(b.N)},
-		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: lr},
-	}})
+		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: moving["lr"]},
+	}
+	if t.settings.Training.EpsWarmup > 0 {
+		fields = append(fields, run.Field{Name: "train/eps", Value: moving["eps"]})
+	}
+	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: fields})
 }
 
 // fetch takes the next batch, if there is one, and feeds it.
@@ -210,21 +249,16 @@ func (t *trainer) fetch(stream *datasets.Stream) error {
 	return feed(e, b)
 }
 
-func (t *trainer) rate(step int) float64 {
-	return t.schedule(nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs})
-}
-
 // launch starts a step on a batch that was fed.
-func (t *trainer) launch(b *datasets.Batch, step int, lr float64) (*engine.Executable, error) {
+func (t *trainer) launch(b *datasets.Batch, moving map[string]float64) (*engine.Executable, error) {
 	e, err := t.program.For(b.N)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.program.Set("step", float64(step)); err != nil {
-		return nil, err
-	}
-	if err := t.program.Set("lr", lr); err != nil {
-		return nil, err
+	for name, v := range moving {
+		if err := t.program.Set(name, v); err != nil {
+			return nil, err
+		}
 	}
 	return e, e.Run()
 }
@@ -253,13 +287,20 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 	evaluate := final || epoch%s.Eval.Every == 0
 	if evaluate {
 		speed := float64(t.since) / time.Since(t.began).Seconds()
-		out, err := t.eval.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
+		out, err := t.evaluate(ctx)
 		if err != nil {
 			return err
 		}
 		t.last = out
 		fields = append(fields, run.Field{Name: t.watching + "/clean", Value: out.clean()},
 			run.Field{Name: t.watching + "/robust", Value: out.robust()}, run.Field{Name: "time/images_per_second", Value: speed})
+		if t.raw != nil {
+			raw, err := t.raw.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
+			if err != nil {
+				return err
+			}
+			fields = append(fields, run.Field{Name: "raw/clean", Value: raw.clean()}, run.Field{Name: "raw/robust", Value: raw.robust()})
+		}
 		t.progress.EpochLine(t.epochLine(epoch, fields, speed))
 		t.began, t.since = time.Now(), 0
 	}
@@ -278,16 +319,60 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 	return nil
 }
 
+// evaluate measures the weights that count.
+func (t *trainer) evaluate(ctx context.Context) (*Outcome, error) {
+	if t.statistics != nil {
+		if err := t.measureStatistics(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return t.eval.run(ctx, t.watch, t.settings.Eval.Limit, func(int) {}, nil)
+}
+
+// measureStatistics takes the averaged network over the training examples, in
+// their order. It starts from nothing, so that one that was interrupted leaves
+// no trace.
+func (t *trainer) measureStatistics(ctx context.Context) error {
+	stream, err := datasets.NewStream(t.source, datasets.StreamOptions{BatchSize: min(t.settings.Batches.Size, t.source.Len()), Epochs: 1})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for k := 1; ; k++ {
+		b, ok := stream.Next()
+		if !ok {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e, err := t.statistics.For(b.N)
+		if err != nil {
+			return err
+		}
+		if err := feed(e, b); err != nil {
+			return err
+		}
+		if err := e.Set("weight", 1/float64(k)); err != nil {
+			return err
+		}
+		if err := e.Run(); err != nil {
+			return err
+		}
+		b.Release()
+	}
+}
+
 func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string {
 	epochs := t.settings.Batches.Epochs
 	return fmt.Sprintf("epoch %*d/%d  lr %-7.2g  loss %-7.4f  train %5.1f %%  %s: clean %5.1f %%  robust %5.1f %%  %.0f images/s  %s",
-		len(strconv.Itoa(epochs)), epoch, epochs, t.rate(t.step-1), fields[0].Value, 100*fields[1].Value,
+		len(strconv.Itoa(epochs)), epoch, epochs, t.moving(t.step - 1)["lr"], fields[0].Value, 100*fields[1].Value,
 		t.watching, 100*fields[2].Value, 100*fields[3].Value, speed, run.FormatDuration(time.Since(t.began)))
 }
 
 // keepBest writes a checkpoint if the latest evaluation is the best so far.
 func (t *trainer) keepBest() error {
-	if !t.settings.Checkpoint.Best || t.last.robust() <= t.best {
+	if t.settings.Checkpoint.Choice != run.BestCheckpoint || t.last.robust() <= t.best {
 		return nil
 	}
 	t.best = t.last.robust()

@@ -18,6 +18,7 @@ import (
 type Trained struct {
 	Run        string   `json:"run"`        // its folder
 	Checkpoint string   `json:"checkpoint"` // last or best
+	Epoch      int      `json:"epoch"`      // that the checkpoint was written after
 	Method     string   `json:"method"`
 	Attack     string   `json:"attack"` // of the evaluation, in the field's notation
 	N          int      `json:"n"`      // test examples
@@ -160,6 +161,10 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := t.loop(ctx); err != nil {
 		return nil, err
 	}
+	epoch, err := t.chosen()
+	if err != nil {
+		return nil, err
+	}
 	out, err := t.final(ctx)
 	if errors.Is(err, context.Canceled) {
 		return nil, &InterruptedError{Dir: t.run.Dir, Step: t.step}
@@ -169,14 +174,28 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	}
 	s := t.settings
 	return &Trained{
-		Run: t.run.Dir, Checkpoint: s.counts(), Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
+		Run: t.run.Dir, Checkpoint: s.Checkpoint.Choice, Epoch: epoch, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
 		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
 		Seconds: time.Since(began).Seconds(), Settings: s.hash(),
 	}, nil
 }
 
-// final measures the checkpoint that counts on test examples. Where these were
-// watched all the time, the last epoch's evaluation has done it.
+// chosen goes to the checkpoint that counts, and returns the epoch it was written
+// after.
+func (t *trainer) chosen() (epoch int, err error) {
+	if t.settings.Checkpoint.Choice != run.BestCheckpoint {
+		return t.step / t.perEpoch, nil
+	}
+	ck, err := run.LoadCheckpoint(t.run.Dir, run.BestCheckpoint)
+	if err != nil {
+		return 0, err
+	}
+	t.console.say("the best checkpoint is that of epoch %d: robust %.1f %% on the held-out examples", ck.Epoch, 100*t.best)
+	return ck.Epoch, loadState(t.state, ck.Tensors)
+}
+
+// final measures the state on test examples. Where these were watched all the
+// time, the last epoch's evaluation has done it.
 func (t *trainer) final(ctx context.Context) (*Outcome, error) {
 	s, test := t.settings, t.watch
 	switch {
@@ -186,15 +205,6 @@ func (t *trainer) final(ctx context.Context) (*Outcome, error) {
 			return nil, err
 		}
 		test = set
-		if s.Checkpoint.Best {
-			ck, err := run.LoadCheckpoint(t.run.Dir, run.BestCheckpoint)
-			if err != nil {
-				return nil, err
-			}
-			if err := loadState(t.state, ck.Tensors); err != nil {
-				return nil, err
-			}
-		}
 	case t.last != nil:
 		return t.last, nil
 	}
@@ -216,7 +226,8 @@ func (t *trainer) announce() {
 	if a := s.Training.Attack; s.Training.Attacks() {
 		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
 	}
-	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip)
+	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
+	row("average", "%s", s.Training.Average.Describe())
 	row("optimizer", "%s, lr %v %s, momentum %v, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, s.Optimizer.Momentum, s.Optimizer.WeightDecay)
 	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
 	limit := "all"
@@ -224,7 +235,7 @@ func (t *trainer) announce() {
 		limit = fmt.Sprintf("the first %d", s.Eval.Limit)
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
-	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.counts())
+	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.Checkpoint.Choice)
 	row("device", "%s", t.describe())
 	w.Flush()
 }
