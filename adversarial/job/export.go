@@ -37,7 +37,7 @@ type ExportOptions struct {
 	Root       string // folder of run folders
 	Run        string // or the path of a checkpoint in one
 	Checkpoint string // last, best, or a name; "": the one that counts
-	Weights    string // last, or averaged ones by their name
+	Weights    string // average or raw; "": the average, if the run has one
 	Format     string // "": by the file's extension
 	Out        string
 }
@@ -63,7 +63,7 @@ func Export(c Console, o ExportOptions) error {
 	if err != nil {
 		return err
 	}
-	eval := EvalSettings{Checkpoint: cmp.Or(o.Checkpoint, s.counts())}
+	eval := EvalSettings{Checkpoint: cmp.Or(o.Checkpoint, s.Checkpoint.Choice), Weights: cmp.Or(o.Weights, s.weights())}
 	ck, err := eval.load(dir)
 	if err != nil {
 		return err
@@ -76,11 +76,7 @@ func Export(c Console, o ExportOptions) error {
 	if err != nil {
 		return err
 	}
-	average := o.Weights
-	if average == lastWeights {
-		average = ""
-	}
-	tensors, err := weightsOf(m, ck.Tensors, average)
+	tensors, err := modelWeights(m, ck.Tensors)
 	if err != nil {
 		return err
 	}
@@ -101,7 +97,7 @@ func Export(c Console, o ExportOptions) error {
 	if err != nil {
 		return err
 	}
-	e := exported{o.Out, o.Format, m.Name, dir, ck.Step, o.Weights, m.Parameters(), info.Size()}
+	e := exported{o.Out, o.Format, m.Name, dir, ck.Step, eval.Weights, m.Parameters(), info.Size()}
 	return c.result(e, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s weights of %s, %d parameters, step %d, as %s, %d bytes\n", e.File, e.Weights, e.Model, e.Parameters, e.Step, e.Format, e.Bytes)
 	})
@@ -123,7 +119,6 @@ func (o *ExportOptions) complete() error {
 	if info, err := os.Stat(filepath.Dir(o.Out)); err != nil || !info.IsDir() {
 		return fmt.Errorf("--out %s: there is no folder %s", o.Out, filepath.Dir(o.Out))
 	}
-	o.Weights = cmp.Or(o.Weights, lastWeights)
 	if file, ok := strings.CutSuffix(o.Run, ".safetensors"); ok {
 		if o.Checkpoint != "" {
 			return usage("%s is a checkpoint: leave --checkpoint out", o.Run)

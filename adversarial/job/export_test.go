@@ -174,35 +174,6 @@ func TestArchitectureOf(t *testing.T) {
 	}
 }
 
-// TestAverages exports averaged weights, beside buffers that are not averaged.
-func TestAverages(t *testing.T) {
-	m, tensors := tiny(t)
-	for _, x := range slices.Clone(tensors) {
-		if strings.HasSuffix(x.Name, "weight") || strings.HasSuffix(x.Name, "bias") {
-			x.Name, x.Data = "ema/"+x.Name, make([]byte, len(x.Data))
-			tensors = append(tensors, x)
-		}
-	}
-	got, err := weightsOf(m, tensors, "ema")
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain := byTensorName(tensors)
-	for _, x := range got {
-		zero := bytes.Count(x.Data, []byte{0}) == len(x.Data)
-		average := strings.HasSuffix(x.Name, "weight") || strings.HasSuffix(x.Name, "bias")
-		if average && !zero || !average && !bytes.Equal(x.Data, plain[x.Name].Data) {
-			t.Errorf("%s is not the right one", x.Name)
-		}
-	}
-	if len(got) != len(m.Specs()) {
-		t.Errorf("%d tensors", len(got))
-	}
-	if _, err := weightsOf(m, tensors, "swa"); err == nil || !strings.Contains(err.Error(), `no weights "swa": there are last, ema`) {
-		t.Error(err)
-	}
-}
-
 // TestStrictInPyTorch loads every model's exported weights into the reference
 // implementation with load_state_dict(strict=True), and compares the logits.
 // TEMPER_REQUIRE=torch makes PyTorch a must; CI has none.
@@ -316,7 +287,7 @@ func strictCase(t *testing.T, s *Settings, file string) (x, logits []byte, shape
 	}
 	tensors, err := saveState(ses.state)
 	if err == nil {
-		tensors, err = weightsOf(ses.model, tensors, "")
+		tensors, err = modelWeights(ses.model, tensors)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
 )
@@ -106,7 +107,7 @@ func importSettings(meta map[string]string, user []Assignment) (*Settings, error
 		if err := run.ParseConfig("the file's "+metaConfig, []byte(text), &s); err != nil {
 			return nil, err
 		}
-		s.Checkpoint.Best = false // it has one checkpoint
+		s.Checkpoint.Choice, s.Training.Average = lastCheckpoint, adversarial.Average{Name: "none"} // there are one checkpoint and one set of weights
 	} else {
 		s.Recipe = imported
 		for _, key := range []string{"data.name", "model.name", "model.normalize"} {
@@ -124,6 +125,11 @@ func importSettings(meta map[string]string, user []Assignment) (*Settings, error
 		}
 		if err := s.named("standard", "", ""); err != nil {
 			return nil, err
+		}
+	}
+	for _, a := range user {
+		if m := s.Model; a.Key == "model.name" && a.Value != m.Name { // the sizes are another model's
+			s.Model = Model{Normalize: m.Normalize, Mean: m.Mean, Std: m.Std}
 		}
 	}
 	if err := applyAll(&s, user); err != nil {

@@ -3,7 +3,6 @@ package job
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -14,48 +13,19 @@ import (
 	"temper/nn"
 )
 
-// weightsOf are the tensors of a model's state among a checkpoint's, without the
-// optimiser's. A checkpoint may hold averaged weights too, as "ema/conv.weight":
-// average names them, "" the ordinary ones.
-func weightsOf(m *nn.Model, tensors []run.Tensor, average string) ([]run.Tensor, error) {
+// modelWeights are the tensors of a model's state among a checkpoint's, without
+// the optimiser's.
+func modelWeights(m *nn.Model, tensors []run.Tensor) ([]run.Tensor, error) {
 	given := byTensorName(tensors)
 	var out []run.Tensor
 	for _, s := range m.Specs() {
-		t, ok := given[averaged(average, s.Name)]
-		if !ok && average != "" && s.Buffer { // where the buffers are not averaged
-			t, ok = given[s.Name]
-		}
-		if !ok && average != "" {
-			return nil, fmt.Errorf("the checkpoint has no weights %q: there are %s", average, strings.Join(averages(m, given), ", "))
-		}
+		t, ok := given[s.Name]
 		if !ok {
 			return nil, fmt.Errorf("the checkpoint has no tensor %q of %s", s.Name, m.Name)
 		}
-		t.Name = s.Name
 		out = append(out, t)
 	}
 	return out, nil
-}
-
-func averaged(average, name string) string {
-	if average == "" {
-		return name
-	}
-	return average + "/" + name
-}
-
-// lastWeights is what --weights calls the ordinary weights.
-const lastWeights = "last"
-
-// averages lists the weights that a checkpoint has.
-func averages(m *nn.Model, given map[string]run.Tensor) []string {
-	list := []string{lastWeights}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if kind, ok := strings.CutSuffix(name, "/"+m.Specs()[0].Name); ok && !strings.HasPrefix(name, adversarial.SlotPrefix) {
-			list = append(list, kind)
-		}
-	}
-	return list
 }
 
 func byTensorName(tensors []run.Tensor) map[string]run.Tensor {

@@ -36,6 +36,14 @@ func TestExchange(t *testing.T) {
 			t.Errorf("%s and %s differ", pair[0], pair[1])
 		}
 	}
+	must(t, dir, portable, "train", "--method", "standard", "--epochs", "3", "--set", "training.average.name=ema", "--run-dir", "averaged")
+	for _, weights := range []string{"", "average", "raw"} {
+		must(t, dir, portable, "export", "latest", "--run-dir", "averaged", "--weights", weights, "--out", "weights"+weights+".onnx")
+	}
+	average, raw := file(filepath.Join(dir, "weightsaverage.onnx")), file(filepath.Join(dir, "weightsraw.onnx"))
+	if !bytes.Equal(average, file(filepath.Join(dir, "weights.onnx"))) || bytes.Equal(average, raw) {
+		t.Error("averaged weights are not those that are exported by default")
+	}
 	for _, c := range []struct {
 		args string
 		code int
@@ -46,7 +54,8 @@ func TestExchange(t *testing.T) {
 		{"import a.safetensors --out runs/other --set model.filters=3", 1, `"conv.weight" is [80,16,1,1], want [15,16,1,1] (1 of other shapes)`},
 		{"import a.onnx --out runs/other", 1, "not a safetensors file"},
 		{"train --resume runs/again", 1, "runs/again was imported and has no training to go on with: evaluate, attack or export it"},
-		{"export latest --out a.onnx --weights ema", 1, `the checkpoint has no weights "ema": there are last`},
+		{"export latest --out a.onnx --weights ema", 1, `unknown weights "ema": want average or raw`},
+		{"export latest --out a.onnx --weights average", 1, "this run averaged no weights"},
 		{"export latest --out c.onnx --checkpoint best", 1, `no checkpoint "best"`},
 	} {
 		before, _ := os.ReadDir(filepath.Join(dir, "runs"))

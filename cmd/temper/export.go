@@ -34,7 +34,7 @@ onnx         the whole network, from x (N,C,H,W), float32, images in [0,1], to
 	f.StringVar(&o.Out, "out", "", "file to write")
 	f.StringVar(&o.Format, "format", "", strings.Join(job.Formats, " or ")+"; by default the extension of --out")
 	f.StringVar(&o.Checkpoint, "checkpoint", "", "last, best, or one such as step-00001200; by default the one that counts")
-	f.StringVar(&o.Weights, "weights", "last", "last, or the name of averaged weights that the checkpoint holds")
+	f.StringVar(&o.Weights, "weights", "", "average or raw; by default the average, if the run has one")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		o.Run = args[0]
 		return job.Export(*c, o)
