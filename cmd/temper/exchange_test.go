@@ -53,6 +53,8 @@ func TestExchange(t *testing.T) {
 		{"import a.safetensors --out runs/other --dataset mnist --model mnist-wong", 1, `the weights are those of patchcnn of other sizes, not of mnist-wong: 8 tensors are missing, the first is "0.weight"; 1 are not the model's, the first is "conv.weight"`},
 		{"import a.safetensors --out runs/other --set model.filters=3", 1, `"conv.weight" is [80,16,1,1], want [15,16,1,1] (1 of other shapes)`},
 		{"import a.onnx --out runs/other", 1, "not a safetensors file"},
+		{"eval latest --attack autoattack --card c.json --norm linf", 1, "no card: it holds AutoAttack's numbers on the whole test set, and structured has no published test set"},
+		{"eval latest --attack autoattack --card none/c.json --norm linf", 1, "--card none/c.json: there is no folder none"},
 		{"train --resume runs/again", 1, "runs/again was imported and has no training to go on with: evaluate, attack or export it"},
 		{"export latest --out a.onnx --weights ema", 1, `unknown weights "ema": want average or raw`},
 		{"export latest --out a.onnx --weights average", 1, "this run averaged no weights"},
