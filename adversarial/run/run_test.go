@@ -115,7 +115,8 @@ func holdLock(dir string) (err error) {
 		return err
 	}
 	fmt.Println("ready")
-	select {}
+	time.Sleep(time.Hour) // select {} alone is a deadlock to Go's run time, which ends the process
+	return nil
 }
 
 func TestTwoProcessesInOneFolder(t *testing.T) {
