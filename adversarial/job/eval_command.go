@@ -55,6 +55,7 @@ type EvalOptions struct {
 	Root string // folder of run folders
 	Run  string
 	Save string // temper attack: the file to write
+	Card string // temper eval: the card to write; "" for none
 	User []Assignment
 }
 
@@ -212,6 +213,9 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		return err
 	}
 	defer e.close()
+	if err := e.checkCard(o.Card); err != nil {
+		return err
+	}
 	var all []*Evaluation
 	for i, eval := range e.evals {
 		e.eval = eval
@@ -235,6 +239,12 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		}
 		result.warn(c)
 		c.say("written to %s", path)
+		if o.Card != "" {
+			if err := newCard(e.settings, eval, result).write(o.Card); err != nil {
+				return err
+			}
+			c.say("card written to %s", o.Card)
+		}
 		all = append(all, result)
 	}
 	refreshReport(c, e.dir)

@@ -485,6 +485,9 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 
 // restore takes a checkpoint over.
 func (t *trainer) restore(ck *run.Checkpoint) error {
+	if from := ck.Meta[metaImported]; from != "" {
+		return fmt.Errorf("%s was imported and has no training to go on with: evaluate, attack or export it", t.run.Dir)
+	}
 	if ck.Meta[metaSettings] != t.settings.hash() {
 		return fmt.Errorf("%s was changed since the checkpoint was written, or another version of temper wrote it: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
 	}
