@@ -14,7 +14,6 @@ import (
 
 	"temper/adversarial/run"
 	"temper/datasets"
-	"temper/engine"
 )
 
 // evaluations is the folder of evaluation results in a run folder.
@@ -56,6 +55,7 @@ type EvalOptions struct {
 	Root string // folder of run folders
 	Run  string
 	Save string // temper attack: the file to write
+	Card string // temper eval: the card to write; "" for none
 	User []Assignment
 }
 
@@ -83,7 +83,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	e.eval = e.evals[0]
-	s.Data.Dir, s.Device, s.Threads = e.eval.DataDir, e.eval.Device, e.eval.Threads
+	s.Data.Dir, s.Device, s.Threads, s.Precision = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.Precision
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	if e.session, err = openSession(s, e.examples.Info()); err != nil {
 		return nil, err
 	}
-	init, err := e.dev.Compile(e.model.InitGraph(), e.state, engine.Options{}) // declares the state
+	init, err := e.dev.Compile(e.model.InitGraph(), e.state, e.compile) // declares the state
 	if err == nil {
 		init.Close()
 		err = loadState(e.state, ck.Tensors)
@@ -124,9 +124,9 @@ type visitor func(b *datasets.Batch, v *verdict, x []float32)
 // measure runs the evaluation with a progress line.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
 	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	c.say("%s", e.describe())
+	c.say("%s; precision %s", e.describe(), e.eval.Precision)
 	began := time.Now()
-	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval)
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +229,9 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		return err
 	}
 	defer e.close()
+	if err := e.checkCard(o.Card); err != nil {
+		return err
+	}
 	var all []*Evaluation
 	for i, eval := range e.evals {
 		e.eval = eval
@@ -252,8 +255,15 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		}
 		result.warn(c)
 		c.say("written to %s", path)
+		if o.Card != "" {
+			if err := newCard(e.settings, eval, result).write(o.Card); err != nil {
+				return err
+			}
+			c.say("card written to %s", o.Card)
+		}
 		all = append(all, result)
 	}
+	refreshReport(c, e.dir)
 	if len(all) > 1 && !c.JSON {
 		printRadii(c.Out, e.evals, all)
 	}

@@ -41,7 +41,7 @@ type stage struct {
 }
 
 // newProtocol prepares attacks on a model whose weights are in st.
-func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings) (*protocol, error) {
+func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings, o engine.Options) (*protocol, error) {
 	p := &protocol{threat: e.Threat, batch: e.BatchSize, input: inputType(in)}
 	p.clean = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		g, err := adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
@@ -49,7 +49,7 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 			return nil, err
 		}
 		return g, rowsApart(g)
-	}, engine.Options{})
+	}, o)
 	scalars := map[string]float64{"seed": float64(e.Seed), "eps": e.Threat.Epsilon.Float64(), "alpha": 0}
 	if err := setAll(p.clean, scalars); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 					return nil, err
 				}
 				return g, rowsApart(g)
-			}, engine.Options{})
+			}, o)
 			scalars["alpha"] = a.Alpha(e.Threat).Float64()
 			if err := setAll(s.program, scalars); err != nil {
 				return nil, err
