@@ -26,6 +26,7 @@ type ReproduceOptions struct {
 	Recipe  string
 	Dataset string // "": the one that the recipe was made for
 	Seeds   int    // seeds 0, 1, …
+	Only    int    // work on this seed alone; negative: on all
 	Limit   int    // only the first n test examples; 0: all
 	User    []Assignment
 }
@@ -88,8 +89,11 @@ func compare(values []float64, published float64) Comparison {
 // Reproduce is temper reproduce: it trains with a recipe once a seed, evaluates
 // as the published number was, and compares. What is finished is not done again.
 func Reproduce(ctx context.Context, c Console, o ReproduceOptions) error {
-	if o.Seeds < 1 || o.Limit < 0 {
+	switch {
+	case o.Seeds < 1 || o.Limit < 0:
 		return usage("--seeds %d, --limit %d: want at least 1 and 0", o.Seeds, o.Limit)
+	case o.Only >= o.Seeds:
+		return usage("--only %d: the seeds are 0 to %d", o.Only, o.Seeds-1)
 	}
 	r, err := publishedRecipe(o.Recipe, o.Dataset)
 	if err != nil {
@@ -133,6 +137,9 @@ func reproduce(ctx context.Context, c Console, r Recipe, o ReproduceOptions) (*R
 	result := &Reproduction{Recipe: r.Name, Dataset: r.Datasets[0], Published: r.Published[0]}
 	var clean, robust []float64
 	for seed := range o.Seeds {
+		if o.Only >= 0 && o.Only != seed {
+			continue
+		}
 		s, err := r.seeded(uint32(seed), o.User)
 		if err != nil {
 			return nil, err

@@ -72,7 +72,7 @@ func TestReproduce(t *testing.T) {
 	cpu := user("device=cpu")
 	reproduceIn := func(ctx context.Context, root string, seeds int) (*Reproduction, string, error) {
 		log := &bytes.Buffer{}
-		result, err := reproduce(ctx, Console{Out: &bytes.Buffer{}, Err: log}, r, ReproduceOptions{Root: root, Seeds: seeds, Limit: 50, User: cpu})
+		result, err := reproduce(ctx, Console{Out: &bytes.Buffer{}, Err: log}, r, ReproduceOptions{Root: root, Seeds: seeds, Only: -1, Limit: 50, User: cpu})
 		return result, log.String(), err
 	}
 	straightRoot, root := t.TempDir(), t.TempDir()
@@ -181,6 +181,7 @@ func TestReproduceRefuses(t *testing.T) {
 		`recipe "standard" has no published number`:                          {Recipe: "standard", Seeds: 1},
 		`recipe "trades" has no published number for svhn: it has for mnist`: {Recipe: "trades", Dataset: "svhn", Seeds: 1},
 		"--seeds 0, --limit 0: want at least 1 and 0":                        {Recipe: "fast-at"},
+		"--only 3: the seeds are 0 to 2":                                     {Recipe: "fast-at", Seeds: 3, Only: 3},
 	} {
 		if err := Reproduce(context.Background(), Console{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: want one that says %q", err, want)

@@ -28,6 +28,7 @@ but the number of test examples.`,
 	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder of run folders")
 	cmd.Flags().StringVar(&o.Dataset, "dataset", "", "of several recipes of the name, the one made for this data set")
 	cmd.Flags().IntVar(&o.Seeds, "seeds", 3, "number of runs")
+	cmd.Flags().IntVar(&o.Only, "only", -1, "work on this seed alone, where others run elsewhere in the same folder")
 	cmd.Flags().IntVar(&o.Limit, "limit", 0, "only the first n test examples; 0: all")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Recipe, o.User = args[0], user()
