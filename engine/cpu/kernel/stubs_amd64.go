@@ -422,6 +422,46 @@ func spreadTapsAVX2(dst, v []float32, at, taps []int32)
 //go:noescape
 func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)
 
+// pooled1AVX2 is pooled for 2 groups of four.
+//
+//go:noescape
+func pooled1AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled2AVX2 is pooled for 4 groups of four.
+//
+//go:noescape
+func pooled2AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled3AVX2 is pooled for 6 groups of four.
+//
+//go:noescape
+func pooled3AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled4AVX2 is pooled for 8 groups of four.
+//
+//go:noescape
+func pooled4AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled5AVX2 is pooled for 10 groups of four.
+//
+//go:noescape
+func pooled5AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled6AVX2 is pooled for 12 groups of four.
+//
+//go:noescape
+func pooled6AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled7AVX2 is pooled for 14 groups of four.
+//
+//go:noescape
+func pooled7AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled8AVX2 is pooled for 16 groups of four.
+//
+//go:noescape
+func pooled8AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
 // chainAVX2 is level.chain.
 //
 //go:noescape
