@@ -155,6 +155,10 @@ func Run(g *graph.Graph, o Options) (*graph.Graph, error) {
 	return g, nil
 }
 
+// Inexact lists the passes to leave out where convolutions are to be computed
+// by their definition.
+func Inexact() []string { return []string{"winograd"} }
+
 func names() []string {
 	var out []string
 	for _, p := range table {
