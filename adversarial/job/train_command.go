@@ -163,7 +163,9 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
 		return nil, err
 	}
-	if t.step == 0 { // a run stopped before its first epoch ends can go on too
+	// A run stopped before its first epoch ends can go on too. One that an alarm
+	// took back to the start has these checkpoints.
+	if t.step == 0 && len(t.history.Events) == 0 {
 		if err := errors.Join(t.save(), t.keepGood()); err != nil {
 			return nil, err
 		}
