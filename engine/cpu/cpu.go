@@ -85,9 +85,12 @@ func (d *device) Close() error {
 	return nil
 }
 
-// alloc returns zeroed memory that starts on a cache line. It is made of
-// words, so that it may be viewed as any element type.
-func alloc(bytes int) []byte {
+// alloc returns zeroed memory that starts on a cache line. It is a variable so
+// that tests can fence it.
+var alloc = words
+
+// words makes memory of words, so that it may be viewed as any element type.
+func words(bytes int) []byte {
 	w := make([]uint64, (bytes+63)/8+8)
 	b := engine.Bytes(w)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & 63
