@@ -406,15 +406,15 @@ func addColumnsAVX2(acc []float64, v []float32, rows, stride int)
 //go:noescape
 func addWideAVX2(lanes []float64, a []float32)
 
-// argMaxTapsAVX2 is argMaxTaps.
+// maxTapsAVX2 is MaxTaps.
 //
 //go:noescape
-func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
+func maxTapsAVX2(n int, at []int32, top, image []float32, taps []int32, channels, step, next int)
 
-// spreadTapsAVX2 is spreadTaps.
+// spreadTapsAVX2 is SpreadTaps.
 //
 //go:noescape
-func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+func spreadTapsAVX2(n int, image, v []float32, at, taps []int32, channels, step, next int)
 
 // gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
 // largest index.
