@@ -76,6 +76,7 @@ func (d *device) Close() error {
 func alloc(bytes int) []byte {
 	w := make([]uint64, (bytes+63)/8+8)
 	b := engine.Bytes(w)
+	hugePages(b)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & 63
 	return b[skip : skip+bytes : skip+bytes]
 }
