@@ -48,18 +48,29 @@ var architectures = map[string]architecture{
 // Names lists the registered models in alphabetical order.
 func Names() []string { return slices.Sorted(maps.Keys(architectures)) }
 
-// Lookup makes the model of that name. The error for an unknown name suggests
-// the nearest ones.
-func Lookup(name string, c Config) (*Model, error) {
+// Complete gives c's zero settings the defaults of the model of that name, and
+// checks the others. What describes the data stays as it is. The error for an
+// unknown name suggests the nearest ones.
+func Complete(name string, c Config) (Config, error) {
 	a, ok := architectures[name]
 	if !ok {
-		return nil, unknown("model", name, Names())
+		return c, unknown("model", name, Names())
 	}
 	c, err := c.over(a.defaults)
 	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", name, err)
+		return c, fmt.Errorf("model %s: %w", name, err)
 	}
-	forward := a.define(c)
+	return c, nil
+}
+
+// Lookup makes the model of that name with the settings that [Complete] gives
+// it.
+func Lookup(name string, c Config) (*Model, error) {
+	c, err := Complete(name, c)
+	if err != nil {
+		return nil, err
+	}
+	forward := architectures[name].define(c)
 	return NewModel(name, c.Input, c.Classes, func(s *Scope, x *graph.Node) (features, logits *graph.Node) {
 		return forward(s, Normalize(x, c.Mean, c.Std))
 	})

@@ -82,12 +82,13 @@ const Lanes = 16
 // that of the others. Direct: (m/16, kh·kw·k, 16), padded with zeros; taps are
 // in the order of the filter or, for the input gradient, sorted by the
 // remainders of kh·dilation and kw·dilation by the stride and falling within
-// them. Winograd: (36, m/16, k, 16), the points of G·w·Gᵀ, with w turned by half
-// a turn for the input gradient. Patches: (kh·kw·m/16, k, 16), panels of taps and
-// channels in the order of the filter. Pooled: (O, window, patch), the filter as it
-// lies in the patch (h,w,C) of the image that a window reaches, for each pixel of
-// the window; a patch's rows are padded to multiples of 4 elements, the whole of it
-// to one of 8.
+// them. Winograd: (36, m/16·k + 1, 16), the points of G·w·Gᵀ, with w turned by half
+// a turn for the input gradient; a point's last row is 0, since points that lay a
+// power of two apart would share a few lines of the cache. Patches:
+// (kh·kw·m/16, k, 16), panels of taps and channels in the order of the filter.
+// Pooled: (O, window, patch), the filter as it lies in the patch (h,w,C) of the
+// image that a window reaches, for each pixel of the window; a patch's rows are
+// padded to multiples of 4 elements, the whole of it to one of 8.
 func PackedShape(w Shape, a *Attrs) Shape {
 	m, k := w[0], w[3]
 	if a.InputGrad {
@@ -95,7 +96,7 @@ func PackedShape(w Shape, a *Attrs) Shape {
 	}
 	switch a.Algorithm {
 	case Winograd:
-		return Shape{36, m / Lanes, k, Lanes}
+		return Shape{36, m/Lanes*k + 1, Lanes}
 	case Patches:
 		return Shape{(w[1]*w[2]*m + Lanes - 1) / Lanes, k, Lanes}
 	case Pooled:

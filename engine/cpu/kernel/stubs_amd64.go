@@ -238,15 +238,15 @@ func floorAVX2(dst, a []float32)
 //go:noescape
 func sqrtAVX2(dst, a []float32)
 
-// rsqrtAVX2 is rsqrt.
-//
-//go:noescape
-func rsqrtAVX2(dst, a []float32)
-
 // signAVX2 is sign.
 //
 //go:noescape
 func signAVX2(dst, a []float32)
+
+// rsqrtAVX2 is rsqrt.
+//
+//go:noescape
+func rsqrtAVX2(dst, a []float32)
 
 // expAVX2 is exp.
 //
@@ -461,6 +461,11 @@ func pooled7AVX2(n, channels, stride int, v []float32, at []int32, first, advanc
 //
 //go:noescape
 func pooled8AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// chainAVX2 is level.chain.
+//
+//go:noescape
+func chainAVX2(code *ChainStep, addr **float32, n int)
 
 // tile1AVX512 is micro.tiles[1]: 8-row A panels, 32 columns.
 //
