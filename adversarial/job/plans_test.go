@@ -3,6 +3,7 @@ package job
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"temper/engine/graph"
@@ -44,6 +45,27 @@ func TestPlans(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%v: %q, want %q", c.set, got, c.want)
+		}
+	}
+}
+
+// With exact_conv, no program of training holds Winograd's algorithm; an
+// evaluation takes the setting from the run.
+func TestExactConv(t *testing.T) {
+	target := func(graph.Precision) passes.Target { return passes.Target{ChannelsLast: true, PackedFilters: true} }
+	for exact, want := range map[string]bool{"false": true, "true": false} {
+		assignments := user("data.name=mnist", "model.name=mnist-madry", "exact_conv="+exact)
+		plans, err := Plans(assignments, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.ContainsFunc(plans, func(p *plan.Plan) bool { return strings.Contains(p.Graph.String(), "winograd") }); got != want {
+			t.Errorf("exact_conv %s: Winograd %v", exact, got)
+		}
+		s := one(t, "data.name=mnist", "exact_conv="+exact)
+		list, err := evalSettings(&s, nil)
+		if err != nil || list[0].ExactConv != s.ExactConv {
+			t.Errorf("exact_conv %s: the evaluation's %+v, %v", exact, list, err)
 		}
 	}
 }
