@@ -20,6 +20,8 @@ type level struct {
 	masks     masks
 	random    randomFill
 	columns   columns
+	halves    halves
+	pairs     *pairs           // nil: no products of bf16
 	peak      func(rounds int) // of 96 multiply-adds each
 }
 
@@ -33,6 +35,8 @@ var portable = &level{
 	masks:     portableMasks,
 	random:    portableRandom,
 	columns:   portableColumns,
+	halves:    portableHalves,
+	pairs:     portablePairs,
 	peak:      peakPortable,
 }
 
