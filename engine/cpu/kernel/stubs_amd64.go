@@ -467,6 +467,26 @@ func pooled8AVX2(n, channels, stride int, v []float32, at []int32, first, advanc
 //go:noescape
 func chainAVX2(code *ChainStep, addr **float32, n int)
 
+// interleaveAVX2 is pairs.interleave.
+//
+//go:noescape
+func interleaveAVX2(panels int, dst []float32, stride int, even, odd []BF16)
+
+// roundAVX2 is halves.round for a multiple of 16 elements.
+//
+//go:noescape
+func roundAVX2(dst []BF16, src []float32)
+
+// widenAVX2 is halves.widen for a multiple of 16 elements.
+//
+//go:noescape
+func widenAVX2(dst []float32, src []BF16)
+
+// multiplyAMX is pairs.multiply.
+//
+//go:noescape
+func multiplyAMX(blocks, steps int, a []float32, lda int, b []float32, next int, c []float32, beta int)
+
 // tile1AVX512 is micro.tiles[1]: 8-row A panels, 32 columns.
 //
 //go:noescape
