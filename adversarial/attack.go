@@ -127,8 +127,8 @@ func (a Attack) Validate() error {
 	switch {
 	case a.Steps < 0 || a.Restarts < 0 || a.Targets < 0:
 		return fmt.Errorf("attack %s: %d steps, %d restarts and %d targets: want at least 1, 1 and 0", a.Name, a.Steps, a.Restarts, a.Targets)
-	case a.StepSize.IsSet() && a.StepSize.Float64() == 0:
-		return fmt.Errorf("attack %s: step_size is 0: it would not move", a.Name)
+	case a.StepSize.IsSet() && !inRange(a.StepSize):
+		return fmt.Errorf("attack %s: step_size is %v: want a positive number of float32", a.Name, a.StepSize)
 	case a.StepSize.IsSet() && kind != steps && !known.StepSize.IsSet():
 		return fmt.Errorf("attack %s chooses its own steps: leave step_size out", a.Name)
 	case a.Name == "fgsm" && (a.Steps > 1 || a.StepSize.IsSet() || a.RandomStart):

@@ -5,7 +5,6 @@ import (
 
 	"temper/adversarial/run"
 	"temper/datasets"
-	"temper/engine"
 )
 
 // NonFiniteError says that a run met a number that is infinite or NaN.
@@ -95,7 +94,7 @@ func (t *trainer) checkedStep(b *datasets.Batch) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	e, err := t.dev.Compile(c.g, t.state, engine.Options{})
+	e, err := t.dev.Compile(c.g, t.state, t.compile)
 	if err != nil {
 		return "", err
 	}

@@ -2,10 +2,8 @@ package job
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,7 +14,6 @@ import (
 
 	"temper/adversarial/run"
 	"temper/datasets"
-	"temper/engine"
 )
 
 // evaluations is the folder of evaluation results in a run folder.
@@ -58,6 +55,7 @@ type EvalOptions struct {
 	Root string // folder of run folders
 	Run  string
 	Save string // temper attack: the file to write
+	Card string // temper eval: the card to write; "" for none
 	User []Assignment
 }
 
@@ -70,6 +68,7 @@ type evaluation struct {
 	evals    []*EvalSettings // a radius each
 	eval     *EvalSettings   // the one at work
 	examples datasets.Source
+	pictures *pictures // of the latest radius
 }
 
 // prepare opens run, checkpoint, data and device.
@@ -83,7 +82,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	e.eval = e.evals[0]
-	s.Data.Dir, s.Device, s.Threads = e.eval.DataDir, e.eval.Device, e.eval.Threads
+	s.Data.Dir, s.Device, s.Threads, s.Precision = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.Precision
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
@@ -100,7 +99,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	if e.session, err = openSession(s, e.examples.Info()); err != nil {
 		return nil, err
 	}
-	init, err := e.dev.Compile(e.model.InitGraph(), e.state, engine.Options{}) // declares the state
+	init, err := e.dev.Compile(e.model.InitGraph(), e.state, e.compile) // declares the state
 	if err == nil {
 		init.Close()
 		err = loadState(e.state, ck.Tensors)
@@ -120,9 +119,9 @@ type visitor func(b *datasets.Batch, v *verdict, x [][]float32)
 // gone on with after an interrupt.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
 	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	c.say("%s", e.describe())
+	c.say("%s; precision %s", e.describe(), e.eval.Precision)
 	began := time.Now()
-	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval)
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +162,7 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 
 // batches evaluates the batches that the log lacks.
 func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *evalLog, visit visitor) error {
+	e.pictures = newPictures(e.examples.Info(), e.eval.Threat.Domain)
 	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: e.eval.BatchSize, Epochs: 1})
 	if err != nil {
 		return err
@@ -183,6 +183,7 @@ func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *e
 			if err != nil {
 				return err
 			}
+			e.pictures.add(b, v.Clean, v.predictions(0), x[0])
 			if visit != nil {
 				visit(b, v, x)
 			}
@@ -212,6 +213,9 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		return err
 	}
 	defer e.close()
+	if err := e.checkCard(o.Card); err != nil {
+		return err
+	}
 	var all []*Evaluation
 	for i, eval := range e.evals {
 		e.eval = eval
@@ -224,6 +228,9 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 			return err
 		}
 		e.dropLog()
+		if err := e.keepPictures(); err != nil {
+			return err
+		}
 		if i > 0 && !c.JSON {
 			fmt.Fprintln(c.Out)
 		}
@@ -232,8 +239,15 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		}
 		result.warn(c)
 		c.say("written to %s", path)
+		if o.Card != "" {
+			if err := newCard(e.settings, eval, result).write(o.Card); err != nil {
+				return err
+			}
+			c.say("card written to %s", o.Card)
+		}
 		all = append(all, result)
 	}
+	refreshReport(c, e.dir)
 	if len(all) > 1 && !c.JSON {
 		printRadii(c.Out, e.evals, all)
 	}
@@ -242,15 +256,7 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 
 // write puts the result into the run folder, under a name of its own.
 func (e *evaluation) write(result *Evaluation) (path string, err error) {
-	dir := filepath.Join(e.dir, evaluations)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return "", fmt.Errorf("cannot keep the result: %w", err)
-	}
-	b, err := json.MarshalIndent(result, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	name := filepath.Join(dir, result.Date.Format("20060102-150405"))
+	name := filepath.Join(e.dir, evaluations, result.Date.Format("20060102-150405"))
 	for _, entry := range e.eval.entries {
 		name += "-" + entry.name
 	}
@@ -261,10 +267,7 @@ func (e *evaluation) write(result *Evaluation) (path string, err error) {
 		}
 		path = fmt.Sprintf("%s-%d.json", name, i)
 	}
-	return path, run.WriteFileAtomic(path, func(w io.Writer) error {
-		_, err := w.Write(append(b, '\n'))
-		return err
-	})
+	return path, result.writeTo(path)
 }
 
 // Attack is temper attack: it evaluates and saves the attacked examples as
@@ -303,6 +306,16 @@ func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	return nil
 }
 
+// keepPictures writes down what there is to be looked at. An evaluation that
+// was gone on with after its first batches has not seen all examples again: then
+// the pictures of an earlier one stay.
+func (e *evaluation) keepPictures() error {
+	if len(e.pictures.Labels) == 0 {
+		return nil
+	}
+	return e.pictures.keep(e.dir, e.session, e.step, e.eval.entries[0].describe(e.eval.Threat))
+}
+
 // attackedSet collects attacked batches.
 type attackedSet struct {
 	in            datasets.Info
@@ -316,9 +329,7 @@ func (s *attackedSet) add(b *datasets.Batch, v *verdict, x [][]float32) {
 	s.u8, s.f32 = append(s.u8, b.U8...), append(s.f32, b.F32...)
 	s.adv = append(s.adv, x[0]...)
 	s.y, s.clean = append(s.y, v.Labels...), append(s.clean, v.Clean...)
-	for _, f := range v.Fates[0] {
-		s.got = append(s.got, f.Pred)
-	}
+	s.got = append(s.got, v.predictions(0)...)
 	for _, id := range b.IDs {
 		s.ids = append(s.ids, int64(id))
 	}

@@ -23,11 +23,11 @@ type evaluator struct {
 
 // newEvaluator prepares the attack on a model whose weights are in st. The
 // draws of the attack depend on seed and each example's number alone.
-func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, threat adversarial.ThreatModel, attack adversarial.Attack, seed uint32, batch int) (*evaluator, error) {
+func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, threat adversarial.ThreatModel, attack adversarial.Attack, seed uint32, batch int, o engine.Options) (*evaluator, error) {
 	e := &evaluator{threat: threat, attack: attack, batch: batch}
 	e.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(m, &attack, threat, n, inputType(in))
-	}, engine.Options{})
+	}, o)
 	for name, v := range map[string]float64{
 		"seed": float64(seed), "eps": threat.Epsilon.Float64(), "alpha": attack.Alpha(threat).Float64(),
 	} {
@@ -87,6 +87,7 @@ func (e *evaluator) run(ctx context.Context, src datasets.Source, limit int, don
 		for i, y := range b.Labels {
 			clean := a.Clean[i] == y
 			out.add(y, clean, clean && a.Adv[i] == y, float64(a.Norm[i]))
+			out.confuse(y, a.Clean[i], a.Adv[i])
 		}
 		if visit != nil {
 			if err := visit(a); err != nil {

@@ -69,7 +69,7 @@ func (t *trainer) newProber(in datasets.Info) (*prober, error) {
 	}
 	p := &prober{examples: examples, evals: map[string]*evaluator{}}
 	for _, a := range list {
-		e, err := newEvaluator(t.dev, t.state, t.model, in, s.Threat, a.attack.Resolve(s.Threat), s.Seed, n)
+		e, err := newEvaluator(t.dev, t.state, t.model, in, s.Threat, a.attack.Resolve(s.Threat), s.Seed, n, t.compile)
 		if err != nil {
 			p.close()
 			return nil, err

@@ -203,6 +203,9 @@ func (s *Settings) validate() error {
 	if _, err := s.schedule(); err != nil {
 		return err
 	}
+	if _, err := compileOptions(s.Precision); err != nil {
+		return err
+	}
 	atLeast := func(key string, value, least int) error {
 		if value < least {
 			return fmt.Errorf("%s is %d: want at least %d", key, value, least)

@@ -38,12 +38,14 @@ type trainer struct {
 	progress   *run.Progress
 
 	perEpoch int
-	step     int       // steps done
-	epoch    tally     // of the epoch that step is in
-	best     float64   // robust accuracy of the best evaluation, -1 before the first
-	began    time.Time // of the stretch that the next epoch line reports
-	since    int       // examples trained on in it
-	last     *Outcome  // of the latest evaluation
+	step     int           // steps done
+	epoch    tally         // of the epoch that step is in
+	best     float64       // robust accuracy of the best evaluation, -1 before the first
+	began    time.Time     // of the stretch that the next epoch line reports
+	since    int           // examples trained on in it
+	steps    int           // steps done in it
+	waited   time.Duration // for data in it
+	last     *Outcome      // of the latest evaluation
 
 	ahead *datasets.Batch // fed, for the step to come
 }
@@ -90,7 +92,7 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 	}
 	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
 		return t.stepGraph(in, batch)
-	}, engine.Options{})
+	}, t.compile)
 	for name, v := range t.scalars() {
 		if err := t.program.Set(name, v); err != nil {
 			return nil, err
@@ -105,7 +107,7 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 		if s.Training.Average.Recomputes() {
 			t.statistics = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
 				return adversarial.StatisticsGraph(counts, batch, inputType(in))
-			}, engine.Options{})
+			}, t.compile)
 		}
 	}
 	if t.eval, err = t.evaluator(counts, in); err != nil {
@@ -144,7 +146,7 @@ func (t *trainer) close() {
 // evaluator measures a network under the attack of the settings.
 func (t *trainer) evaluator(m *nn.Model, in datasets.Info) (*evaluator, error) {
 	s := t.settings
-	return newEvaluator(t.dev, t.state, m, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize)
+	return newEvaluator(t.dev, t.state, m, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize, t.compile)
 }
 
 // scalars is the part of the step block that does not move.
@@ -247,6 +249,7 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	t.epoch.correct += r.right
 	t.epoch.loss += r.loss * float64(b.N)
 	t.since += b.N
+	t.steps++
 	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(b.At.Epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
 	fields := []run.Field{
 		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(b.N)},
@@ -261,6 +264,8 @@ func (t *trainer) next(stream *datasets.Stream) error {
 // fetch takes the next batch, if there is one, and feeds it.
 func (t *trainer) fetch(stream *datasets.Stream) error {
 	t.ahead = nil
+	began := time.Now()
+	defer func() { t.waited += time.Since(began) }()
 	b, ok := stream.Next()
 	if !ok {
 		return nil
@@ -313,8 +318,11 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 	var next history
 	var told []string
 	if evaluate {
-		speed := float64(t.since) / time.Since(t.began).Seconds()
-		out, err := t.evaluate(ctx)
+		speed, times := float64(t.since)/time.Since(t.began).Seconds(), t.times()
+		if err := t.measureStatistics(ctx); err != nil {
+			return nil, err
+		}
+		out, err := t.evaluate(ctx, t.watch, t.watching, int64(t.step))
 		if err != nil {
 			return nil, err
 		}
@@ -331,13 +339,13 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 		if next, told, seen, err = t.watchOver(ctx, out); err != nil {
 			return nil, err
 		}
-		fields = append(fields, seen...)
+		fields = append(append(fields, times...), seen...)
 		t.progress.EpochLine(t.epochLine(epoch, fields, speed))
 		for _, line := range told {
 			t.progress.EpochLine(line)
 		}
 		t.last, t.history = out, next
-		t.began, t.since = time.Now(), 0
+		t.began, t.since, t.steps, t.waited = time.Now(), 0, 0, 0
 	}
 	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
 		return nil, err
@@ -360,20 +368,13 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 	return nil, nil
 }
 
-// evaluate measures the weights that count.
-func (t *trainer) evaluate(ctx context.Context) (*Outcome, error) {
-	if t.statistics != nil {
-		if err := t.measureStatistics(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return t.eval.run(ctx, t.watch, t.settings.Eval.Limit, func(int) {}, nil)
-}
-
 // measureStatistics takes the averaged network over the training examples, in
-// their order. It starts from nothing, so that one that was interrupted leaves
-// no trace.
+// their order, if that network is what counts. It starts from nothing, so that
+// one that was interrupted leaves no trace.
 func (t *trainer) measureStatistics(ctx context.Context) error {
+	if t.statistics == nil {
+		return nil
+	}
 	stream, err := datasets.NewStream(t.source, datasets.StreamOptions{BatchSize: min(t.settings.Batches.Size, t.source.Len()), Epochs: 1})
 	if err != nil {
 		return err
@@ -402,6 +403,20 @@ func (t *trainer) measureStatistics(ctx context.Context) error {
 		}
 		b.Release()
 	}
+}
+
+// evaluate measures the network as it was after a step on examples of a split,
+// and keeps what is found.
+func (t *trainer) evaluate(ctx context.Context, examples datasets.Source, split string, step int64) (*Outcome, error) {
+	began, p := time.Now(), newPictures(examples.Info(), t.settings.Threat.Domain)
+	out, err := t.eval.run(ctx, examples, t.settings.Eval.Limit, func(int) {}, func(a *attacked) error {
+		p.add(a.Batch, a.Clean, a.Adv, a.X)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, t.keepWatch(out, p, split, step, began)
 }
 
 func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string {
@@ -470,6 +485,9 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 
 // restore takes a checkpoint over.
 func (t *trainer) restore(ck *run.Checkpoint) error {
+	if from := ck.Meta[metaImported]; from != "" {
+		return fmt.Errorf("%s was imported and has no training to go on with: evaluate, attack or export it", t.run.Dir)
+	}
 	if ck.Meta[metaSettings] != t.settings.hash() {
 		return fmt.Errorf("%s was changed since the checkpoint was written, or another version of temper wrote it: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
 	}

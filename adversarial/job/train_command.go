@@ -40,7 +40,7 @@ func trainAll(ctx context.Context, c Console, list []Settings, root string) erro
 		}
 		done = append(done, *one)
 	}
-	return report(c, done)
+	return summary(c, done)
 }
 
 func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Trained, error) {
@@ -111,7 +111,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err != nil {
 		return err
 	}
-	return report(c, []Trained{*one})
+	return summary(c, []Trained{*one})
 }
 
 // move applies the settings that may change after a run has begun: where it runs
@@ -156,7 +156,16 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
-	if t.step == 0 { // a run stopped before its first epoch ends can go on too
+	facts, err := t.facts()
+	if err != nil {
+		return nil, err
+	}
+	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
+		return nil, err
+	}
+	// A run stopped before its first epoch ends can go on too. One that an alarm
+	// took back to the start has these checkpoints.
+	if t.step == 0 && len(t.history.Events) == 0 {
 		if err := errors.Join(t.save(), t.keepGood()); err != nil {
 			return nil, err
 		}
@@ -170,7 +179,7 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := t.final(ctx)
+	out, err := t.final(ctx, epoch)
 	if errors.Is(err, context.Canceled) {
 		return nil, &InterruptedError{Dir: t.run.Dir, Step: t.step}
 	}
@@ -178,6 +187,7 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 		return nil, err
 	}
 	s := t.settings
+	refreshReport(t.console, t.run.Dir)
 	return &Trained{
 		Run: t.run.Dir, Checkpoint: s.Checkpoint.Choice, Epoch: epoch, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
 		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
@@ -203,13 +213,13 @@ func (t *trainer) chosen() (epoch int, err error) {
 	return ck.Epoch, loadState(t.state, ck.Tensors)
 }
 
-// final measures the state on test examples. Where these were watched all the
+// final measures the state, which is that after an epoch, on test examples. Where these were watched all the
 // time, the last epoch's evaluation has done it.
-func (t *trainer) final(ctx context.Context) (*Outcome, error) {
-	s, test := t.settings, t.watch
+func (t *trainer) final(ctx context.Context, epoch int) (*Outcome, error) {
+	test := t.watch
 	switch {
 	case t.watching == heldOut:
-		set, err := s.open(datasets.Test)
+		set, err := t.settings.open(datasets.Test)
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +227,7 @@ func (t *trainer) final(ctx context.Context) (*Outcome, error) {
 	case t.last != nil:
 		return t.last, nil
 	}
-	return t.eval.run(ctx, test, s.Eval.Limit, func(int) {}, nil)
+	return t.evaluate(ctx, test, string(datasets.Test), int64(epoch*t.perEpoch))
 }
 
 // announce prints every choice that decides the result.
@@ -245,6 +255,7 @@ func (t *trainer) announce() {
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
 	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.Checkpoint.Choice)
+	row("precision", "%s", s.Precision)
 	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()
@@ -260,8 +271,8 @@ func parameters(m *nn.Model) int {
 	return n
 }
 
-// report prints the results and the commands to go on with.
-func report(c Console, done []Trained) error {
+// summary prints the results and the commands to go on with.
+func summary(c Console, done []Trained) error {
 	if c.JSON {
 		for _, d := range done {
 			if err := c.result(d, nil); err != nil {

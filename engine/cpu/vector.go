@@ -148,7 +148,7 @@ func floatOps[T float](op graph.Op) vectorFunc {
 	case graph.OpDiv:
 		return loop2(kernel.Div[T])
 	case graph.OpPow:
-		return map2(func(a, b T) T { return T(math.Pow(float64(a), float64(b))) })
+		return map2(func(a, b T) T { return T(kernel.Pow(float64(a), float64(b))) })
 	case graph.OpMax:
 		return loop2(kernel.Max[T])
 	case graph.OpMin:

@@ -59,7 +59,7 @@ func eval(n *graph.Node, ins []*Tensor) []float64 {
 	case graph.OpPackFilter:
 		packFilter(y, n, ins[0])
 	case graph.OpPackedConv2D:
-		packedConv(y, n, ins[0], ins[1])
+		packedConv(y, n, ins)
 	case graph.OpPoolArgMax:
 		poolArgMax(y, n, ins[0])
 	case graph.OpRandom:
@@ -99,7 +99,7 @@ func apply1(op graph.Op, s, t graph.DType, v float64) float64 {
 	case graph.OpExpm1:
 		return math.Expm1(v)
 	case graph.OpLog:
-		return math.Log(v)
+		return log(v)
 	case graph.OpLog1p:
 		return math.Log1p(v)
 	case graph.OpSqrt:
@@ -128,6 +128,28 @@ func apply1(op graph.Op, s, t graph.DType, v float64) float64 {
 		return v
 	}
 	panic(fmt.Sprintf("BUG: interp: no meaning for %v", op))
+}
+
+// On amd64 math.Log takes subnormal numbers for larger ones; math.Pow is built
+// on it. log and pow scale them by 2⁵² first.
+
+const (
+	smallestNormal = 0x1p-1022
+	subnormalScale = 52
+)
+
+func log(x float64) float64 {
+	if 0 < x && x < smallestNormal {
+		return math.Log(math.Ldexp(x, subnormalScale)) - subnormalScale*math.Ln2
+	}
+	return math.Log(x)
+}
+
+func pow(x, y float64) float64 {
+	if x != 0 && math.Abs(x) < smallestNormal {
+		return math.Pow(math.Ldexp(x, subnormalScale), y) * math.Exp2(-subnormalScale*y)
+	}
+	return math.Pow(x, y)
 }
 
 // apply2 is an element-wise function of two values of type t; comparisons
@@ -164,7 +186,7 @@ func apply2(op graph.Op, t graph.DType, a, b float64) float64 {
 	case graph.OpDiv:
 		return a / b
 	case graph.OpPow:
-		return math.Pow(a, b)
+		return pow(a, b)
 	}
 	panic(fmt.Sprintf("BUG: interp: no meaning for %v of %v", op, t))
 }

@@ -119,6 +119,29 @@ func sigmoid32(x float32) float32 {
 	return y - float32(y*float32(lost*inverse))
 }
 
+// On amd64 math.Log takes subnormal numbers for larger ones, and math.Pow is
+// built on it. log64 and Pow scale them by 2⁵² first.
+
+const (
+	smallestNormal = 0x1p-1022
+	subnormalScale = 52
+)
+
+func log64(x float64) float64 {
+	if 0 < x && x < smallestNormal {
+		return math.Log(math.Ldexp(x, subnormalScale)) - subnormalScale*math.Ln2
+	}
+	return math.Log(x)
+}
+
+// Pow is x to the power of y.
+func Pow(x, y float64) float64 {
+	if x != 0 && math.Abs(x) < smallestNormal {
+		return math.Pow(math.Ldexp(x, subnormalScale), y) * math.Exp2(-subnormalScale*y)
+	}
+	return math.Pow(x, y)
+}
+
 func sigmoid64(x float64) float64 {
 	e := math.Exp(-math.Abs(x))
 	if x >= 0 {

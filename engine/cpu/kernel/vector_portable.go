@@ -24,7 +24,7 @@ func portableVector[T Float]() *vector[T] {
 	case *[unaryOps]func(dst, a []float32):
 		f[opExp], f[opLog], f[opTanh], f[opSigmoid] = each(exp32), each(log32), each(tanh32), each(sigmoid32)
 	case *[unaryOps]func(dst, a []float64):
-		f[opExp], f[opLog], f[opTanh], f[opSigmoid] = each(math.Exp), each(math.Log), each(math.Tanh), each(sigmoid64)
+		f[opExp], f[opLog], f[opTanh], f[opSigmoid] = each(math.Exp), each(log64), each(math.Tanh), each(sigmoid64)
 	}
 	return v
 }
