@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"temper/adversarial/figure"
 	"temper/adversarial/job"
 	"temper/adversarial/run"
 	"temper/engine"
@@ -167,7 +168,7 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) erro
 			return f.interrupted(err, "")
 		}
 		p.close()
-		return f.finish(c, phase, phase.WriteText, []Figure{phase.Figure()})
+		return f.finish(c, phase, phase.WriteText, []figure.Figure{phase.Figure()})
 	}
 	fmt.Fprintf(c.Err, "run %s\n", f.Dir)
 	r, err := Run(ctx, k.Settings, o.Threads, p.update)
@@ -274,7 +275,7 @@ func (f folder) interrupted(err error, flags string) error {
 }
 
 // finish keeps a result as JSON, figures and a page, and prints it.
-func (f folder) finish(c job.Console, result any, text func(io.Writer), figures []Figure) error {
+func (f folder) finish(c job.Console, result any, text func(io.Writer), figures []figure.Figure) error {
 	b, err := json.Marshal(result)
 	if err != nil {
 		return err
@@ -298,8 +299,7 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 		if err := run.WriteFileAtomic(filepath.Join(dir, fig.Name+".svg"), func(w io.Writer) error { _, err := w.Write(svg.Bytes()); return err }); err != nil {
 			return err
 		}
-		_, inline, _ := bytes.Cut(svg.Bytes(), []byte("<svg ")) // without the XML header
-		page.Figures = append(page.Figures, pageFigure{template.HTML("<svg " + string(inline)), fig.Title})
+		page.Figures = append(page.Figures, pageFigure{template.HTML(fig.SVG()), fig.Title})
 	}
 	if err := run.WriteFileAtomic(filepath.Join(f.Dir, reportFile), func(w io.Writer) error { return pageTemplate.Execute(w, page) }); err != nil {
 		return err

@@ -2,10 +2,8 @@ package job
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -71,6 +69,7 @@ type evaluation struct {
 	evals    []*EvalSettings // a radius each
 	eval     *EvalSettings   // the one at work
 	examples datasets.Source
+	pictures *pictures // of the latest radius
 }
 
 // prepare opens run, checkpoint, data and device.
@@ -164,6 +163,7 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 
 // batches evaluates the batches that the log lacks.
 func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *evalLog, visit visitor) error {
+	e.pictures = newPictures(e.examples.Info(), e.eval.Threat.Domain)
 	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: e.eval.BatchSize, Epochs: 1})
 	if err != nil {
 		return err
@@ -184,6 +184,7 @@ func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *e
 			if err != nil {
 				return err
 			}
+			e.pictures.add(b, v.Clean, v.predictions(0), x[0])
 			if visit != nil {
 				visit(b, v, x)
 			}
@@ -228,6 +229,9 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 			return err
 		}
 		e.dropLog()
+		if err := e.keepPictures(); err != nil {
+			return err
+		}
 		if i > 0 && !c.JSON {
 			fmt.Fprintln(c.Out)
 		}
@@ -252,15 +256,7 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 
 // write puts the result into the run folder, under a name of its own.
 func (e *evaluation) write(result *Evaluation) (path string, err error) {
-	dir := filepath.Join(e.dir, evaluations)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return "", fmt.Errorf("cannot keep the result: %w", err)
-	}
-	b, err := json.MarshalIndent(result, "", "  ")
-	if err != nil {
-		return "", err
-	}
-	name := filepath.Join(dir, result.Date.Format("20060102-150405"))
+	name := filepath.Join(e.dir, evaluations, result.Date.Format("20060102-150405"))
 	for _, entry := range e.eval.entries {
 		name += "-" + entry.name
 	}
@@ -271,10 +267,7 @@ func (e *evaluation) write(result *Evaluation) (path string, err error) {
 		}
 		path = fmt.Sprintf("%s-%d.json", name, i)
 	}
-	return path, run.WriteFileAtomic(path, func(w io.Writer) error {
-		_, err := w.Write(append(b, '\n'))
-		return err
-	})
+	return path, result.writeTo(path)
 }
 
 // Attack is temper attack: it evaluates and saves the attacked examples as
@@ -313,6 +306,16 @@ func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	return nil
 }
 
+// keepPictures writes down what there is to be looked at. An evaluation that
+// was gone on with after its first batches has not seen all examples again: then
+// the pictures of an earlier one stay.
+func (e *evaluation) keepPictures() error {
+	if len(e.pictures.Labels) == 0 {
+		return nil
+	}
+	return e.pictures.keep(e.dir, e.session, e.step, e.eval.entries[0].describe(e.eval.Threat))
+}
+
 // attackedSet collects attacked batches.
 type attackedSet struct {
 	in            datasets.Info
@@ -326,9 +329,7 @@ func (s *attackedSet) add(b *datasets.Batch, v *verdict, x [][]float32) {
 	s.u8, s.f32 = append(s.u8, b.U8...), append(s.f32, b.F32...)
 	s.adv = append(s.adv, x[0]...)
 	s.y, s.clean = append(s.y, v.Labels...), append(s.clean, v.Clean...)
-	for _, f := range v.Fates[0] {
-		s.got = append(s.got, f.Pred)
-	}
+	s.got = append(s.got, v.predictions(0)...)
 	for _, id := range b.IDs {
 		s.ids = append(s.ids, int64(id))
 	}

@@ -111,6 +111,15 @@ type verdict struct {
 	Fates  [][]fate `json:"fates"` // by plan; of examples wrong without an attack: clean
 }
 
+// predictions are those for the examples as one plan left them.
+func (v *verdict) predictions(plan int) []int32 {
+	out := make([]int32, len(v.Fates[plan]))
+	for i, f := range v.Fates[plan] {
+		out[i] = f.Pred
+	}
+	return out
+}
+
 // bucket is the size of the batch that n survivors of a batch of full move to:
 // a half, a quarter, … of it, at least 8.
 func bucket(n, full int) int {

@@ -147,13 +147,16 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 func (e *EvalSettings) describe() string {
 	var all []string
 	for _, entry := range e.entries {
-		if entry.suite {
-			all = append(all, entry.name+", "+e.Threat.String())
-		} else {
-			all = append(all, entry.attacks[0].Describe(e.Threat))
-		}
+		all = append(all, entry.describe(e.Threat))
 	}
 	return strings.Join(all, "; ")
+}
+
+func (e entry) describe(threat adversarial.ThreatModel) string {
+	if e.suite {
+		return e.name + ", " + threat.String()
+	}
+	return e.attacks[0].Describe(threat)
 }
 
 // applyAll makes the user's assignments on settings.

@@ -86,6 +86,7 @@ func (e *evaluator) run(ctx context.Context, src datasets.Source, limit int, don
 		for i, y := range b.Labels {
 			clean := a.Clean[i] == y
 			out.add(y, clean, clean && a.Adv[i] == y, float64(a.Norm[i]))
+			out.confuse(y, a.Clean[i], a.Adv[i])
 		}
 		if visit != nil {
 			if err := visit(a); err != nil {

@@ -35,12 +35,14 @@ type trainer struct {
 	progress   *run.Progress
 
 	perEpoch int
-	step     int       // steps done
-	epoch    tally     // of the epoch that step is in
-	best     float64   // robust accuracy of the best evaluation, -1 before the first
-	began    time.Time // of the stretch that the next epoch line reports
-	since    int       // examples trained on in it
-	last     *Outcome  // of the latest evaluation
+	step     int           // steps done
+	epoch    tally         // of the epoch that step is in
+	best     float64       // robust accuracy of the best evaluation, -1 before the first
+	began    time.Time     // of the stretch that the next epoch line reports
+	since    int           // examples trained on in it
+	steps    int           // steps done in it
+	waited   time.Duration // for data in it
+	last     *Outcome      // of the latest evaluation
 
 	ahead *datasets.Batch // fed, for the step to come
 }
@@ -223,6 +225,7 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	t.epoch.correct += r.right
 	t.epoch.loss += r.loss * float64(b.N)
 	t.since += b.N
+	t.steps++
 	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(b.At.Epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
 	fields := []run.Field{
 		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(b.N)},
@@ -237,6 +240,8 @@ func (t *trainer) next(stream *datasets.Stream) error {
 // fetch takes the next batch, if there is one, and feeds it.
 func (t *trainer) fetch(stream *datasets.Stream) error {
 	t.ahead = nil
+	began := time.Now()
+	defer func() { t.waited += time.Since(began) }()
 	b, ok := stream.Next()
 	if !ok {
 		return nil
@@ -286,8 +291,11 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 	}
 	evaluate := final || epoch%s.Eval.Every == 0
 	if evaluate {
-		speed := float64(t.since) / time.Since(t.began).Seconds()
-		out, err := t.evaluate(ctx)
+		speed, times := float64(t.since)/time.Since(t.began).Seconds(), t.times()
+		if err := t.measureStatistics(ctx); err != nil {
+			return err
+		}
+		out, err := t.evaluate(ctx, t.watch, t.watching, int64(t.step))
 		if err != nil {
 			return err
 		}
@@ -301,8 +309,9 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 			}
 			fields = append(fields, run.Field{Name: "raw/clean", Value: raw.clean()}, run.Field{Name: "raw/robust", Value: raw.robust()})
 		}
+		fields = append(fields, times...)
 		t.progress.EpochLine(t.epochLine(epoch, fields, speed))
-		t.began, t.since = time.Now(), 0
+		t.began, t.since, t.steps, t.waited = time.Now(), 0, 0, 0
 	}
 	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
 		return err
@@ -319,20 +328,13 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 	return nil
 }
 
-// evaluate measures the weights that count.
-func (t *trainer) evaluate(ctx context.Context) (*Outcome, error) {
-	if t.statistics != nil {
-		if err := t.measureStatistics(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return t.eval.run(ctx, t.watch, t.settings.Eval.Limit, func(int) {}, nil)
-}
-
 // measureStatistics takes the averaged network over the training examples, in
-// their order. It starts from nothing, so that one that was interrupted leaves
-// no trace.
+// their order, if that network is what counts. It starts from nothing, so that
+// one that was interrupted leaves no trace.
 func (t *trainer) measureStatistics(ctx context.Context) error {
+	if t.statistics == nil {
+		return nil
+	}
 	stream, err := datasets.NewStream(t.source, datasets.StreamOptions{BatchSize: min(t.settings.Batches.Size, t.source.Len()), Epochs: 1})
 	if err != nil {
 		return err
@@ -361,6 +363,20 @@ func (t *trainer) measureStatistics(ctx context.Context) error {
 		}
 		b.Release()
 	}
+}
+
+// evaluate measures the network as it was after a step on examples of a split,
+// and keeps what is found.
+func (t *trainer) evaluate(ctx context.Context, examples datasets.Source, split string, step int64) (*Outcome, error) {
+	began, p := time.Now(), newPictures(examples.Info(), t.settings.Threat.Domain)
+	out, err := t.eval.run(ctx, examples, t.settings.Eval.Limit, func(int) {}, func(a *attacked) error {
+		p.add(a.Batch, a.Clean, a.Adv, a.X)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, t.keepWatch(out, p, split, step, began)
 }
 
 func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string {

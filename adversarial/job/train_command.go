@@ -151,6 +151,13 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
+	facts, err := t.facts()
+	if err != nil {
+		return nil, err
+	}
+	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
+		return nil, err
+	}
 	if t.step == 0 { // a run stopped before its first epoch ends can go on too
 		if err := t.save(); err != nil {
 			return nil, err
@@ -165,7 +172,7 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := t.final(ctx)
+	out, err := t.final(ctx, epoch)
 	if errors.Is(err, context.Canceled) {
 		return nil, &InterruptedError{Dir: t.run.Dir, Step: t.step}
 	}
@@ -194,13 +201,13 @@ func (t *trainer) chosen() (epoch int, err error) {
 	return ck.Epoch, loadState(t.state, ck.Tensors)
 }
 
-// final measures the state on test examples. Where these were watched all the
+// final measures the state, which is that after an epoch, on test examples. Where these were watched all the
 // time, the last epoch's evaluation has done it.
-func (t *trainer) final(ctx context.Context) (*Outcome, error) {
-	s, test := t.settings, t.watch
+func (t *trainer) final(ctx context.Context, epoch int) (*Outcome, error) {
+	test := t.watch
 	switch {
 	case t.watching == heldOut:
-		set, err := s.open(datasets.Test)
+		set, err := t.settings.open(datasets.Test)
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +215,7 @@ func (t *trainer) final(ctx context.Context) (*Outcome, error) {
 	case t.last != nil:
 		return t.last, nil
 	}
-	return t.eval.run(ctx, test, s.Eval.Limit, func(int) {}, nil)
+	return t.evaluate(ctx, test, string(datasets.Test), int64(epoch*t.perEpoch))
 }
 
 // announce prints every choice that decides the result.

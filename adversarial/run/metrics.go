@@ -184,35 +184,32 @@ func appendNumber(b []byte, v float64) []byte {
 
 // ReadMetrics reads metrics.jsonl of the run folder dir, also while a process
 // is writing it: a last line without its end is left out.
-func ReadMetrics(dir string) ([]Record, error) {
-	path := filepath.Join(dir, MetricsFile)
-	f, err := os.Open(path)
+func ReadMetrics(dir string) (records []Record, err error) {
+	f, err := OpenFolder(dir)
 	if err != nil {
-		return nil, fileError("read", path, err)
+		return nil, err
 	}
 	defer f.Close()
-	var records []Record
-	err = scanMetrics(f, func(r Record, _ int64) error {
-		records = append(records, r)
-		return nil
-	})
-	if err != nil {
-		return nil, fileError("read", path, err)
-	}
-	return records, nil
+	_, err = f.Metrics(0, func(r Record) { records = append(records, r) })
+	return records, err
 }
+
+// maxRecord bounds the length of a line: temper writes none that is longer.
+const maxRecord = 64 << 10
 
 // scanMetrics calls visit with each whole line's record and the offset of its
 // end.
 func scanMetrics(r io.Reader, visit func(r Record, end int64) error) error {
-	b := bufio.NewReader(r)
+	b := bufio.NewReaderSize(r, maxRecord)
 	end := int64(0)
 	for number := 1; ; number++ {
-		line, err := b.ReadBytes('\n')
-		if err == io.EOF {
+		line, err := b.ReadSlice('\n')
+		switch {
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return fmt.Errorf("line %d: longer than %d bytes", number, maxRecord)
+		case err != nil:
 			return err
 		}
 		end += int64(len(line))

@@ -196,6 +196,13 @@ func lockRun(dir string) (*Run, error) {
 
 func takeLock(f *os.File, dir string) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for range 5 { // [Folder.Active] may be holding it for a moment
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("run folder %s is in use by %s: wait for it to end, or choose another folder", dir, holder(f))
 	}

@@ -115,7 +115,7 @@ func holdLock(dir string) (err error) {
 		return err
 	}
 	fmt.Println("ready")
-	time.Sleep(time.Hour) // select {} alone is a deadlock to Go's run time, which ends the process
+	time.Sleep(time.Hour) // a select without cases would be a deadlock, and end it
 	return nil
 }
 

@@ -20,6 +20,7 @@ type level struct {
 	masks     masks
 	random    randomFill
 	columns   columns
+	chain     func(first *ChainStep, slots **float32, n int)
 	peak      func(rounds int) // of 96 multiply-adds each
 }
 
@@ -33,6 +34,7 @@ var portable = &level{
 	masks:     portableMasks,
 	random:    portableRandom,
 	columns:   portableColumns,
+	chain:     portableChain,
 	peak:      peakPortable,
 }
 

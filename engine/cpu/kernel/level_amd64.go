@@ -19,6 +19,7 @@ var avx512 = &level{
 	masks:     avx2.masks,
 	random:    avx2.random,
 	columns:   avx2.columns,
+	chain:     avx2.chain,
 	peak:      func(rounds int) { peakAVX512(rounds / 2) }, // of twice as many lanes
 }
 
@@ -34,5 +35,6 @@ var avx2 = &level{
 	masks:     avx2Masks,
 	random:    avx2Random,
 	columns:   avx2Columns,
+	chain:     chainAVX2,
 	peak:      peakAVX2,
 }

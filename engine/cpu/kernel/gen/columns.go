@@ -8,6 +8,7 @@ func columns(f *file) {
 	argMaxTaps(f)
 	spreadTaps(f)
 	gatherRows(f)
+	pooledLoops(f)
 }
 
 // addColumns keeps the sums of 16 columns, then of 8, in registers down all rows.
