@@ -14,7 +14,6 @@ import (
 
 	"temper/adversarial/run"
 	"temper/datasets"
-	"temper/engine"
 )
 
 // evaluations is the folder of evaluation results in a run folder.
@@ -83,7 +82,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	e.eval = e.evals[0]
-	s.Data.Dir, s.Device, s.Threads = e.eval.DataDir, e.eval.Device, e.eval.Threads
+	s.Data.Dir, s.Device, s.Threads, s.Precision = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.Precision
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
@@ -100,7 +99,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	if e.session, err = openSession(s, e.examples.Info()); err != nil {
 		return nil, err
 	}
-	init, err := e.dev.Compile(e.model.InitGraph(), e.state, engine.Options{}) // declares the state
+	init, err := e.dev.Compile(e.model.InitGraph(), e.state, e.compile) // declares the state
 	if err == nil {
 		init.Close()
 		err = loadState(e.state, ck.Tensors)
@@ -120,9 +119,9 @@ type visitor func(b *datasets.Batch, v *verdict, x [][]float32)
 // gone on with after an interrupt.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
 	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	c.say("%s", e.describe())
+	c.say("%s; precision %s", e.describe(), e.eval.Precision)
 	began := time.Now()
-	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval)
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +247,7 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		}
 		all = append(all, result)
 	}
+	refreshReport(c, e.dir)
 	if len(all) > 1 && !c.JSON {
 		printRadii(c.Out, e.evals, all)
 	}

@@ -39,11 +39,11 @@ type stage struct {
 }
 
 // newProtocol prepares attacks on a model whose weights are in st.
-func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings) (*protocol, error) {
+func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings, o engine.Options) (*protocol, error) {
 	p := &protocol{threat: e.Threat, batch: e.BatchSize, input: inputType(in)}
 	p.clean = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
-	}, engine.Options{})
+	}, o)
 	scalars := map[string]float64{"seed": float64(e.Seed), "eps": e.Threat.Epsilon.Float64(), "alpha": 0}
 	if err := setAll(p.clean, scalars); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 			s := stage{attack: a, rounds: a.Rounds(len(in.Classes))}
 			s.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 				return adversarial.RoundGraph(m, a, e.Threat, n, p.input)
-			}, engine.Options{})
+			}, o)
 			scalars["alpha"] = a.Alpha(e.Threat).Float64()
 			if err := setAll(s.program, scalars); err != nil {
 				return nil, err

@@ -9,6 +9,7 @@ import (
 	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
+	"temper/engine/graph"
 )
 
 // EvalSettings decide an evaluation of a trained network. They start from those
@@ -23,6 +24,7 @@ type EvalSettings struct {
 	DataDir    string                  `toml:"data_dir"`
 	Device     string                  `toml:"device"`
 	Threads    int                     `toml:"threads"`
+	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise
 	Threat     adversarial.ThreatModel `toml:"threat"`
 	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
 	entries    []entry
@@ -72,7 +74,7 @@ func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err err
 func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
 		Checkpoint: s.Checkpoint.Choice, Weights: s.weights(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
-		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Threat: s.Threat, Attack: s.Eval.Attack,
+		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Precision: graph.PrecisionFloat32.String(), Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	names, source := e.Attack.Name, ""
 	var others, ofAttack []Assignment
@@ -94,6 +96,9 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	}
 	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
+	}
+	if _, err := compileOptions(e.Precision); err != nil {
+		return nil, err
 	}
 	if err := e.Threat.Validate(); err != nil {
 		return nil, err
@@ -121,6 +126,9 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 	if suite {
 		if len(user) > 0 {
 			return entry{}, fmt.Errorf("%s %s: %s has its published settings: leave this out, or name its attacks", user[0].Source, user[0].Value, name)
+		}
+		if reference := graph.PrecisionFloat32.String(); e.Precision != reference {
+			return entry{}, fmt.Errorf("precision %s: %s is defined in float32; leave --precision out, or name its attacks", e.Precision, name)
 		}
 		return entry{name, true, attacks}, nil
 	}

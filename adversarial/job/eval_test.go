@@ -17,6 +17,7 @@ import (
 
 	"temper/adversarial"
 	"temper/datasets"
+	"temper/engine"
 	"temper/engine/graph"
 )
 
@@ -199,15 +200,23 @@ func TestEvalSettings(t *testing.T) {
 	if list, err = evalSettings(&s, nil); err != nil || len(list) != 1 || list[0].Attack != s.Eval.Attack.Resolve(s.Threat) {
 		t.Errorf("the run's own: %+v, %v", list, err)
 	}
+	s.Precision = "bf16"
+	for want, assignments := range map[string][]string{"float32": nil, "tf32": {"attack.name=apgd-ce", "threat.norm=linf", "precision=tf32"}} {
+		if list, err = evalSettings(&s, user(assignments...)); err != nil || list[0].Precision != want {
+			t.Errorf("the run's precision is bf16, the evaluation's %+v, want %s: %v", list, want, err)
+		}
+	}
 	for want, assignments := range map[string][]string{
 		`unknown attack "autoattak" (did you mean "autoattack"?)`: {"attack.name=autoattak"},
 		"autoattack has its published settings":                   {"attack.name=autoattack", "threat.norm=linf", "attack.steps=3"},
 		"autoattack is not complete in L2 per patch":              {"attack.name=autoattack"},
 		"has no loss: leave loss out":                             {"attack.name=fab-t", "attack.loss=cw"},
 		"attack.targets goes towards other classes":               {"attack.targeted=true"},
-		"eps is 0":             {"threat.eps=1,0"},
-		"eps is not set":       {"threat.eps=1,"},
-		"limit -1, batch size": {"limit=-1"},
+		"precision tf32: autoattack is defined in float32":        {"attack.name=autoattack", "threat.norm=linf", "precision=tf32"},
+		`unknown precision "bf17"`:                                {"precision=bf17"},
+		"eps is 0":                                                {"threat.eps=1,0"},
+		"eps is not set":                                          {"threat.eps=1,"},
+		"limit -1, batch size":                                    {"limit=-1"},
 	} {
 		if _, err := evalSettings(&s, user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", assignments, err, want)
@@ -257,7 +266,7 @@ func TestRandomisedForward(t *testing.T) {
 		g.Output("zero", g.Input("y", graph.I32, 3).Lt(g.Const(graph.I32, []float64{0})))
 		b := &datasets.Batch{Values: datasets.Values{F32: []float32{.1, .2, .9, .4, .5, .6, .7, .8, .3, .2, .1, .7}}, Labels: []int32{0, 1, 2}, IDs: []uint32{4, 5, 6}, N: 3}
 		dev := device(t)
-		list, err := checkGraph(dev, dev.NewState(), g, b)
+		list, err := checkGraph(dev, dev.NewState(), g, b, engine.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,7 @@ var TrainFlags = []Flag{
 	{"seed", "seed", "seed of every random draw"},
 	{"data-dir", "data.dir", "folder of the data sets"},
 	{"device", "device", "auto, cpu, cuda:0, …"},
+	{"precision", "precision", "of products and convolutions: float32, tf32x3, tf32 or bf16"},
 	{"threads", "threads", "CPU workers; 0 is one a core"},
 }
 
@@ -48,6 +49,7 @@ var EvalFlags = []Flag{
 	{"seed", "seed", "seed of the attack's random draws"},
 	{"data-dir", "data_dir", "folder of the data sets"},
 	{"device", "device", "auto, cpu, cuda:0, …"},
+	{"precision", "precision", "of products and convolutions: float32, tf32x3, tf32 or bf16"},
 	{"threads", "threads", "CPU workers; 0 is one a core"},
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"temper/engine/graph"
 	"temper/engine/passes"
 	"temper/engine/plan"
 )
@@ -22,7 +23,7 @@ func TestPlans(t *testing.T) {
 		{[]string{"training.method=standard", "eval.batch_size=1000"}, // structured: 40 examples, tested on 200
 			[]string{"eval 200", "init 0", "step 40"}},
 	} {
-		plans, err := Plans(user(c.set...), passes.Target{})
+		plans, err := Plans(user(c.set...), func(graph.Precision) passes.Target { return passes.Target{} })
 		if err != nil {
 			t.Fatal(err)
 		}

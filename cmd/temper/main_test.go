@@ -109,7 +109,7 @@ var varying = []struct {
 	{regexp.MustCompile(`"date":"[^"]*"`), `"date":""`},
 	{regexp.MustCompile(`cpu: .*as asked`), "DEVICE"},
 	{regexp.MustCompile(`(?m)^(emulator|cuda:|no CUDA driver|the emulator needs) .*\n`), ""},
-	{regexp.MustCompile(`(?m)^cpu .*kernels portable$`), "cpu DEVICE"},
+	{regexp.MustCompile(`(?m)^cpu .*kernels portable;`), "cpu DEVICE;"},
 	{regexp.MustCompile(`(?m)^temper \S+ .*go\S+ \S+$`), "temper VERSION"},
 }
 

@@ -25,7 +25,7 @@ func info(threads int) engine.Info {
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	return engine.Info{Spec: "cpu", Name: processor(), Detail: fmt.Sprintf("%d threads, kernels %s", threads, kernel.Level())}
+	return engine.Info{Spec: "cpu", Name: processor(), Detail: fmt.Sprintf("%d threads, kernels %s", threads, kernel.Level()), Precisions: precisions()}
 }
 
 // processor is the model name that Linux gives, else the architecture.
@@ -57,8 +57,22 @@ type device struct{ pool *kernel.Pool }
 func (d *device) Info() engine.Info { return info(d.pool.Workers()) }
 
 // Target implements engine.Driver.
-func (d *device) Target() passes.Target {
-	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}
+func (d *device) Target(p graph.Precision) (passes.Target, error) {
+	if !slices.Contains(precisions(), p) {
+		return passes.Target{}, lacks(p)
+	}
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, Precision: p}, nil
+}
+
+// precisions are those that the kernels in use offer.
+func precisions() []graph.Precision { return []graph.Precision{graph.PrecisionFloat32} }
+
+// lacks is the error for a precision that the kernels in use do not offer.
+func lacks(p graph.Precision) error {
+	if p == graph.PrecisionBF16 {
+		return fmt.Errorf("precision bf16 needs a processor with AMX (amx_tile, amx_bf16): the kernels here are %s; use --precision float32", kernel.Level())
+	}
+	return fmt.Errorf("precision %v is for GPUs: the CPU computes in float32; use --precision float32", p)
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.

@@ -105,6 +105,15 @@ var attrFields = map[string]attrField{
 		},
 		pairField(func(a *Attrs) *[2]int { return &a.Pool }).parse,
 	},
+	"precision": {
+		func(a *Attrs) string {
+			if a.Precision == PrecisionFloat32 {
+				return ""
+			}
+			return a.Precision.String()
+		},
+		func(a *Attrs, s string) (err error) { a.Precision, err = ParsePrecision(s); return },
+	},
 	"input-grad": boolField(func(a *Attrs) *bool { return &a.InputGrad }),
 	"ta":         boolField(func(a *Attrs) *bool { return &a.TA }),
 	"tb":         boolField(func(a *Attrs) *bool { return &a.TB }),
