@@ -51,6 +51,8 @@ var EvalFlags = []Flag{
 	{"steps", "attack.steps", "ascent steps"},
 	{"step-size", "attack.step_size", "size of an ascent step, such as 2/255"},
 	{"restarts", "attack.restarts", "independent runs, of which the worst counts"},
+	{"target", "attack.target", "go towards a class: least-likely, likeliest, random or next"},
+	{"target-labels", "target_labels", "file of the classes to go towards, a number a line for each example"},
 	{"checkpoint", "checkpoint", "last, best, or one such as step-00001200"},
 	{"split", "split", "test, train or held-out"},
 	{"limit", "limit", "only the first n examples"},
