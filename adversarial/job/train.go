@@ -154,10 +154,15 @@ func (t *trainer) scalars() map[string]float64 {
 	return map[string]float64{"seed": float64(t.settings.Seed), "weight_decay": t.settings.Optimizer.WeightDecay}
 }
 
+// at is where a step stands in the run.
+func (t *trainer) at(step int) nn.Progress {
+	return nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs}
+}
+
 // moving is the part that does, at a step.
 func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
-	p := nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: s.Batches.Epochs}
+	p := t.at(step)
 	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
 	return map[string]float64{
 		"step": float64(step), "lr": t.history.rate() * t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
