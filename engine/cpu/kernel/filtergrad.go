@@ -174,7 +174,7 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 			for o := 0; o < g.panels*Lanes; o += g.micro.columns {
 				cols := min(g.micro.columns, g.panels*Lanes-o)
 				for c := 0; c < cols; c += Lanes {
-					packPanel(panels[c/Lanes*g.panelSize():], dy[o+c:], rows*g.ow, min(Lanes, g.O-o-c), g.O)
+					packPanel(g.micro, panels[c/Lanes*g.panelSize():], dy[o+c:], rows*g.ow, min(Lanes, g.O-o-c), g.O)
 				}
 				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panels, sums[o*g.depth:],
 					g.panelSize(), g.depth*Lanes, cols, beta)
@@ -218,16 +218,15 @@ func copyBlocks[T Float](dst, src []T, rows, n, dstStride, srcStride int) {
 
 // packPanel packs columns of rows that lie stride apart into a panel, padded
 // with zeros.
-func packPanel[T Float](dst, src []T, rows, columns, stride int) {
+func packPanel[T Float](m *micro[T], dst, src []T, rows, columns, stride int) {
+	if columns == Lanes {
+		m.copyLanes(rows, dst, src, stride)
+		return
+	}
 	for r := range rows {
 		to := (*[Lanes]T)(dst[r*Lanes:])
-		from := src[r*stride:]
-		if columns == Lanes {
-			*to = *(*[Lanes]T)(from)
-			continue
-		}
 		*to = [Lanes]T{}
-		copy(to[:], from[:columns])
+		copy(to[:], src[r*stride:][:columns])
 	}
 }
 
