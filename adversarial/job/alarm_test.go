@@ -245,7 +245,7 @@ func TestGradientMasking(t *testing.T) {
 	}
 	masked := func() bool {
 		var r reading
-		if err := tr.prober.read(context.Background(), &r); err != nil {
+		if err := tr.prober.read(context.Background(), &r, 1); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%+v", r)

@@ -46,6 +46,7 @@ type trainer struct {
 	steps    int           // steps done in it
 	waited   time.Duration // for data in it
 	last     *Outcome      // of the latest evaluation
+	pictures *run.Pictures // what it left to be looked at
 
 	ahead *datasets.Batch // fed, for the step to come
 }
@@ -154,10 +155,15 @@ func (t *trainer) scalars() map[string]float64 {
 	return map[string]float64{"seed": float64(t.settings.Seed), "weight_decay": t.settings.Optimizer.WeightDecay}
 }
 
+// at is where a step stands in the run.
+func (t *trainer) at(step int) nn.Progress {
+	return nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs}
+}
+
 // moving is the part that does, at a step.
 func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
-	p := nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: s.Batches.Epochs}
+	p := t.at(step)
 	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
 	return map[string]float64{
 		"step": float64(step), "lr": t.history.rate() * t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
@@ -416,6 +422,7 @@ func (t *trainer) evaluate(ctx context.Context, examples datasets.Source, split 
 	if err != nil {
 		return nil, err
 	}
+	t.pictures = &p.Pictures
 	return out, t.keepWatch(out, p, split, step, began)
 }
 
@@ -448,6 +455,11 @@ func (t *trainer) save() error {
 	if err != nil {
 		return err
 	}
+	return t.keep(ck)
+}
+
+// keep writes a checkpoint, behind the metrics up to it.
+func (t *trainer) keep(ck *run.Checkpoint) error {
 	if err := t.metrics.Sync(); err != nil {
 		return err
 	}
