@@ -217,7 +217,7 @@ func (op *tensorOp) kernels() []OpKernel {
 	}
 	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
-	k := []OpKernel{{Source: op.source(params, op.storing()), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
+	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
 	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
@@ -254,8 +254,12 @@ func (op *tensorOp) storing() string {
 	return fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<%d>(%s, column, v); }", op.n, position)
 }
 
-// source is the kernel's with some Result.
-func (op *tensorOp) source(params []string, result string) string {
+// across is the number of tiles side by side.
+func (op *tensorOp) across() int { return ceil(op.n, op.columns) }
+
+// source is the kernel's with some Result, and what stands before and after the
+// contraction of a tile.
+func (op *tensorOp) source(params []string, before, result, after string) string {
 	tile, begin, end := "i", "0", fmt.Sprint(op.depth)
 	switch {
 	case op.batch > 1:
@@ -273,11 +277,12 @@ func (op *tensorOp) source(params []string, result string) string {
   typedef tensor_tile<%v, %d, %d%s> tile;
 %s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
   DYNAMIC_SHARED(u8, shared);
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
-    %s;
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+%s    %s;
+%s  }
 }
 EXPORT(NAME)
-`, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), call)
+`, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), before, call, after)
 }
 
 func (op *tensorOp) sum() OpKernel {

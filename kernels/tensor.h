@@ -314,3 +314,24 @@ template <u32 COLUMNS, class T> DEVICE void store_sums(T* to, u32 column, const 
   UNROLL for (u32 c = 0; c < 8; c++) x[c] = convert<T>(v[c]);
   store8<COLUMNS>(to, column, x);
 }
+
+// store_part joins, in a fixed tree, what the threads that gave a Result the rows
+// of tile i have of their eight columns, of COLUMNS in all, and stores the tile's
+// row of parts.
+template <class Tile, u32 COLUMNS, class F> DEVICE void store_part(u8* shared, f32 (&v)[8], f32* parts, u32 i, F join) {
+  constexpr u32 ACROSS = Tile::COLUMNS / 8, TILES = (COLUMNS + Tile::COLUMNS - 1) / Tile::COLUMNS;
+  f32* const tree = (f32*)shared;
+  __syncthreads();  // the tile's sums, or the last tree, have been read
+  store_vector(tree + threadIdx.x * 8, v);
+  UNROLL for (u32 rows = BLOCK / ACROSS / 2; rows > 0; rows /= 2) {
+    __syncthreads();
+    if (threadIdx.x < rows * ACROSS) {
+      f32 other[8];
+      load_vector(other, tree + (threadIdx.x + rows * ACROSS) * 8);
+      UNROLL for (u32 e = 0; e < 8; e++) v[e] = join(v[e], other[e]);
+      store_vector(tree + threadIdx.x * 8, v);
+    }
+  }
+  const u32 column = i % TILES * Tile::COLUMNS + threadIdx.x * 8;
+  if (threadIdx.x < ACROSS && column < COLUMNS) store8<COLUMNS>(parts + i / TILES * COLUMNS + column, column, v);
+}

@@ -27,7 +27,7 @@ func Plans(user []Assignment, target passes.Target) ([]*plan.Plan, error) {
 			if err != nil {
 				return nil, err
 			}
-			plans = append(plans, plan.Build(final, plan.Options{}))
+			plans = append(plans, plan.Build(final, plan.Options{LessTraffic: target.LessTraffic}))
 		}
 	}
 	return plans, nil

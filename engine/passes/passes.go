@@ -29,6 +29,9 @@ type Target struct {
 	// Autocast asks to round the operands of float32 contractions to bf16, and
 	// their results. It needs BF16.
 	Autocast bool
+	// LessTraffic asks the plan to compute again what would take longer to read,
+	// and for groups of operations right behind the contractions that they read.
+	LessTraffic bool
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
 	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from
@@ -50,6 +53,7 @@ var table = []Pass{
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
 	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
 	{"bf16-products", "multiply in bf16 what is bf16 before and after, or all if asked to", true, bf16Products, func(t Target) bool { return t.BF16 }},
+	{"split-sums", "sum what a factor common to the summands stands at, not the products", false, plain(splitSums), func(t Target) bool { return t.LessTraffic }},
 	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a third", false, plain(winograd), packedFilters},
 	{"pack", "pack the filters of convolutions in panels", false, plain(pack), packedFilters},
 	{"hoist", "compute loop invariants once, before the loop", false, plain(hoist), nil},
@@ -78,6 +82,8 @@ var constraints = []struct{ first, then, reason string }{
 	{"channels-last", "bf16-products", "the rounding should stand right at the contractions, behind the transposes"},
 	{"bf16-products", "hoist", "the rounded weights are invariant in an attack loop and should leave it"},
 	{"channels-last", "winograd", "the kernels take NHWC"},
+	{"bf16-products", "split-sums", "rounding ends what is linear, and it must be seen where"},
+	{"split-sums", "hoist", "factors outside of the sums may not change in a loop"},
 	{"winograd", "pack", "pack takes what winograd leaves"},
 	{"pack", "hoist", "a packed filter is invariant in an attack loop and should leave it"},
 	{"hoist", "clean", "hoisting brings constants and broadcasts together"},

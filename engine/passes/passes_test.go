@@ -81,7 +81,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var seen []string
-	all := Target{ChannelsLast: true, BF16: true, PackedFilters: true, RowBytes: 1}
+	all := Target{ChannelsLast: true, BF16: true, LessTraffic: true, PackedFilters: true, RowBytes: 1}
 	if _, err := Run(g, Options{Target: all, Off: []string{"hoist"}, Dump: func(p string, _ *graph.Graph) { seen = append(seen, p) }}); err != nil {
 		t.Fatal(err)
 	}
