@@ -66,7 +66,7 @@ func divide(t graph.DType, m, n, depth, batch int, inParts bool) division {
 	candidates := []struct {
 		tensorTile
 		pace float64 // of products, relative to the largest tile
-	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}}
+	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}, {tensorTile{128, 16}, 0.35}}
 	if t == graph.F32 {
 		candidates = candidates[1:] // the largest would need too many registers
 	}

@@ -24,7 +24,7 @@ template <class T_, u32 ROWS_, u32 COLUMNS_, precision P_ = EXACT> struct tensor
   static constexpr precision P = P_;
   static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, STAGES = 3;
   static constexpr u32 DEPTH = 64 / sizeof(T);  // products at a time
-  static constexpr u32 WARPS_ACROSS = COLUMNS >= 128 ? 4 : 2, WARPS_DOWN = BLOCK / 32 / WARPS_ACROSS;
+  static constexpr u32 WARPS_ACROSS = COLUMNS >= 128 ? 4 : COLUMNS >= 32 ? 2 : 1, WARPS_DOWN = BLOCK / 32 / WARPS_ACROSS;
   static constexpr u32 WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
   static constexpr u32 M = WARP_ROWS / 16, N = WARP_COLUMNS / 8;  // fragments of 16 x 8
   static constexpr u32 RESULT_STRIDE = COLUMNS + 8;               // of sums in shared memory
