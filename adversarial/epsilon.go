@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -15,7 +16,8 @@ type Epsilon struct {
 	value float64 // nearest to what text says
 }
 
-var decimal = regexp.MustCompile(`^([0-9]{1,20}\.?|[0-9]{0,20}\.[0-9]{1,20})([eE][-+]?[0-9]{1,2})?$`)
+// decimal is bounded, so that no text makes exact arithmetic slow.
+var decimal = regexp.MustCompile(`^([0-9]{1,40}\.?|[0-9]{0,40}\.[0-9]{1,40})([eE][-+]?([0-9]{1,2}|[12][0-9]{2}))?$`)
 
 // ParseEpsilon reads a decimal number or a quotient of two. The value is
 // exact until it is rounded, once, to a float64.
@@ -68,28 +70,31 @@ func (e Epsilon) Float64() float64 { return e.value }
 func (e Epsilon) String() string { return e.text }
 
 // Times is e·num/den, exactly, written in e's manner: 8/255 times 5/4 is
-// 10/255.
+// 10/255. Where that takes more digits than ParseEpsilon reads, it is the
+// nearest float64.
 func (e Epsilon) Times(num, den int64) Epsilon {
 	if !e.IsSet() {
 		return e
 	}
 	top, bottom, quotient := strings.Cut(e.text, "/")
+	if !quotient {
+		bottom = "1"
+	}
 	r, _ := new(big.Rat).SetString(top)
+	b, _ := new(big.Rat).SetString(bottom)
 	r.Mul(r, big.NewRat(num, den))
-	digits, finite := r.FloatPrec()
-	switch {
-	case !finite && quotient:
-		b, _ := new(big.Rat).SetString(bottom)
-		top, quotient = r.Quo(r, b).RatString(), false
-	case !finite:
-		top = r.RatString()
-	default:
-		top = r.FloatString(digits)
+	exact := new(big.Rat).Quo(r, b)
+	text := exact.RatString()
+	if digits, finite := r.FloatPrec(); finite {
+		if text = r.FloatString(digits); quotient {
+			text += "/" + bottom
+		}
 	}
-	if quotient {
-		top += "/" + bottom
+	v, _ := exact.Float64()
+	if _, err := ParseEpsilon(text); err != nil {
+		text = strconv.FormatFloat(v, 'g', -1, 64)
 	}
-	return MustEpsilon(top)
+	return Epsilon{text, v}
 }
 
 // MarshalText writes what String returns.

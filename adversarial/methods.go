@@ -25,7 +25,7 @@ type pass struct {
 func standardStep(s *step) outcome { return s.descend(s.crossEntropy(s.x), s.buffers) }
 
 func adversarialStep(s *step) outcome {
-	found := s.training.Attack.Build(s.problem(s.model))
+	found := s.training.Attack.Build(s.problem())
 	return s.descend(s.crossEntropy(found.X), found.Buffers)
 }
 
@@ -41,7 +41,7 @@ func (s *step) noisyAttack() Solution {
 	if s.threat.Norm != Linf {
 		s.x.Graph().Fail(fmt.Errorf("method n-fgsm is defined for the norm %s, not %s", Linf, s.threat.Norm))
 	}
-	p := s.problem(s.model)
+	p := s.problem()
 	p.X = s.threat.clip(p.X.Add(s.noise("training.noise").Mul(s.eps).MulC(s.training.Noise)))
 	return s.training.Attack.Build(p)
 }
@@ -62,10 +62,12 @@ func (s *step) crossEntropy(x *graph.Node) objectiveOf {
 
 // labelled is the cross-entropy per sample (N).
 func (s *step) labelled(logits *graph.Node) *graph.Node {
-	if s.training.LabelSmoothing > 0 {
-		return nn.SmoothedCrossEntropy(logits, s.y, s.training.LabelSmoothing)
-	}
-	return nn.CrossEntropy(logits, s.y)
+	return s.mixed(func(y *graph.Node) *graph.Node {
+		if s.training.LabelSmoothing > 0 {
+			return nn.SmoothedCrossEntropy(logits, y, s.training.LabelSmoothing)
+		}
+		return nn.CrossEntropy(logits, y)
+	})
 }
 
 // startNoise is the deviation of the normal noise next to which trades and mart
@@ -75,7 +77,7 @@ const startNoise = 0.001
 // nextToX is the attack's problem with that start, unless the settings ask for
 // another one.
 func (s *step) nextToX() Problem {
-	p := s.problem(s.model)
+	p := s.problem()
 	if !s.training.Attack.RandomStart {
 		p.Start = s.threat.clip(s.x.Add(s.draw.Normal("training.start", s.x.Shape()[1:]...).MulC(startNoise)))
 	}
@@ -119,7 +121,7 @@ func (s *step) descend(f objectiveOf, buffers nn.Tree) outcome {
 	if s.training.GradAlign > 0 {
 		p.loss = p.loss.Add(s.misalignment(at, buffers).MulC(s.training.GradAlign))
 	}
-	end := outcome{buffers: p.buffers, loss: p.loss, correct: nn.CountCorrect(p.logits, s.y)}
+	end := outcome{buffers: p.buffers, loss: p.loss, correct: nn.CountCorrect(p.logits, s.labels())}
 	end.params, end.slots, end.norm = s.update(at, s.slots, p.loss)
 	if shift != nil {
 		end.params = end.params.Map(func(i int, l nn.Leaf) *graph.Node { return l.Node.Sub(shift[i].Node) })
@@ -161,7 +163,8 @@ func (s *step) weightPerturbation(f objectiveOf, buffers nn.Tree) nn.Tree {
 // uses the batch's statistics and keeps none.
 func (s *step) misalignment(params, buffers nn.Tree) *graph.Node {
 	gradient := func(x *graph.Node) *graph.Node {
-		loss := nn.CrossEntropy(s.model.Apply(params, buffers, x, nn.Batch).Logits, s.y).Mean()
+		logits := s.model.Apply(params, buffers, x, nn.Batch).Logits
+		loss := s.mixed(func(y *graph.Node) *graph.Node { return nn.CrossEntropy(logits, y) }).Mean()
 		return nn.Grad(loss, nn.Tree{{Name: "x", Node: x}})[0].Node
 	}
 	a, b := gradient(s.x), gradient(s.x.Add(s.noise("training.align").Mul(s.eps)))

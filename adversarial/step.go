@@ -16,8 +16,10 @@ const SlotPrefix = "optimizer/"
 //
 //	inputs   x (N,C,H,W) of u8, decoded to [0,1], or of f32; y (N) of i32;
 //	         ids (N) of u32, the samples' numbers in the data set
-//	scalars  seed, step (u32); lr, weight_decay, eps, alpha (f32)
-//	states   the model's, by their names; the optimiser's, under SlotPrefix
+//	scalars  seed, step (u32); lr, weight_decay, eps, alpha (f32); average (f32),
+//	         what the new weights weigh in their average
+//	states   the model's, by their names; the optimiser's, under SlotPrefix; the
+//	         averaged ones, if the settings ask for them, under AveragePrefix
 //	outputs  loss (f32, the mean), correct (i32, right at the inputs that were
 //	         trained on), grad_norm (f32, before clipping), finite (i32, 1 if
 //	         loss and grad_norm are)
@@ -44,6 +46,9 @@ func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, ba
 	nn.Assign(s.params, end.params)
 	nn.Assign(s.buffers, end.buffers)
 	nn.Assign(s.slots, end.slots)
+	if t.Average.On() {
+		s.average(end)
+	}
 	g.Output("loss", end.loss)
 	g.Output("correct", end.correct)
 	g.Output("grad_norm", end.norm)
@@ -57,8 +62,12 @@ func newStep(g *graph.Graph, in inputs, m *nn.Model, t Training, opt nn.Optimize
 	s := &step{inputs: in, model: m, training: t, opt: opt}
 	s.draw.Step = g.Scalar("step", graph.U32)
 	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
+	s.weight = g.Scalar("average", graph.F32)
 	s.slots = opt.Declare(g, SlotPrefix, s.params)
 	s.x = decode(t.Augment.Build(s.x, s.draw))
+	if t.Mixup > 0 {
+		s.mixup()
+	}
 	return s
 }
 
@@ -108,6 +117,20 @@ type step struct {
 	opt      nn.Optimizer
 	slots    nn.Tree
 	rates    nn.Rates
+	weight   *graph.Node // of the new weights in the average: f32 scalar
+	mixture  *mixture    // nil without mixup
+}
+
+// problem is the attack's task on the batch: with mixup, to drive up the mixed
+// loss.
+func (s *step) problem() Problem {
+	p := s.inputs.problem(s.model)
+	if s.mixture != nil {
+		p.Loss = func(out nn.Output, _ *graph.Node) *graph.Node {
+			return s.mixed(func(y *graph.Node) *graph.Node { return objective(s.training.Attack.Loss, nil, out, y, nil) })
+		}
+	}
+	return p
 }
 
 // outcome is what a method makes of a step.

@@ -167,7 +167,7 @@ func with(feeds ...interp.Feed) interp.Feed {
 // scalars is StepGraph's step block.
 func scalars(eps, alpha, lr float64) interp.Feed {
 	f := interp.Feed{"scalar seed": interp.New(graph.U32, nil, 3), "scalar step": interp.New(graph.U32, nil, 0)}
-	for name, v := range map[string]float64{"eps": eps, "alpha": alpha, "lr": lr, "weight_decay": 5e-4} {
+	for name, v := range map[string]float64{"eps": eps, "alpha": alpha, "lr": lr, "weight_decay": 5e-4, "average": 0.25} {
 		f["scalar "+name] = interp.New(graph.F32, nil, float64(float32(v)))
 	}
 	return f
@@ -299,7 +299,7 @@ func TestScalarsOfEveryMethod(t *testing.T) {
 		must(t, err)
 		g, err := StepGraph(tiny(t, "mnist-wong"), tr, nn.SGD{}, imageThreat, 2, graph.U8)
 		must(t, err)
-		want := "alpha eps lr seed step weight_decay"
+		want := "alpha average eps lr seed step weight_decay"
 		if got := strings.Join(compile(t, g).Scalars(), " "); got != want {
 			t.Errorf("%s: the step block is %q, want %q", method, got, want)
 		}

@@ -70,10 +70,18 @@ func (t ThreatModel) Validate() error {
 		return fmt.Errorf("eps is not set: give one such as 8/255")
 	case t.Epsilon.Float64() == 0:
 		return fmt.Errorf("eps is 0, which allows no perturbation: give a larger one, or no attack")
+	case !inRange(t.Epsilon):
+		return fmt.Errorf("eps %v is no number of float32, in which attacks compute", t.Epsilon)
 	case t.Domain == Unit && t.Norm == Linf && t.Epsilon.Float64() > 1:
 		return fmt.Errorf("eps %v is larger than the inputs' range [0,1]: 8 grey levels are 8/255", t.Epsilon)
 	}
 	return nil
+}
+
+// inRange is whether float32 has e as a positive, finite number.
+func inRange(e Epsilon) bool {
+	v := float32(e.Float64())
+	return v > 0 && v <= math.MaxFloat32
 }
 
 // validateShape is Validate without ε.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"temper/nn"
 )
 
 // Training is a training method's settings.
@@ -42,6 +44,13 @@ type Training struct {
 	LabelSmoothing float64 `toml:"label_smoothing"` // of the descent's loss, as PyTorch's
 	ClipGrad       float64 `toml:"clip_grad"`       // largest ℓ₂ norm of the whole gradient; 0: no limit
 	Augment        Augment `toml:"augment"`
+	// Mixup is α of the Beta(α,α) that mixes pairs of samples and their labels
+	// (Zhang et al., ICLR 2018); 0: none. The attack ascends the mixed loss.
+	Mixup float64 `toml:"mixup"`
+	// EpsWarmup is the number of epochs over which ε, and with it the size of the
+	// attack's steps, rises from 0, step by step in a straight line.
+	EpsWarmup float64 `toml:"eps_warmup"`
+	Average   Average `toml:"average"`
 }
 
 // fromX is the attack of trades and mart: it starts next to x.
@@ -89,6 +98,14 @@ func (t Training) Validate() error {
 		return fmt.Errorf("awp %v: want a fraction of the weights' norm, at least 0 and less than 1", t.AWP)
 	case t.GradAlign < 0:
 		return fmt.Errorf("grad_align %v: want a positive weight, or 0 for none", t.GradAlign)
+	case t.Mixup < 0:
+		return fmt.Errorf("mixup %v: want a positive α, or 0 for none", t.Mixup)
+	case t.Mixup > 0 && t.Method == "mart":
+		return fmt.Errorf("mixup with method mart: its loss is for one label a sample")
+	case t.Mixup > 0 && t.Attack.Targets > 0:
+		return fmt.Errorf("mixup with an attack towards targets: a sample has two labels")
+	case t.EpsWarmup < 0:
+		return fmt.Errorf("eps_warmup %v: want a number of epochs, at least 0", t.EpsWarmup)
 	case t.AWP > 0 && t.Method == "free":
 		return fmt.Errorf("awp with method free: the replays leave no gradient for it; use another method")
 	}
@@ -96,6 +113,9 @@ func (t Training) Validate() error {
 		return err
 	}
 	if err := t.Augment.Validate(); err != nil {
+		return err
+	}
+	if err := t.Average.validate(); err != nil {
 		return err
 	}
 	if known.Attack.Name == "" {
@@ -142,7 +162,7 @@ func (t Training) Describe() string {
 	for _, s := range []struct {
 		name  string
 		value float64
-	}{{"beta", t.Beta}, {"replays", float64(t.Replays)}, {"noise", t.Noise}, {"awp", t.AWP}, {"grad_align", t.GradAlign}} {
+	}{{"beta", t.Beta}, {"replays", float64(t.Replays)}, {"noise", t.Noise}, {"awp", t.AWP}, {"grad_align", t.GradAlign}, {"mixup", t.Mixup}, {"eps_warmup", t.EpsWarmup}} {
 		if s.value != 0 {
 			text += fmt.Sprintf(", %s %v", s.name, s.value)
 		}
@@ -150,14 +170,30 @@ func (t Training) Describe() string {
 	return text
 }
 
+// Radius is ε and the attack's step size for the step block, before the step at
+// p: with a warm-up both rise, a step taking the values of its end.
+func (t Training) Radius(threat ThreatModel, p nn.Progress) (eps, alpha float64) {
+	share := 1.0
+	if t.EpsWarmup > 0 {
+		share = min(float64(p.Step+1)/float64(p.PerEpoch)/t.EpsWarmup, 1)
+	}
+	eps, alpha = share*threat.Epsilon.Float64(), t.Attack.Alpha(threat).Float64()
+	if t.Attack.Name != "ascent" { // whose steps are in units of the gradient
+		alpha *= share
+	}
+	return eps, alpha
+}
+
 // Attacks reports whether the method has an attack.
 func (t Training) Attacks() bool { return methods[t.Method].known.Attack.Name != "" }
 
 // Resolve fills in the defaults, for a threat model. Invalid settings come
-// back as they are; an attack that the method does without is cleared.
+// back as they are; an attack that the method does without is cleared, and so
+// is its warm-up.
 func (t Training) Resolve(threat ThreatModel) Training {
+	t.Average = t.Average.resolve()
 	if !t.Attacks() {
-		t.Attack = Attack{}
+		t.Attack, t.EpsWarmup = Attack{}, 0
 		return t
 	}
 	known := methods[t.Method].known

@@ -13,9 +13,9 @@ go test -c -trimpath -ldflags="-s -w" -o "$to/cuda.test" ./cuda
 cp build/bundle/* LICENSE "$to"
 if [ -n "${ARCH=sm_90}" ]; then
   eval "$(build/nvrtc.sh)"
-  kernels() { TEMPER_CUDA_FLOAT32=$1 TEMPER_CACHE="$to/cache" "$to/temper" kernels build --arch "$ARCH" "${@:2}"; }
-  kernels exact --dataset structured
-  kernels bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at
+  kernels() { TEMPER_CACHE="$to/cache" "$to/temper" kernels build --arch "$ARCH" "$@"; }
+  kernels --dataset structured
+  kernels --precision bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at
 fi
 size=$(du -sm "$to" | cut -f1)
 echo "$to: $size MiB; there: bash run.sh"

@@ -16,11 +16,11 @@ import (
 
 // epilogue writes the kernels of a contraction with the group behind it. It
 // returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused, precision Precision) ([]Kernel, bool) {
+func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused) ([]Kernel, bool) {
 	if !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
 		return nil, false
 	}
-	op := newTensorOp(n, precision)
+	op := newTensorOp(n)
 	if op.parts > 1 || op.batch > 1 || f.Axes != nil && !overRows(f, op.n) {
 		return nil, false
 	}

@@ -94,11 +94,20 @@ type opener struct {
 // folder returns where the files lie, or should. A part of SVHN may lie in a
 // folder of its own name; files of the two are never mixed.
 func (o opener) folder() string {
-	folder := filepath.Join(o.dir, o.known.Folder)
-	if part := filepath.Join(o.dir, "svhn-subset"); o.known.Name == "svhn" && !exists(folder) && exists(part) {
-		return part
+	if Partial(o.known, o.dir) {
+		return filepath.Join(o.dir, partOfSVHN)
 	}
-	return folder
+	return filepath.Join(o.dir, o.known.Folder)
+}
+
+// partOfSVHN is the folder of files in SVHN's format that hold fewer images than
+// the published ones.
+const partOfSVHN = "svhn-subset"
+
+// Partial reports whether only a part of a published set lies under a data
+// folder, which [Open] then reads.
+func Partial(k Known, dir string) bool {
+	return k.Name == "svhn" && !exists(filepath.Join(dir, k.Folder)) && exists(filepath.Join(dir, partOfSVHN))
 }
 
 // find returns the path of a file, which may lie there without its ".gz".

@@ -84,7 +84,14 @@ func TestOpenNeverMixesSVHNWithItsSubset(t *testing.T) {
 	if _, err := Open("svhn", dir, Test, Options{}); err != nil {
 		t.Error(err)
 	}
+	svhn, _ := Lookup("svhn")
+	if !Partial(svhn, dir) {
+		t.Error("the subset is not a part")
+	}
 	put("svhn", "train_32x32.mat")
+	if Partial(svhn, dir) {
+		t.Error("the published folder is a part")
+	}
 	_, err := Open("svhn", dir, Test, Options{})
 	wantError(t, err, "svhn: test_32x32.mat not found in "+filepath.Join(dir, "svhn"))
 }

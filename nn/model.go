@@ -53,6 +53,7 @@ type Model struct {
 
 	forward Forward
 	specs   []Spec
+	prefix  string // of the states' names
 }
 
 // Output is what a model makes of a batch.
@@ -112,8 +113,34 @@ func (m *Model) tree(buffers bool, f func(s Spec) *graph.Node) Tree {
 // name. A program of one model uses no prefix; further copies (averaged
 // weights, a second network) have one each.
 func (m *Model) Declare(g *graph.Graph, prefix string) (params, buffers Tree) {
-	state := func(s Spec) *graph.Node { return g.State(prefix+s.Name, s.DType, s.Shape...) }
+	state := func(s Spec) *graph.Node { return g.State(m.prefix+prefix+s.Name, s.DType, s.Shape...) }
 	return m.tree(false, state), m.tree(true, state)
+}
+
+// At is the same network with all of its state declared under a prefix: what
+// builds a program for a model builds it for a copy with weights of its own.
+func (m *Model) At(prefix string) *Model {
+	copied := *m
+	copied.prefix = prefix + m.prefix
+	return &copied
+}
+
+// Statistics are the buffers of a batch x (N,C,H,W) by itself, where BatchUpdate
+// would blend them into those given. Counters count on.
+func (m *Model) Statistics(params, buffers Tree, x *graph.Node) Tree {
+	none := buffers.Map(func(_ int, l Leaf) *graph.Node {
+		if !l.Node.DType().Float() {
+			return l.Node
+		}
+		return l.Node.C(0).BroadcastTo(l.Node.Shape()...)
+	})
+	blended := m.Apply(params, none, x, BatchUpdate).Buffers
+	return blended.Map(func(_ int, l Leaf) *graph.Node {
+		if !l.Node.DType().Float() {
+			return l.Node
+		}
+		return l.Node.DivC(bnMomentum)
+	})
 }
 
 // Apply builds the network on x (N,C,H,W). It may be called any number of

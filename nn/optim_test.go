@@ -87,7 +87,7 @@ func TestAverage(t *testing.T) {
 	tree := func(w, n float64) Tree {
 		return Tree{{"w", g.Const(graph.F32, []float64{w})}, {"n", g.Const(graph.I32, []float64{n})}}
 	}
-	a := Average(tree(1, 3), tree(2, 4), g.Const(graph.F32, []float64{0.75}))
+	a := Average(tree(1, 3), tree(2, 4), g.Const(graph.F32, []float64{0.25}))
 	g.Output("w", a.Get("w"))
 	g.Output("n", a.Get("n"))
 	r := eval(t, g, nil).Outputs

@@ -36,30 +36,43 @@ type architecture struct {
 }
 
 var architectures = map[string]architecture{
-	"patchcnn":         {Config{Patch: 1, Filters: 16, Q: 3, Rho: 0.5, Sigma: 0.05}, patchCNN},
-	"mnist-wong":       {Config{Width: 16, Hidden: 100}, mnistWong},
-	"mnist-madry":      {Config{Width: 32, Hidden: 1024}, mnistMadry},
-	"cifar-small":      {Config{Width: 32, Hidden: 128}, cifarSmall},
-	"preactresnet18":   {Config{Width: 64, Blocks: []int{2, 2, 2, 2}, Activation: "relu"}, preActResNet},
-	"wideresnet-28-10": {Config{Width: 16, Widen: 10, Blocks: []int{4, 4, 4}, Activation: "relu"}, wideResNet},
-	"wideresnet-34-10": {Config{Width: 16, Widen: 10, Blocks: []int{5, 5, 5}, Activation: "relu"}, wideResNet},
+	"patchcnn":            {Config{Patch: 1, Filters: 16, Q: 3, Rho: 0.5, Sigma: 0.05}, patchCNN},
+	"mnist-wong":          {Config{Width: 16, Hidden: 100}, mnistWong},
+	"mnist-madry":         {Config{Width: 32, Hidden: 1024}, mnistMadry},
+	"cifar-small":         {Config{Width: 32, Hidden: 128}, cifarSmall},
+	"preactresnet18":      {Config{Width: 64, Blocks: []int{2, 2, 2, 2}, Activation: "relu"}, preActResNet},
+	"resnet18":            {Config{Width: 64, Blocks: []int{2, 2, 2, 2}, Activation: "relu"}, resNet},
+	"wideresnet-28-10":    {Config{Width: 16, Widen: 10, Blocks: []int{4, 4, 4}, Activation: "relu"}, wideResNet},
+	"wideresnet-34-10":    {Config{Width: 16, Widen: 10, Blocks: []int{5, 5, 5}, Activation: "relu"}, wideResNet},
+	"dm-wideresnet-28-10": {Config{Width: 16, Widen: 10, Blocks: []int{4, 4, 4}, Activation: "silu"}, dmWideResNet},
 }
 
 // Names lists the registered models in alphabetical order.
 func Names() []string { return slices.Sorted(maps.Keys(architectures)) }
 
-// Lookup makes the model of that name. The error for an unknown name suggests
-// the nearest ones.
-func Lookup(name string, c Config) (*Model, error) {
+// Complete gives c's zero settings the defaults of the model of that name, and
+// checks the others. What describes the data stays as it is. The error for an
+// unknown name suggests the nearest ones.
+func Complete(name string, c Config) (Config, error) {
 	a, ok := architectures[name]
 	if !ok {
-		return nil, unknown("model", name, Names())
+		return c, unknown("model", name, Names())
 	}
 	c, err := c.over(a.defaults)
 	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", name, err)
+		return c, fmt.Errorf("model %s: %w", name, err)
 	}
-	forward := a.define(c)
+	return c, nil
+}
+
+// Lookup makes the model of that name with the settings that [Complete] gives
+// it.
+func Lookup(name string, c Config) (*Model, error) {
+	c, err := Complete(name, c)
+	if err != nil {
+		return nil, err
+	}
+	forward := architectures[name].define(c)
 	return NewModel(name, c.Input, c.Classes, func(s *Scope, x *graph.Node) (features, logits *graph.Node) {
 		return forward(s, Normalize(x, c.Mean, c.Std))
 	})

@@ -68,14 +68,16 @@ func Assign(states, values Tree) {
 	}
 }
 
-// Average is the moving average decay·average + (1−decay)·t, leaf by leaf:
-// EMA with a constant decay, SWA with decay n/(n+1) after n averaged weights.
-// Leaves of integer type are taken from t.
-func Average(average, t Tree, decay *graph.Node) Tree {
+// Average is the moving average (1−weight)·average + weight·t, leaf by leaf:
+// EMA with a constant weight, SWA with weight 1/(n+1) after n averaged weights.
+// A weight of 1 gives t itself, and 0 the average, both to the bit. Leaves of
+// integer type are taken from t.
+func Average(average, t Tree, weight *graph.Node) Tree {
+	whole := weight.Ge(weight.C(1))
 	return average.Map(func(i int, l Leaf) *graph.Node {
 		if !l.Node.DType().Float() {
 			return t[i].Node
 		}
-		return t[i].Node.Add(l.Node.Sub(t[i].Node).Mul(decay))
+		return graph.Select(whole, t[i].Node, l.Node.Add(t[i].Node.Sub(l.Node).Mul(weight)))
 	})
 }

@@ -10,12 +10,14 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
+
+	"temper/adversarial/figure"
 )
 
 // Figures draws the result: the two features over training, how they end, and
 // the accuracy under each attack.
-func (r *Result) Figures() []Figure {
-	return []Figure{r.curves(), r.bars(), r.robustness()}
+func (r *Result) Figures() []figure.Figure {
+	return []figure.Figure{r.curves(), r.bars(), r.robustness()}
 }
 
 // The labels of the vertical axes.
@@ -26,17 +28,17 @@ const (
 
 // curves shows u and v over the steps: a thin line for each class (mean over
 // seeds), a thick one for their mean, with its t-interval over seeds.
-func (r *Result) curves() Figure {
+func (r *Result) curves() figure.Figure {
 	var plots []*plot.Plot
 	top := 0.0
 	for _, training := range Trainings() {
-		p := newPlot(training+" training", "training step", alignment)
-		grid(p)
+		p := figure.NewPlot(training+" training", "training step", alignment)
+		figure.Grid(p)
 		top = max(top, addSeries(p, 0, inf,
-			r.learning(training, "v", "non-robust v", vermilion), r.learning(training, "u", "robust u", blue)))
+			r.learning(training, "v", "non-robust v", figure.Vermilion), r.learning(training, "u", "robust u", figure.Blue)))
 		if training == Adversarial && r.Settings.plateauApplies() && r.Settings.Eps.Float64() >= r.Settings.Beta {
 			w := r.Settings.plateau()
-			line := curve([]float64{0, float64(r.Settings.Steps)}, []float64{w, w}, ink, 1)
+			line := figure.Curve([]float64{0, float64(r.Settings.Steps)}, []float64{w, w}, figure.Ink, 1)
 			line.Dashes = []vg.Length{4, 3}
 			p.Add(line)
 			p.Legend.Add("w_v*, predicted plateau of v", line)
@@ -51,7 +53,7 @@ func (r *Result) curves() Figure {
 	note := r.spread("thick lines: means over classes and %s; bands: their 95 %% t-intervals; thin lines: each class", "thick lines: means over classes; thin lines: each class; %s")
 	title := fmt.Sprintf("Alignment of the filters with the robust feature u and the non-robust feature v over training, %s. Standard training ends at u = %v and v = %v, adversarial training at u = %v and v = %v.",
 		seeds(len(r.pairs())), r.Final(Standard, "u"), r.Final(Standard, "v"), r.Final(Adversarial, "u"), r.Final(Adversarial, "v"))
-	return beside("features-curves", title, note, 760, 330, plots...)
+	return figure.Beside("features-curves", title, note, 760, 330, plots...)
 }
 
 // learning is one feature over the steps of a training, by class.
@@ -69,19 +71,19 @@ func (r *Result) learning(training, feature, label string, c color.NRGBA) series
 }
 
 // bars shows how aligned the filters are at the end, class by class.
-func (r *Result) bars() Figure {
+func (r *Result) bars() figure.Figure {
 	var plots []*plot.Plot
 	top := 0.0
 	for _, training := range Trainings() {
-		p := newPlot(training+" training", "class", alignment)
-		grid(p)
+		p := figure.NewPlot(training+" training", "class", alignment)
+		figure.Grid(p)
 		names := make([]string, r.Settings.K)
 		for i := range names {
 			names[i] = fmt.Sprint(i)
 		}
 		top = max(top,
-			r.addBars(p, -0.2, "non-robust v", vermilion, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["v_max"][i] }),
-			r.addBars(p, 0.2, "robust u", blue, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["u_max"][i] }))
+			r.addBars(p, -0.2, "non-robust v", figure.Vermilion, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["v_max"][i] }),
+			r.addBars(p, 0.2, "robust u", figure.Blue, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["u_max"][i] }))
 		p.NominalX(names...)
 		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -4
 		plots = append(plots, p)
@@ -91,7 +93,7 @@ func (r *Result) bars() Figure {
 		p.X.Min, p.X.Max = -0.6, float64(r.Settings.K)-0.4
 	}
 	title := fmt.Sprintf("Final alignment of each class's filters with its robust and its non-robust feature, %s.", seeds(len(r.pairs())))
-	return beside("features-bars", title, r.spread(barNote, "%s"), 760, 300, plots...)
+	return figure.Beside("features-bars", title, r.spread(barNote, "%s"), 760, 300, plots...)
 }
 
 const barNote = "bars: means over %s; lines: their 95 %% t-intervals"
@@ -116,12 +118,12 @@ func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRG
 			e.High = math.Min(e.High, 1)
 		}
 		x, y := float64(i)+offset, e.Mean
-		bar := must(plotter.NewPolygon(plotter.XYs{{X: x - half, Y: 0}, {X: x - half, Y: y}, {X: x + half, Y: y}, {X: x + half, Y: 0}}))
+		bar := figure.Must(plotter.NewPolygon(plotter.XYs{{X: x - half, Y: 0}, {X: x - half, Y: y}, {X: x + half, Y: y}, {X: x + half, Y: 0}}))
 		bar.Color, bar.LineStyle.Width = c, 0
 		p.Add(bar)
 		if e.High > e.Low {
-			whisker := must(plotter.NewLine(plotter.XYs{{X: x, Y: math.Max(e.Low, 0)}, {X: x, Y: e.High}}))
-			whisker.Color, whisker.Width = ink, 1
+			whisker := figure.Must(plotter.NewLine(plotter.XYs{{X: x, Y: math.Max(e.Low, 0)}, {X: x, Y: e.High}}))
+			whisker.Color, whisker.Width = figure.Ink, 1
 			p.Add(whisker)
 		}
 		if n <= mostNumbers {
@@ -140,26 +142,26 @@ const mostNumbers = 10
 
 // above is a small number over a bar.
 func above(x, y float64, words string) *plotter.Labels {
-	l := must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}}))
-	l.TextStyle[0].Font.Size, l.TextStyle[0].Color, l.TextStyle[0].XAlign = 8, ink, text.XCenter
+	l := figure.Must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}}))
+	l.TextStyle[0].Font.Size, l.TextStyle[0].Color, l.TextStyle[0].XAlign = 8, figure.Ink, text.XCenter
 	l.Offset.Y = 2
 	return l
 }
 
 // robustness shows the accuracy without and under each attack.
-func (r *Result) robustness() Figure {
+func (r *Result) robustness() figure.Figure {
 	names := []string{"acc", "robust_random", "robust_trained", "robust_minus_v", "robust_swap_v", "robust_minus_vu", "robust_search", "robust_inject_u"}
 	words := []string{"none", "random", "training's", "−ε·v", "v → v′", "−ε·v, −ε·u", "PGD-20", "+ε·u′"}
-	p := newPlot("accuracy under each attack", "attack", accuracy)
-	grid(p)
+	p := figure.NewPlot("accuracy under each attack", "attack", accuracy)
+	figure.Grid(p)
 	of := func(training string) func(q pair, i int) float64 {
 		return func(q pair, i int) float64 { return q.of(training).Last().Value(names[i]) }
 	}
-	r.addBars(p, -0.2, "standard training", vermilion, len(names), of(Standard))
-	r.addBars(p, 0.2, "adversarial training", blue, len(names), of(Adversarial))
+	r.addBars(p, -0.2, "standard training", figure.Vermilion, len(names), of(Standard))
+	r.addBars(p, 0.2, "adversarial training", figure.Blue, len(names), of(Adversarial))
 	p.NominalX(words...)
 	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3, -0.6, float64(len(names))-0.4
-	p.Y.Tick.Marker = shares
+	p.Y.Tick.Marker = figure.Shares
 	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	var parts []string
 	for i, n := range names {
@@ -167,13 +169,5 @@ func (r *Result) robustness() Figure {
 	}
 	title := "Accuracy after standard and after adversarial training, without and under each attack: " + strings.Join(parts, "; ") + "."
 	note := r.spread(barNote+", cut at 0 and 1; ", "%s; ") + "u, v: the own class's features; u′, v′: another's"
-	return beside("features-robustness", title, note, 760, 310, p)
-}
-
-// must unwraps what fails only for coordinates that are not numbers.
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic("BUG: features: figure: " + err.Error())
-	}
-	return v
+	return figure.Beside("features-robustness", title, note, 760, 310, p)
 }

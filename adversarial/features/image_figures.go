@@ -5,26 +5,28 @@ import (
 	"image/color"
 
 	"gonum.org/v1/plot"
+
+	"temper/adversarial/figure"
 )
 
 // Figures draws the result: the accuracies on the constructed sets over the
 // epochs, and the images.
-func (r *ImageResult) Figures() []Figure {
-	return append([]Figure{r.curves()}, r.gallery.figures(r.Settings)...)
+func (r *ImageResult) Figures() []figure.Figure {
+	return append([]figure.Figure{r.curves()}, r.gallery.figures(r.Settings)...)
 }
 
-func (r *ImageResult) curves() Figure {
+func (r *ImageResult) curves() figure.Figure {
 	var plots []*plot.Plot
 	words := ""
 	for _, training := range Trainings() {
-		p := newPlot(training+" training", "epoch", "feature-learning accuracy")
-		grid(p)
+		p := figure.NewPlot(training+" training", "epoch", "feature-learning accuracy")
+		figure.Grid(p)
 		on := func(set string, c color.NRGBA) series {
 			return r.epochs(setLabels[set], c, func(p imagePair, i int) float64 { return p.of(training).Epochs[i].Values[set] })
 		}
-		nonRobust, robust, control := on(NonRobustSet, vermilion), on(RobustSet, blue), on(ControlSet, ink)
+		nonRobust, robust, control := on(NonRobustSet, figure.Vermilion), on(RobustSet, figure.Blue), on(ControlSet, figure.Ink)
 		addSeries(p, 0, 1, nonRobust, robust, control)
-		p.Y.Tick.Marker = shares
+		p.Y.Tick.Marker = figure.Shares
 		p.Y.Min, p.Y.Max = 0, 1.35
 		plots = append(plots, p)
 		end := r.Settings.Epochs
@@ -32,7 +34,7 @@ func (r *ImageResult) curves() Figure {
 	}
 	plots = append(plots, r.differencePlot())
 	for _, p := range plots {
-		p.X.Tick.Marker = whole
+		p.X.Tick.Marker = figure.Whole
 		p.X.Min, p.X.Max = 0, float64(r.Settings.Epochs)
 		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -2
 	}
@@ -41,17 +43,17 @@ func (r *ImageResult) curves() Figure {
 		note += fmt.Sprintf("; %d seeds: mean, 95 %% t-interval and each (thin)", n)
 	}
 	title := fmt.Sprintf("Accuracy on the constructed data sets of %s over the epochs, %s.%s", r.Settings.Dataset, seeds(len(r.pairs())), words)
-	return beside("images-curves", title, note, 840, 300, plots...)
+	return figure.Beside("images-curves", title, note, 840, 300, plots...)
 }
 
 // differencePlot shows the statistic of the first claim, beside 0.
 func (r *ImageResult) differencePlot() *plot.Plot {
-	p := newPlot("the difference of the two", "epoch", "(D_NR − D_R), standard − adversarial")
-	grid(p)
-	difference := r.epochs("claim: above 0", green, func(p imagePair, i int) float64 {
+	p := figure.NewPlot("the difference of the two", "epoch", "(D_NR − D_R), standard − adversarial")
+	figure.Grid(p)
+	difference := r.epochs("claim: above 0", figure.Green, func(p imagePair, i int) float64 {
 		return p.standard.Epochs[i].preference() - p.adversarial.Epochs[i].preference()
 	})
-	zero := curve([]float64{0, float64(r.Settings.Epochs)}, []float64{0, 0}, ink, 1)
+	zero := figure.Curve([]float64{0, float64(r.Settings.Epochs)}, []float64{0, 0}, figure.Ink, 1)
 	p.Add(zero)
 	top, bottom := addSeries(p, -2, 2, difference), 0.0
 	for _, e := range difference.y {

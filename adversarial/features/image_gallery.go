@@ -13,8 +13,9 @@ import (
 
 	"temper/adversarial"
 	"temper/datasets"
-	"temper/engine"
 	"temper/engine/graph"
+
+	"temper/adversarial/figure"
 )
 
 // gallery is the pictures of one seed: a column for each class, as bytes
@@ -113,7 +114,7 @@ func (g *gallery) perturbations(n *net) ([][]byte, error) {
 func (g *gallery) gradients(n *net) ([][]byte, error) {
 	p := n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
 		return adversarial.GradientGraph(n.model, batch, graph.U8)
-	}, engine.Options{})
+	}, n.compile)
 	defer p.Close()
 	e, err := runBatch(p, g.batch(), nil)
 	if err != nil {
@@ -152,9 +153,9 @@ func (g *gallery) shades(values []float64) (images [][]byte) {
 }
 
 // figures draws the gallery: what was constructed, and what the nets look at.
-func (g *gallery) figures(s ImageSettings) []Figure {
+func (g *gallery) figures(s ImageSettings) []figure.Figure {
 	given, made, nets := g.Rows[:1], g.Rows[1:1+len(ConstructedSets())], g.Rows[1+len(ConstructedSets()):]
-	return []Figure{
+	return []figure.Figure{
 		g.figure("images-sets", s.Dataset+": the constructed sets", slices.Concat(given, made),
 			fmt.Sprintf("Images of %s, one of each class, and what was constructed from their features in an adversarially trained net (D_R), a standardly trained one (D_NR) and an untrained one (control).", s.Dataset),
 			fmt.Sprintf("descent of %d steps from %s towards the features of the given image", s.MatchSteps, s.Start)),
@@ -164,8 +165,8 @@ func (g *gallery) figures(s ImageSettings) []Figure {
 	}
 }
 
-func (g *gallery) figure(name, heading string, shown []galleryRow, title, note string) Figure {
-	p := newPlot(heading, "", "")
+func (g *gallery) figure(name, heading string, shown []galleryRow, title, note string) figure.Figure {
+	p := figure.NewPlot(heading, "", "")
 	rows, columns := len(shown), len(shown[0].Images)
 	for y, row := range shown {
 		at := float64(rows - 1 - y)
@@ -173,13 +174,13 @@ func (g *gallery) figure(name, heading string, shown []galleryRow, title, note s
 			p.Add(plotter.NewImage(g.picture(pixels), float64(x)-0.48, at-0.48, float64(x)+0.48, at+0.48))
 		}
 	}
-	p.X.Tick.Marker = ordinal(len(g.Classes), func(i int) string { return g.Classes[i] })
-	p.Y.Tick.Marker = ordinal(rows, func(i int) string { return shown[rows-1-i].Label })
-	bare(p)
+	p.X.Tick.Marker = figure.Ordinal(len(g.Classes), func(i int) string { return g.Classes[i] })
+	p.Y.Tick.Marker = figure.Ordinal(rows, func(i int) string { return shown[rows-1-i].Label })
+	figure.Bare(p)
 	p.Y.Tick.Label.XAlign, p.Y.Tick.Label.YAlign = text.XRight, text.YCenter
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -0.5, float64(columns)-0.5, -0.5, float64(rows)-0.5
 	const side, labels, frame = 56, 110, 56
-	return beside(name, title, note, vg.Length(columns*side+labels), vg.Length(rows*side+frame), p)
+	return figure.Beside(name, title, note, vg.Length(columns*side+labels), vg.Length(rows*side+frame), p)
 }
 
 // picture makes an image of bytes (C,H,W), grey or RGB, each pixel enlarged so

@@ -137,7 +137,7 @@ func (r *ImageResult) verdicts() []Verdict {
 }
 
 // accuracies are the rows of the table.
-var accuracies = []figure{
+var accuracies = []quantity{
 	{"clean", "clean, test images"},
 	{"robust", "robust, test images under PGD"},
 	{NonRobustSet, "on D_NR, made with a standard generator"},

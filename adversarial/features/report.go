@@ -7,10 +7,10 @@ import (
 	"text/tabwriter"
 )
 
-// figure is a row of the table.
-type figure struct{ name, label string }
+// quantity is a row of the table.
+type quantity struct{ name, label string }
 
-var figures = []figure{
+var figures = []quantity{
 	{"u", "robust feature learned, u: mean_i max_r ⟨w_{i,r}, u_i⟩"},
 	{"v", "non-robust feature learned, v: the same with v_i"},
 	{"v_over_u", "v/u"},

@@ -7,7 +7,8 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
+
+	"temper/adversarial/figure"
 )
 
 // series is a quantity over training: a thick line for its mean, a band for the
@@ -44,13 +45,13 @@ func addSeries(p *plot.Plot, low, high float64, all ...series) (top float64) {
 		for i, e := range slices.Backward(s.y) {
 			outline = append(outline, plotter.XY{X: s.x[i], Y: math.Max(e.Low, low)})
 		}
-		area := must(plotter.NewPolygon(outline))
-		area.Color, area.LineStyle.Width = faded(s.color, 0.18), 0
+		area := figure.Must(plotter.NewPolygon(outline))
+		area.Color, area.LineStyle.Width = figure.Faded(s.color, 0.18), 0
 		p.Add(area)
 	}
 	for _, s := range all {
 		for _, values := range s.thin {
-			p.Add(curve(s.x, values, faded(s.color, 0.5), 0.6))
+			p.Add(figure.Curve(s.x, values, figure.Faded(s.color, 0.5), 0.6))
 			top = max(top, slices.Max(values))
 		}
 	}
@@ -59,19 +60,9 @@ func addSeries(p *plot.Plot, low, high float64, all ...series) (top float64) {
 		for _, e := range s.y {
 			means = append(means, e.Mean)
 		}
-		thick := curve(s.x, means, s.color, 2)
+		thick := figure.Curve(s.x, means, s.color, 2)
 		p.Add(thick)
 		p.Legend.Add(s.label, thick)
 	}
 	return top
-}
-
-func curve(x, y []float64, c color.Color, width float64) *plotter.Line {
-	var points plotter.XYs
-	for i := range x {
-		points = append(points, plotter.XY{X: x[i], Y: y[i]})
-	}
-	line := must(plotter.NewLine(points))
-	line.Color, line.Width = c, vg.Length(width)
-	return line
 }

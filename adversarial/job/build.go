@@ -13,11 +13,8 @@ import (
 // model makes the network for data of that kind.
 func (s *Settings) model(in datasets.Info) (*nn.Model, error) {
 	m := s.Model
-	c := nn.Config{
-		Input: graph.Shape{in.Channels, in.Height, in.Width}, Classes: len(in.Classes),
-		Width: m.Width, Widen: m.Widen, Blocks: list(m.Blocks), Hidden: m.Hidden, Activation: m.Activation,
-		Filters: m.Filters, Q: m.Q, Rho: m.Rho, Sigma: m.Sigma,
-	}
+	c := m.config()
+	c.Input, c.Classes = graph.Shape{in.Channels, in.Height, in.Width}, len(in.Classes)
 	switch m.Normalize {
 	case "none":
 	case "dataset", "given":
@@ -29,6 +26,24 @@ func (s *Settings) model(in datasets.Info) (*nn.Model, error) {
 		return nil, fmt.Errorf("unknown model.normalize %q: want none, dataset or given", m.Normalize)
 	}
 	return nn.Lookup(m.Name, c)
+}
+
+// config is what the model's sizes are to nn.
+func (m Model) config() nn.Config {
+	return nn.Config{Width: m.Width, Widen: m.Widen, Blocks: list(m.Blocks), Hidden: m.Hidden, Activation: m.Activation,
+		Filters: m.Filters, Q: m.Q, Rho: m.Rho, Sigma: m.Sigma}
+}
+
+// complete gives sizes that nobody set the model's own, so that a run's
+// config.toml does not depend on what they are in another version.
+func (m *Model) complete() error {
+	c, err := nn.Complete(m.Name, m.config())
+	if err != nil {
+		return err
+	}
+	m.Width, m.Widen, m.Blocks, m.Hidden, m.Activation = c.Width, c.Widen, c.Blocks, c.Hidden, c.Activation
+	m.Filters, m.Q, m.Rho, m.Sigma = c.Filters, c.Q, c.Rho, c.Sigma
+	return nil
 }
 
 // list is nil for an empty list, which TOML knows but nn would take as given.

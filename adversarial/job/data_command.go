@@ -131,6 +131,8 @@ func ListData(c Console, o DataOptions) error {
 		state := "missing"
 		if present(k, dir) {
 			state = "present"
+		} else if datasets.Partial(k, dir) {
+			state = "a part"
 		}
 		if c.JSON {
 			err := c.result(map[string]string{"dataset": k.Name, "title": k.Title, "state": state, "dir": dir, "terms": k.Terms}, nil)

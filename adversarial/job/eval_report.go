@@ -24,12 +24,15 @@ func (r *Evaluation) count(classes []string, p *protocol, batches []*verdict) {
 	}
 	for _, v := range batches {
 		for i, y := range v.Labels {
-			clean, robust, norm := v.Clean[i] == y, true, 0.0
+			clean, robust, norm, worst := v.Clean[i] == y, true, 0.0, v.Clean[i]
 			for k := range r.Attacks {
 				a, f := &r.Attacks[k], v.Fates[k][i]
 				norm = max(norm, float64(f.Norm))
 				stands := clean && f.Fell < 0
 				robust = robust && stands
+				if worst == y {
+					worst = f.Pred
+				}
 				if stands {
 					a.Robust++
 				}
@@ -40,6 +43,7 @@ func (r *Evaluation) count(classes []string, p *protocol, batches []*verdict) {
 				}
 			}
 			r.add(y, clean, clean && robust, norm)
+			r.confuse(y, v.Clean[i], worst)
 		}
 	}
 	for k := range r.Attacks {

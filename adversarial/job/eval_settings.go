@@ -9,12 +9,14 @@ import (
 	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
+	"temper/engine/graph"
 )
 
 // EvalSettings decide an evaluation of a trained network. They start from those
 // of the run.
 type EvalSettings struct {
 	Checkpoint string                  `toml:"checkpoint"` // last, best, or a name; by default the one that counts
+	Weights    string                  `toml:"weights"`    // average or raw; by default the average, if the run has one
 	Split      string                  `toml:"split"`      // test, train, or held-out
 	Limit      int                     `toml:"limit"`      // only the first n examples; 0: all
 	BatchSize  int                     `toml:"batch_size"`
@@ -22,9 +24,14 @@ type EvalSettings struct {
 	DataDir    string                  `toml:"data_dir"`
 	Device     string                  `toml:"device"`
 	Threads    int                     `toml:"threads"`
+	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise
+	ExactConv  bool                    `toml:"exact_conv"`
 	Threat     adversarial.ThreatModel `toml:"threat"`
 	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
-	entries    []entry
+	// TargetLabels is a file of the classes that a targeted attack goes towards:
+	// a number for each example, one a line.
+	TargetLabels string `toml:"target_labels"`
+	entries      []entry
 }
 
 // entry is an attack, or a suite of attacks, to be reported as one.
@@ -70,8 +77,8 @@ func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err err
 // evalSettingsAt is evalSettings for one radius.
 func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
-		Checkpoint: s.counts(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
-		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Threat: s.Threat, Attack: s.Eval.Attack,
+		Checkpoint: s.Checkpoint.Choice, Weights: s.weights(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
+		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Precision: graph.PrecisionFloat32.String(), ExactConv: s.ExactConv, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	names, source := e.Attack.Name, ""
 	var others, ofAttack []Assignment
@@ -93,6 +100,9 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	}
 	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
+	}
+	if _, err := compileOptions(e.Precision, e.ExactConv); err != nil {
+		return nil, err
 	}
 	if err := e.Threat.Validate(); err != nil {
 		return nil, err
@@ -121,6 +131,12 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 		if len(user) > 0 {
 			return entry{}, fmt.Errorf("%s %s: %s has its published settings: leave this out, or name its attacks", user[0].Source, user[0].Value, name)
 		}
+		if e.TargetLabels != "" {
+			return entry{}, fmt.Errorf("--target-labels %s: %s is not targeted: leave this out, or name one of its attacks", e.TargetLabels, name)
+		}
+		if reference := graph.PrecisionFloat32.String(); e.Precision != reference {
+			return entry{}, fmt.Errorf("precision %s: %s is defined in float32; leave --precision out, or name its attacks", e.Precision, name)
+		}
 		return entry{name, true, attacks}, nil
 	}
 	one := struct {
@@ -136,8 +152,13 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 		return entry{}, err
 	}
 	a := one.Attack.Resolve(e.Threat)
-	if a.Targeted {
-		return entry{}, errors.New("attack.targeted needs target labels, which no data set has: attack.targets goes towards other classes in turn")
+	switch {
+	case a.Target != "" && e.TargetLabels != "":
+		return entry{}, fmt.Errorf("--target %s and --target-labels %s: take one of them", a.Target, e.TargetLabels)
+	case e.TargetLabels != "":
+		a.Targeted = true
+	case a.Targeted && a.Target == "":
+		return entry{}, errors.New("attack.targeted needs targets: choose them with --target, or give them with --target-labels")
 	}
 	return entry{name, false, []adversarial.Attack{a}}, a.Validate()
 }
@@ -146,13 +167,16 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 func (e *EvalSettings) describe() string {
 	var all []string
 	for _, entry := range e.entries {
-		if entry.suite {
-			all = append(all, entry.name+", "+e.Threat.String())
-		} else {
-			all = append(all, entry.attacks[0].Describe(e.Threat))
-		}
+		all = append(all, entry.describe(e.Threat))
 	}
 	return strings.Join(all, "; ")
+}
+
+func (e entry) describe(threat adversarial.ThreatModel) string {
+	if e.suite {
+		return e.name + ", " + threat.String()
+	}
+	return e.attacks[0].Describe(threat)
 }
 
 // applyAll makes the user's assignments on settings.
@@ -190,10 +214,18 @@ func (e *EvalSettings) examples(s *Settings) (datasets.Source, error) {
 	return nil, fmt.Errorf("unknown split %q%s: want test, train or held-out", e.Split, run.DidYouMean(e.Split, []string{"test", "train", heldOut}))
 }
 
-// load loads the checkpoint that the settings name.
-func (e *EvalSettings) load(dir string) (*run.Checkpoint, error) {
-	if e.Checkpoint == lastCheckpoint {
-		return run.LatestCheckpoint(dir)
+// load loads the checkpoint and of it the weights that the settings name.
+func (e *EvalSettings) load(dir string) (ck *run.Checkpoint, err error) {
+	if known := []string{averagedWeights, rawWeights}; !slices.Contains(known, e.Weights) {
+		return nil, fmt.Errorf("unknown weights %q%s: want average or raw", e.Weights, run.DidYouMean(e.Weights, known))
 	}
-	return run.LoadCheckpoint(dir, e.Checkpoint)
+	if e.Checkpoint == lastCheckpoint {
+		ck, err = run.LatestCheckpoint(dir)
+	} else {
+		ck, err = run.LoadCheckpoint(dir, e.Checkpoint)
+	}
+	if err == nil {
+		ck.Tensors, err = weightsOf(ck.Tensors, e.Weights)
+	}
+	return ck, err
 }

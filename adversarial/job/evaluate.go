@@ -23,11 +23,11 @@ type evaluator struct {
 
 // newEvaluator prepares the attack on a model whose weights are in st. The
 // draws of the attack depend on seed and each example's number alone.
-func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, threat adversarial.ThreatModel, attack adversarial.Attack, seed uint32, batch int) (*evaluator, error) {
+func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, threat adversarial.ThreatModel, attack adversarial.Attack, seed uint32, batch int, o engine.Options) (*evaluator, error) {
 	e := &evaluator{threat: threat, attack: attack, batch: batch}
 	e.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(m, &attack, threat, n, inputType(in))
-	}, engine.Options{})
+	}, o)
 	for name, v := range map[string]float64{
 		"seed": float64(seed), "eps": threat.Epsilon.Float64(), "alpha": attack.Alpha(threat).Float64(),
 	} {
@@ -47,6 +47,7 @@ type attacked struct {
 	Clean, Adv []int32   // predictions (N)
 	X          []float32 // the examples as attacked (N,C,H,W)
 	Norm       []float32 // of the perturbations (N)
+	Loss       []float32 // cross-entropy as attacked (N)
 }
 
 // run evaluates the first limit examples of src, all if limit is 0. It calls
@@ -86,6 +87,7 @@ func (e *evaluator) run(ctx context.Context, src datasets.Source, limit int, don
 		for i, y := range b.Labels {
 			clean := a.Clean[i] == y
 			out.add(y, clean, clean && a.Adv[i] == y, float64(a.Norm[i]))
+			out.confuse(y, a.Clean[i], a.Adv[i])
 		}
 		if visit != nil {
 			if err := visit(a); err != nil {
@@ -117,6 +119,9 @@ func (e *evaluator) one(b *datasets.Batch) (*attacked, error) {
 		return nil, err
 	}
 	if a.Norm, err = fetch[float32](exe, "norm"); err != nil {
+		return nil, err
+	}
+	if a.Loss, err = fetch[float32](exe, "adv_loss"); err != nil {
 		return nil, err
 	}
 	a.X, err = fetch[float32](exe, "x_adv")

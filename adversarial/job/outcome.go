@@ -15,6 +15,31 @@ type Outcome struct {
 	// norm.
 	LargestNorm float64        `json:"largest_norm"`
 	Classes     []ClassOutcome `json:"classes"`
+	// Confusion counts the predictions: rows are labels, columns predictions.
+	Confusion *Confusion `json:"confusion,omitempty"`
+}
+
+// Confusion is (classes, classes) counts without and under the attack; under
+// several, an example counts where the first that fools the network puts it.
+type Confusion struct {
+	Clean    [][]int `json:"clean"`
+	Attacked [][]int `json:"attacked"`
+}
+
+// confuse counts an example's predictions.
+func (o *Outcome) confuse(label, clean, attacked int32) {
+	if o.Confusion == nil {
+		square := func() [][]int {
+			m := make([][]int, len(o.Classes))
+			for i := range m {
+				m[i] = make([]int, len(o.Classes))
+			}
+			return m
+		}
+		o.Confusion = &Confusion{square(), square()}
+	}
+	o.Confusion.Clean[label][clean]++
+	o.Confusion.Attacked[label][attacked]++
 }
 
 // ClassOutcome is the part of an Outcome that one class makes up.

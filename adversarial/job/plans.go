@@ -8,26 +8,31 @@ import (
 	"temper/engine/plan"
 )
 
-// Plans compiles what training with the user's settings would run on a device
-// that asks for target: every program at every batch size. It needs no device,
-// and no data where a published set is named.
-func Plans(user []Assignment, target passes.Target) ([]*plan.Plan, error) {
+// Plans compiles what training with the user's settings would run on devices
+// of a kind, whose target at a precision is given: every program at every batch
+// size. It needs no device, and no data where a published set is named.
+func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*plan.Plan, error) {
 	list, err := Resolve(user)
 	if err != nil {
 		return nil, err
 	}
 	var plans []*plan.Plan
 	for i := range list {
+		o, err := compileOptions(list[i].Precision, list[i].ExactConv)
+		if err != nil {
+			return nil, err
+		}
 		graphs, err := list[i].programs()
 		if err != nil {
 			return nil, err
 		}
 		for _, g := range graphs {
-			final, err := passes.Run(g, passes.Options{Target: target})
+			want := target(o.Precision)
+			final, err := passes.Run(g, passes.Options{Target: want, Off: o.Passes.Off})
 			if err != nil {
 				return nil, err
 			}
-			plans = append(plans, plan.Build(final, plan.Options{LessTraffic: target.LessTraffic}))
+			plans = append(plans, plan.Build(final, plan.Options{LessTraffic: want.LessTraffic}))
 		}
 	}
 	return plans, nil
@@ -69,12 +74,32 @@ func (s *Settings) programs() ([]*graph.Graph, error) {
 	if s.Eval.Limit > 0 {
 		watched = min(watched, s.Eval.Limit)
 	}
-	for batch := range batches(s.Eval.BatchSize, watched, test) {
-		g, err := adversarial.EvalGraph(m, &s.Eval.Attack, s.Threat, batch, inputType(in))
+	for _, a := range s.probes(m.Input) {
+		g, err := adversarial.EvalGraph(m, &a.attack, s.Threat, min(s.Alarms.Probe, train), inputType(in))
 		if err != nil {
 			return nil, err
 		}
 		graphs = append(graphs, g)
+	}
+	counts := m
+	if s.Training.Average.On() {
+		counts = m.At(adversarial.AveragePrefix)
+	}
+	for batch := range batches(s.Eval.BatchSize, watched, test) {
+		g, err := adversarial.EvalGraph(counts, &s.Eval.Attack, s.Threat, batch, inputType(in))
+		if err != nil {
+			return nil, err
+		}
+		graphs = append(graphs, g)
+	}
+	if s.Training.Average.Recomputes() {
+		for batch := range batches(s.Batches.Size, train) {
+			g, err := adversarial.StatisticsGraph(counts, batch, inputType(in))
+			if err != nil {
+				return nil, err
+			}
+			graphs = append(graphs, g)
+		}
 	}
 	return graphs, nil
 }

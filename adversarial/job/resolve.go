@@ -135,7 +135,6 @@ func (s *Settings) assign(method string, user []Assignment) error {
 	return s.validate()
 }
 
-// attacks reports whether a method has an attack.
 // newMethod is the method whose attack and settings replace the recipe's; "" if
 // the recipe's attack serves this method too.
 func (s *Settings) newMethod(method string) string {
@@ -154,6 +153,12 @@ func (s *Settings) newMethod(method string) string {
 func (s *Settings) complete() error {
 	var err error
 	if s.Data.Dir, err = dataDir(s.Data.Dir); err != nil {
+		return err
+	}
+	if !slices.Contains(nn.Names(), s.Model.Name) {
+		return fmt.Errorf("unknown model %q%s: there are %s", s.Model.Name, run.DidYouMean(s.Model.Name, nn.Names()), strings.Join(nn.Names(), ", "))
+	}
+	if err := s.Model.complete(); err != nil {
 		return err
 	}
 	s.Training = s.Training.Resolve(s.Threat)
@@ -198,8 +203,8 @@ func (s *Settings) validate() error {
 	if _, err := s.schedule(); err != nil {
 		return err
 	}
-	if !slices.Contains(nn.Names(), s.Model.Name) {
-		return fmt.Errorf("unknown model %q%s: there are %s", s.Model.Name, run.DidYouMean(s.Model.Name, nn.Names()), strings.Join(nn.Names(), ", "))
+	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {
+		return err
 	}
 	atLeast := func(key string, value, least int) error {
 		if value < least {
@@ -223,8 +228,14 @@ func (s *Settings) validate() error {
 			return err
 		}
 	}
-	if s.Checkpoint.Best && s.Data.HeldOut == 0 {
-		return fmt.Errorf("checkpoint.best needs held-out examples to choose by: set data.held_out, 1000 for example")
+	if err := s.Alarms.validate(); err != nil {
+		return err
+	}
+	switch choices := []string{lastCheckpoint, run.BestCheckpoint}; {
+	case !slices.Contains(choices, s.Checkpoint.Choice):
+		return fmt.Errorf("unknown checkpoint.choice %q%s: want last or best", s.Checkpoint.Choice, run.DidYouMean(s.Checkpoint.Choice, choices))
+	case s.Checkpoint.Choice == run.BestCheckpoint && s.Data.HeldOut == 0:
+		return fmt.Errorf("checkpoint.choice = \"best\" needs held-out examples to choose by: set data.held_out, 1000 for example")
 	}
 	return nil
 }

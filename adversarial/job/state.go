@@ -62,6 +62,29 @@ func loadState(st *engine.State, tensors []run.Tensor) error {
 	return nil
 }
 
+// The weights of a checkpoint that can be asked for.
+const (
+	averagedWeights = "average"
+	rawWeights      = "raw"
+)
+
+// weightsOf picks, of a checkpoint, the tensors of one set of weights, under
+// their plain names: the averaged ones or those that were trained.
+func weightsOf(tensors []run.Tensor, which string) ([]run.Tensor, error) {
+	var out []run.Tensor
+	for _, t := range tensors {
+		name, averaged := strings.CutPrefix(t.Name, adversarial.AveragePrefix)
+		if averaged == (which == averagedWeights) {
+			t.Name = name
+			out = append(out, t)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("this run averaged no weights: set weights to %q", rawWeights)
+	}
+	return out, nil
+}
+
 // loadTensor sets one tensor of a state.
 func loadTensor(st *engine.State, t run.Tensor) error {
 	dtype, shape, err := st.Type(t.Name)

@@ -2,12 +2,14 @@ package job
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
 	"time"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine"
@@ -25,17 +27,25 @@ type trainer struct {
 	source   datasets.Source // trained on
 	watch    datasets.Source // evaluated on the way: held-out examples, else the test set
 	watching string          // "held-out" or "test"
-	eval     *evaluator
-	metrics  *run.Metrics
-	progress *run.Progress
+	eval     *evaluator      // of the weights that count
+	raw      *evaluator      // where averaged weights count: of those that are trained; else nil
+	// statistics measures the averaged network's running statistics anew; nil
+	// where they are averaged too.
+	statistics *engine.Program
+	prober     *prober // nil if no alarm is armed
+	history    history
+	metrics    *run.Metrics
+	progress   *run.Progress
 
 	perEpoch int
-	step     int       // steps done
-	epoch    tally     // of the epoch that step is in
-	best     float64   // robust accuracy of the best evaluation, -1 before the first
-	began    time.Time // of the stretch that the next epoch line reports
-	since    int       // examples trained on in it
-	last     *Outcome  // of the latest evaluation
+	step     int           // steps done
+	epoch    tally         // of the epoch that step is in
+	best     float64       // robust accuracy of the best evaluation, -1 before the first
+	began    time.Time     // of the stretch that the next epoch line reports
+	since    int           // examples trained on in it
+	steps    int           // steps done in it
+	waited   time.Duration // for data in it
+	last     *Outcome      // of the latest evaluation
 
 	ahead *datasets.Batch // fed, for the step to come
 }
@@ -81,14 +91,29 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 		return nil, err
 	}
 	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
-		return s.stepGraph(t.model, in, batch)
-	}, engine.Options{})
+		return t.stepGraph(in, batch)
+	}, t.compile)
 	for name, v := range t.scalars() {
 		if err := t.program.Set(name, v); err != nil {
 			return nil, err
 		}
 	}
-	if t.eval, err = newEvaluator(t.dev, t.state, t.model, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize); err != nil {
+	counts := t.model
+	if s.Training.Average.On() {
+		counts = t.model.At(adversarial.AveragePrefix)
+		if t.raw, err = t.evaluator(t.model, in); err != nil {
+			return nil, err
+		}
+		if s.Training.Average.Recomputes() {
+			t.statistics = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
+				return adversarial.StatisticsGraph(counts, batch, inputType(in))
+			}, t.compile)
+		}
+	}
+	if t.eval, err = t.evaluator(counts, in); err != nil {
+		return nil, err
+	}
+	if t.prober, err = t.newProber(in); err != nil {
 		return nil, err
 	}
 	size := min(s.Batches.Size, source.Len())
@@ -106,15 +131,36 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 func (t *trainer) close() {
 	t.program.Close()
 	t.eval.close()
+	if t.raw != nil {
+		t.raw.close()
+	}
+	if t.prober != nil {
+		t.prober.close()
+	}
+	if t.statistics != nil {
+		t.statistics.Close()
+	}
 	t.session.close()
+}
+
+// evaluator measures a network under the attack of the settings.
+func (t *trainer) evaluator(m *nn.Model, in datasets.Info) (*evaluator, error) {
+	s := t.settings
+	return newEvaluator(t.dev, t.state, m, in, s.Threat, s.Eval.Attack, s.Seed, s.Eval.BatchSize, t.compile)
 }
 
 // scalars is the part of the step block that does not move.
 func (t *trainer) scalars() map[string]float64 {
+	return map[string]float64{"seed": float64(t.settings.Seed), "weight_decay": t.settings.Optimizer.WeightDecay}
+}
+
+// moving is the part that does, at a step.
+func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
+	p := nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: s.Batches.Epochs}
+	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
 	return map[string]float64{
-		"seed": float64(s.Seed), "weight_decay": s.Optimizer.WeightDecay,
-		"eps": s.Threat.Epsilon.Float64(), "alpha": s.Training.Attack.Alpha(s.Threat).Float64(),
+		"step": float64(step), "lr": t.history.rate() * t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
 	}
 }
 
@@ -127,31 +173,46 @@ func (t *trainer) open() (*datasets.Stream, error) {
 	})
 }
 
-// loop trains to the end, or until ctx is done: then it writes a checkpoint and
-// returns an *InterruptedError.
+// loop trains to the end, or until an alarm stops the run, or until ctx is done:
+// then it writes a checkpoint and returns an *InterruptedError.
 func (t *trainer) loop(ctx context.Context) error {
-	stream, err := t.open()
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
 	t.progress = run.NewProgress(t.console.Err, t.total(), t.settings.Batches.Size)
 	defer t.progress.Close()
 	t.began = time.Now()
 	for {
+		back, err := t.stretch(ctx)
+		if err != nil || !back {
+			return err
+		}
+	}
+}
+
+// stretch trains to the end of the run or to where it goes back.
+func (t *trainer) stretch(ctx context.Context) (back bool, err error) {
+	stream, err := t.open()
+	if err != nil {
+		return false, err
+	}
+	defer stream.Close()
+	t.ahead = nil
+	for {
 		if t.step > 0 && t.step%t.perEpoch == 0 && t.epoch.seen > 0 {
-			if err := t.endEpoch(ctx); err != nil {
-				return t.interrupted(err)
+			fired, err := t.endEpoch(ctx)
+			if err != nil {
+				return false, t.interrupted(err)
+			}
+			if fired != nil {
+				return true, t.rollBack(fired)
 			}
 		}
-		if t.step == t.total() {
-			return nil
+		if t.step == t.total() || t.history.stopped() {
+			return false, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return t.interrupted(err)
+			return false, t.interrupted(err)
 		}
 		if err := t.next(stream); err != nil {
-			return err
+			return false, err
 		}
 	}
 }
@@ -168,8 +229,8 @@ func (t *trainer) next(stream *datasets.Stream) error {
 		panic("BUG: job: the stream ended before the run")
 	}
 	defer b.Release()
-	lr := t.rate(t.step)
-	e, err := t.launch(b, t.step, lr)
+	moving := t.moving(t.step)
+	e, err := t.launch(b, moving)
 	if err != nil {
 		return err
 	}
@@ -188,16 +249,23 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	t.epoch.correct += r.right
 	t.epoch.loss += r.loss * float64(b.N)
 	t.since += b.N
+	t.steps++
 	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(b.At.Epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
-	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: []run.Field{
+	fields := []run.Field{
 		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(b.N)},
-		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: lr},
-	}})
+		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: moving["lr"]},
+	}
+	if t.settings.Training.EpsWarmup > 0 {
+		fields = append(fields, run.Field{Name: "train/eps", Value: moving["eps"]})
+	}
+	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: fields})
 }
 
 // fetch takes the next batch, if there is one, and feeds it.
 func (t *trainer) fetch(stream *datasets.Stream) error {
 	t.ahead = nil
+	began := time.Now()
+	defer func() { t.waited += time.Since(began) }()
 	b, ok := stream.Next()
 	if !ok {
 		return nil
@@ -210,21 +278,16 @@ func (t *trainer) fetch(stream *datasets.Stream) error {
 	return feed(e, b)
 }
 
-func (t *trainer) rate(step int) float64 {
-	return t.schedule(nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs})
-}
-
 // launch starts a step on a batch that was fed.
-func (t *trainer) launch(b *datasets.Batch, step int, lr float64) (*engine.Executable, error) {
+func (t *trainer) launch(b *datasets.Batch, moving map[string]float64) (*engine.Executable, error) {
 	e, err := t.program.For(b.N)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.program.Set("step", float64(step)); err != nil {
-		return nil, err
-	}
-	if err := t.program.Set("lr", lr); err != nil {
-		return nil, err
+	for name, v := range moving {
+		if err := t.program.Set(name, v); err != nil {
+			return nil, err
+		}
 	}
 	return e, e.Run()
 }
@@ -241,8 +304,9 @@ func results(e *engine.Executable) (r result, err error) {
 }
 
 // endEpoch evaluates, reports and keeps, as often as the settings say. When it
-// is interrupted it has changed nothing, and is done again on resume.
-func (t *trainer) endEpoch(ctx context.Context) error {
+// is interrupted it has changed nothing, and is done again on resume. It returns
+// the alarm that makes the run go back, if there is one.
+func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 	s := t.settings
 	epoch := t.step / t.perEpoch
 	final := t.step == t.total()
@@ -251,51 +315,131 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 		{Name: "epoch/accuracy", Value: float64(t.epoch.correct) / float64(t.epoch.seen)},
 	}
 	evaluate := final || epoch%s.Eval.Every == 0
+	var next history
+	var told []string
 	if evaluate {
-		speed := float64(t.since) / time.Since(t.began).Seconds()
-		out, err := t.eval.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
-		if err != nil {
-			return err
+		speed, times := float64(t.since)/time.Since(t.began).Seconds(), t.times()
+		if err := t.measureStatistics(ctx); err != nil {
+			return nil, err
 		}
-		t.last = out
+		out, err := t.evaluate(ctx, t.watch, t.watching, int64(t.step))
+		if err != nil {
+			return nil, err
+		}
 		fields = append(fields, run.Field{Name: t.watching + "/clean", Value: out.clean()},
 			run.Field{Name: t.watching + "/robust", Value: out.robust()}, run.Field{Name: "time/images_per_second", Value: speed})
+		if t.raw != nil {
+			raw, err := t.raw.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
+			if err != nil {
+				return nil, err
+			}
+			fields = append(fields, run.Field{Name: "raw/clean", Value: raw.clean()}, run.Field{Name: "raw/robust", Value: raw.robust()})
+		}
+		var seen []run.Field
+		if next, told, seen, err = t.watchOver(ctx, out); err != nil {
+			return nil, err
+		}
+		fields = append(append(fields, times...), seen...)
 		t.progress.EpochLine(t.epochLine(epoch, fields, speed))
-		t.began, t.since = time.Now(), 0
+		for _, line := range told {
+			t.progress.EpochLine(line)
+		}
+		t.last, t.history = out, next
+		t.began, t.since, t.steps, t.waited = time.Now(), 0, 0, 0
 	}
 	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
-		return err
+		return nil, err
 	}
 	t.epoch = tally{}
 	if evaluate {
+		if fired := t.history.goesBack(); fired != nil {
+			return fired, nil
+		}
 		if err := t.keepBest(); err != nil {
-			return err
+			return nil, err
+		}
+		if err := t.keepGood(); err != nil {
+			return nil, err
 		}
 	}
-	if final || epoch%s.Checkpoint.Every == 0 {
-		return t.save()
+	if final || t.history.stopped() || epoch%s.Checkpoint.Every == 0 {
+		return nil, t.save()
 	}
-	return nil
+	return nil, nil
+}
+
+// measureStatistics takes the averaged network over the training examples, in
+// their order, if that network is what counts. It starts from nothing, so that
+// one that was interrupted leaves no trace.
+func (t *trainer) measureStatistics(ctx context.Context) error {
+	if t.statistics == nil {
+		return nil
+	}
+	stream, err := datasets.NewStream(t.source, datasets.StreamOptions{BatchSize: min(t.settings.Batches.Size, t.source.Len()), Epochs: 1})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for k := 1; ; k++ {
+		b, ok := stream.Next()
+		if !ok {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e, err := t.statistics.For(b.N)
+		if err != nil {
+			return err
+		}
+		if err := feed(e, b); err != nil {
+			return err
+		}
+		if err := e.Set("weight", 1/float64(k)); err != nil {
+			return err
+		}
+		if err := e.Run(); err != nil {
+			return err
+		}
+		b.Release()
+	}
+}
+
+// evaluate measures the network as it was after a step on examples of a split,
+// and keeps what is found.
+func (t *trainer) evaluate(ctx context.Context, examples datasets.Source, split string, step int64) (*Outcome, error) {
+	began, p := time.Now(), newPictures(examples.Info(), t.settings.Threat.Domain)
+	out, err := t.eval.run(ctx, examples, t.settings.Eval.Limit, func(int) {}, func(a *attacked) error {
+		p.add(a.Batch, a.Clean, a.Adv, a.X)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, t.keepWatch(out, p, split, step, began)
 }
 
 func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string {
 	epochs := t.settings.Batches.Epochs
 	return fmt.Sprintf("epoch %*d/%d  lr %-7.2g  loss %-7.4f  train %5.1f %%  %s: clean %5.1f %%  robust %5.1f %%  %.0f images/s  %s",
-		len(strconv.Itoa(epochs)), epoch, epochs, t.rate(t.step-1), fields[0].Value, 100*fields[1].Value,
+		len(strconv.Itoa(epochs)), epoch, epochs, t.moving(t.step - 1)["lr"], fields[0].Value, 100*fields[1].Value,
 		t.watching, 100*fields[2].Value, 100*fields[3].Value, speed, run.FormatDuration(time.Since(t.began)))
 }
 
 // keepBest writes a checkpoint if the latest evaluation is the best so far.
 func (t *trainer) keepBest() error {
-	if !t.settings.Checkpoint.Best || t.last.robust() <= t.best {
+	if t.last.robust() <= t.best {
 		return nil
 	}
 	t.best = t.last.robust()
+	if t.settings.Checkpoint.Choice != run.BestCheckpoint {
+		return nil
+	}
 	ck, err := t.checkpoint()
 	if err != nil {
 		return err
 	}
-	return run.SaveBest(t.run.Dir, ck)
+	return run.SaveNamed(t.run.Dir, run.BestCheckpoint, ck)
 }
 
 // save writes a checkpoint of the state as it is.
@@ -311,7 +455,7 @@ func (t *trainer) save() error {
 }
 
 // The keys of a checkpoint's metadata: Settings.hash, the tally of an unfinished
-// epoch, and trainer.best. The generators' position and the stream's follow from
+// epoch, trainer.best, and the history of the alarms, as JSON. The generators' position and the stream's follow from
 // the step.
 const (
 	metaSettings = "settings"
@@ -319,6 +463,7 @@ const (
 	metaCorrect  = "epoch.correct"
 	metaLoss     = "epoch.loss"
 	metaBest     = "best"
+	metaAlarms   = "alarms"
 )
 
 func (t *trainer) checkpoint() (*run.Checkpoint, error) {
@@ -326,20 +471,30 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	alarms, err := json.Marshal(t.history)
+	if err != nil {
+		return nil, err
+	}
 	exact := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return &run.Checkpoint{Step: int64(t.step), Epoch: t.step / t.perEpoch, Tensors: tensors, Meta: map[string]string{
 		metaSettings: t.settings.hash(),
 		metaSeen:     strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
-		metaBest: exact(t.best),
+		metaBest: exact(t.best), metaAlarms: string(alarms),
 	}}, nil
 }
 
 // restore takes a checkpoint over.
 func (t *trainer) restore(ck *run.Checkpoint) error {
+	if from := ck.Meta[metaImported]; from != "" {
+		return fmt.Errorf("%s was imported and has no training to go on with: evaluate, attack or export it", t.run.Dir)
+	}
 	if ck.Meta[metaSettings] != t.settings.hash() {
 		return fmt.Errorf("%s was changed since the checkpoint was written, or another version of temper wrote it: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
 	}
-	var errs [4]error
+	var errs [5]error
+	past := t.history
+	t.history = history{}
+	errs[4] = json.Unmarshal([]byte(ck.Meta[metaAlarms]), &t.history)
 	t.epoch.seen, errs[0] = strconv.Atoi(ck.Meta[metaSeen])
 	t.epoch.correct, errs[1] = strconv.Atoi(ck.Meta[metaCorrect])
 	t.epoch.loss, errs[2] = strconv.ParseFloat(ck.Meta[metaLoss], 64)
@@ -348,6 +503,9 @@ func (t *trainer) restore(ck *run.Checkpoint) error {
 		return fmt.Errorf("checkpoint %s: its metadata are incomplete", run.CheckpointName(ck.Step))
 	}
 	t.step = int(ck.Step)
+	if t.history.Longer != past.Longer {
+		t.program.Close() // its sizes are built again
+	}
 	return loadState(t.state, ck.Tensors)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,6 +19,7 @@ import (
 type Trained struct {
 	Run        string   `json:"run"`        // its folder
 	Checkpoint string   `json:"checkpoint"` // last or best
+	Epoch      int      `json:"epoch"`      // that the checkpoint was written after
 	Method     string   `json:"method"`
 	Attack     string   `json:"attack"` // of the evaluation, in the field's notation
 	N          int      `json:"n"`      // test examples
@@ -25,6 +27,7 @@ type Trained struct {
 	Robust     Accuracy `json:"robust"`
 	Seconds    float64  `json:"seconds"`
 	Settings   string   `json:"settings"` // their hash
+	Alarms     []Event  `json:"alarms,omitempty"`
 }
 
 // trainAll trains once for each of the settings, in new folders under root.
@@ -37,7 +40,7 @@ func trainAll(ctx context.Context, c Console, list []Settings, root string) erro
 		}
 		done = append(done, *one)
 	}
-	return report(c, done)
+	return summary(c, done)
 }
 
 func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Trained, error) {
@@ -100,12 +103,15 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
 		return err
 	}
+	if err := t.noteRollback(); err != nil {
+		return err
+	}
 	c.say("resuming %s at step %d of %d", r.Dir, t.step, t.total())
 	one, err := t.finish(ctx)
 	if err != nil {
 		return err
 	}
-	return report(c, []Trained{*one})
+	return summary(c, []Trained{*one})
 }
 
 // move applies the settings that may change after a run has begun: where it runs
@@ -150,8 +156,17 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
-	if t.step == 0 { // a run stopped before its first epoch ends can go on too
-		if err := t.save(); err != nil {
+	facts, err := t.facts()
+	if err != nil {
+		return nil, err
+	}
+	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
+		return nil, err
+	}
+	// A run stopped before its first epoch ends can go on too. One that an alarm
+	// took back to the start has these checkpoints.
+	if t.step == 0 && len(t.history.Events) == 0 {
+		if err := errors.Join(t.save(), t.keepGood()); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +175,11 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := t.loop(ctx); err != nil {
 		return nil, err
 	}
-	out, err := t.final(ctx)
+	epoch, err := t.chosen()
+	if err != nil {
+		return nil, err
+	}
+	out, err := t.final(ctx, epoch)
 	if errors.Is(err, context.Canceled) {
 		return nil, &InterruptedError{Dir: t.run.Dir, Step: t.step}
 	}
@@ -168,37 +187,47 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 		return nil, err
 	}
 	s := t.settings
+	refreshReport(t.console, t.run.Dir)
 	return &Trained{
-		Run: t.run.Dir, Checkpoint: s.counts(), Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
+		Run: t.run.Dir, Checkpoint: s.Checkpoint.Choice, Epoch: epoch, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
 		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
-		Seconds: time.Since(began).Seconds(), Settings: s.hash(),
+		Seconds: time.Since(began).Seconds(), Settings: s.hash(), Alarms: t.history.Events,
 	}, nil
 }
 
-// final measures the checkpoint that counts on test examples. Where these were
-// watched all the time, the last epoch's evaluation has done it.
-func (t *trainer) final(ctx context.Context) (*Outcome, error) {
-	s, test := t.settings, t.watch
+// chosen goes to the checkpoint that counts, and returns the epoch it was written
+// after.
+func (t *trainer) chosen() (epoch int, err error) {
+	if t.settings.Checkpoint.Choice != run.BestCheckpoint {
+		return t.step / t.perEpoch, nil
+	}
+	ck, err := run.LoadCheckpoint(t.run.Dir, run.BestCheckpoint)
+	if err != nil {
+		return 0, err
+	}
+	best, err := strconv.ParseFloat(ck.Meta[metaBest], 64)
+	if err != nil {
+		return 0, fmt.Errorf("checkpoint %s: its metadata are incomplete", run.BestCheckpoint)
+	}
+	t.console.say("the best checkpoint is that of epoch %d: robust %.1f %% on the held-out examples", ck.Epoch, 100*best)
+	return ck.Epoch, loadState(t.state, ck.Tensors)
+}
+
+// final measures the state, which is that after an epoch, on test examples. Where these were watched all the
+// time, the last epoch's evaluation has done it.
+func (t *trainer) final(ctx context.Context, epoch int) (*Outcome, error) {
+	test := t.watch
 	switch {
 	case t.watching == heldOut:
-		set, err := s.open(datasets.Test)
+		set, err := t.settings.open(datasets.Test)
 		if err != nil {
 			return nil, err
 		}
 		test = set
-		if s.Checkpoint.Best {
-			ck, err := run.LoadCheckpoint(t.run.Dir, run.BestCheckpoint)
-			if err != nil {
-				return nil, err
-			}
-			if err := loadState(t.state, ck.Tensors); err != nil {
-				return nil, err
-			}
-		}
 	case t.last != nil:
 		return t.last, nil
 	}
-	return t.eval.run(ctx, test, s.Eval.Limit, func(int) {}, nil)
+	return t.evaluate(ctx, test, string(datasets.Test), int64(epoch*t.perEpoch))
 }
 
 // announce prints every choice that decides the result.
@@ -216,7 +245,8 @@ func (t *trainer) announce() {
 	if a := s.Training.Attack; s.Training.Attacks() {
 		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
 	}
-	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip)
+	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
+	row("average", "%s", s.Training.Average.Describe())
 	row("optimizer", "%s, lr %v %s, momentum %v, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, s.Optimizer.Momentum, s.Optimizer.WeightDecay)
 	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
 	limit := "all"
@@ -224,7 +254,9 @@ func (t *trainer) announce() {
 		limit = fmt.Sprintf("the first %d", s.Eval.Limit)
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
-	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.counts())
+	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.Checkpoint.Choice)
+	row("precision", "%s", precisionLine(s.Precision, s.ExactConv))
+	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()
 }
@@ -239,8 +271,8 @@ func parameters(m *nn.Model) int {
 	return n
 }
 
-// report prints the results and the commands to go on with.
-func report(c Console, done []Trained) error {
+// summary prints the results and the commands to go on with.
+func summary(c Console, done []Trained) error {
 	if c.JSON {
 		for _, d := range done {
 			if err := c.result(d, nil); err != nil {

@@ -98,7 +98,7 @@ func fileError(op, path string, err error) error {
 	var pathErr *fs.PathError
 	var linkErr *os.LinkError
 	switch {
-	case errors.As(err, &pathErr) && (strings.HasPrefix(pathErr.Path, path) || strings.Contains(pathErr.Path, tempPrefix)):
+	case errors.As(err, &pathErr) && (strings.HasPrefix(pathErr.Path, path) || strings.HasSuffix(path, pathErr.Path) || strings.Contains(pathErr.Path, tempPrefix)):
 		err = pathErr.Err
 	case errors.As(err, &linkErr):
 		err = linkErr.Err

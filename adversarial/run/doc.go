@@ -1,16 +1,19 @@
 // Package run is the one home of what a run leaves behind. A run is a folder:
 //
-//	config.toml        every setting, fully resolved
-//	environment.json   what each start of the run ran on
-//	metrics.jsonl      one JSON object a record
-//	checkpoints/       step-00001200.safetensors, …, best.safetensors
-//	lock               held by the process that writes the folder
+//	config.toml            every setting, fully resolved
+//	environment.json       what each start of the run ran on
+//	facts.json             what the settings amount to: steps, examples, classes
+//	metrics.jsonl          one JSON object a record
+//	events.out.tfevents.*  the same for TensorBoard, a file for each start
+//	pictures.safetensors   filters and attacked examples of the latest evaluation
+//	checkpoints/           step-00001200.safetensors, …, best.safetensors
+//	lock                   held by the process that writes the folder
 //
 // A new run is [NewDir], [Create], [PointLatest]; then [WriteConfig],
 // [AddEnvironment], [OpenMetrics], and [SaveCheckpoint] as it goes. A resumed
 // run is [Resume], [LatestCheckpoint] or [LoadCheckpoint], and [Run.Rewind] to
 // that checkpoint's step, so that what follows equals a run that never
-// stopped. [Open] is for reading.
+// stopped. [Open] finds a run to go on from, and [Folder] reads one that may be anybody's.
 //
 // Every file but metrics.jsonl is replaced as a whole or not at all
 // ([WriteFileAtomic]); metrics.jsonl grows by whole lines.

@@ -115,7 +115,8 @@ func holdLock(dir string) (err error) {
 		return err
 	}
 	fmt.Println("ready")
-	select {}
+	time.Sleep(time.Hour) // a select without cases would be a deadlock, and end it
+	return nil
 }
 
 func TestTwoProcessesInOneFolder(t *testing.T) {

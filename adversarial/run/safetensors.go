@@ -231,6 +231,11 @@ func openSized(path string) (*os.File, int64, error) {
 	if err != nil {
 		return nil, 0, fileError("read", path, err)
 	}
+	return sized(f, path)
+}
+
+// sized returns a file and its size, if it is a regular one, or closes it.
+func sized(f *os.File, path string) (*os.File, int64, error) {
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("not a regular file")

@@ -25,10 +25,16 @@ var small = []trainingRun{
 	{name: "structured", args: []string{"train", "--method", "pgd-at", "--epochs", "900", "--set", "batches.shuffle=true", "--batch-size", "16",
 		"--set", "optimizer.momentum=0.9", "--lr", "0.01", "--set", "eval.every=300", "--set", "checkpoint.every=17", "--set", "checkpoint.keep=0"}},
 	{name: "mnist", data: true, args: []string{"train", "--dataset", "mnist", "--limit", "700", "--epochs", "6", "--batch-size", "60",
-		"--set", "eval.limit=50", "--set", "eval.attack.steps=2", "--set", "data.held_out=100", "--set", "checkpoint.best=true", "--set", "checkpoint.keep=0"}},
+		"--set", "eval.limit=50", "--set", "eval.attack.steps=2", "--set", "data.held_out=100", "--set", "checkpoint.choice=best", "--set", "checkpoint.keep=0"}},
 	{name: "svhn", data: true, args: []string{"train", "--dataset", "svhn", "--limit", "300", "--epochs", "2", "--batch-size", "64",
 		"--set", "eval.limit=40", "--set", "eval.attack.steps=2", "--set", "training.attack.steps=2", "--set", "model.width=8",
 		"--set", "training.augment.crop=4", "--set", "training.augment.flip=true", "--set", "checkpoint.keep=0"}},
+	{name: "rollback", args: []string{"train", "--method", "pgd-at", "--epochs", "120", "--set", "eval.every=20", "--set", "checkpoint.every=7",
+		"--set", "checkpoint.keep=0", "--set", "alarms.catastrophic_overfitting.action=rollback"}},
+	{name: "averaged", data: true, args: []string{"train", "--dataset", "svhn", "--limit", "100", "--epochs", "3", "--batch-size", "20",
+		"--model", "preactresnet18", "--set", "model.width=2", "--set", "model.blocks=[1,1,1,1]", "--set", "eval.limit=20", "--set", "eval.attack.steps=2",
+		"--set", "training.attack.steps=2", "--set", "training.average.name=swa", "--set", "training.mixup=0.4", "--set", "training.augment.cutout=8",
+		"--set", "training.eps_warmup=2", "--set", "checkpoint.keep=0"}},
 }
 
 // TestResume kills or interrupts a run again and again, at any moment, and

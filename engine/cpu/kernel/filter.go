@@ -44,7 +44,8 @@ func (s ConvShape) channels(d Direction) (from, to int) {
 // PackedShape is the shape of a packed filter. With the channels that the
 // direction takes and gives called k and m, it is (m/16, KH·KW·k, 16) for
 // Direct, panels of 16 of the given channels padded with zeros, and
-// (36, m/16, k, 16) for Winograd, the transformed filters G·w·Gᵀ in panels, and
+// (36, m/16·k + 1, 16) for Winograd, the transformed filters G·w·Gᵀ in panels and a
+// row of zeros that keeps points off each other's lines of the cache, and
 // (KH·KW·m/16, k, 16) for Patches, panels of taps and channels. The
 // input gradient's filters are turned by half a turn; where it is direct and
 // has strides, the taps that meet the same pixels modulo the strides (kh·DH mod
@@ -52,7 +53,7 @@ func (s ConvShape) channels(d Direction) (from, to int) {
 func (s ConvShape) PackedShape(d Direction, a Algorithm) []int {
 	k, m := s.channels(d)
 	if a == Winograd {
-		return []int{points, m / Lanes, k, Lanes}
+		return []int{points, m/Lanes*k + 1, Lanes}
 	}
 	if a == Patches {
 		return []int{ceilDiv(s.KH*s.KW*m, Lanes), k, Lanes}
@@ -141,6 +142,9 @@ func (s ConvShape) check(d Direction, a Algorithm) error {
 // Size returns the number of elements of the packed filter.
 func (p *FilterPack[T]) Size() int { return p.size }
 
+// pitch is the distance of Winograd's points.
+func (p *FilterPack[T]) pitch() int { return p.size / points }
+
 // Workspace returns the number of elements that Run needs as scratch.
 func (p *FilterPack[T]) Workspace() int {
 	if p.algorithm == Winograd && p.direction == Forward {
@@ -160,6 +164,11 @@ func (p *FilterPack[T]) Run(ws, packed, w []T) {
 	checkLen("packed filter", len(packed), p.Size())
 	checkLen("filter", len(w), size)
 	p.call.ws, p.call.packed, p.call.w = ws, packed, w[:size]
+	if p.algorithm == Winograd {
+		for i := range points {
+			clear(packed[(i+1)*p.pitch()-Lanes : (i+1)*p.pitch()])
+		}
+	}
 	p.pool.Run(p.panels, p.panel)
 	p.call.ws, p.call.packed, p.call.w = nil, nil, nil
 }
@@ -216,7 +225,7 @@ func (p *FilterPack[T]) winograd(worker, panel int) {
 		for tap := range taps {
 			p.micro.packLanes(Lanes, n, buf[tap*n*Lanes:][:n*Lanes], Lanes, w[tap*p.C+c:], taps*p.C)
 		}
-		p.micro.winogradOf(p.KH).filter(n*Lanes, buf, 0, n*Lanes, p.call.packed[(panel*p.C+c)*Lanes:], p.panels*p.C*Lanes)
+		p.micro.winogradOf(p.KH).filter(n*Lanes, buf, 0, n*Lanes, p.call.packed[(panel*p.C+c)*Lanes:], p.pitch())
 	}
 }
 
@@ -224,6 +233,6 @@ func (p *FilterPack[T]) winogradTurned(_, panel int) {
 	taps := p.KH * p.KW
 	for o := range p.O {
 		w := p.call.w[o*taps*p.C:][:taps*p.C]
-		p.micro.winogradOf(p.KH).filter(Lanes, w, (taps-1)*p.C+panel*Lanes, -p.C, p.call.packed[(panel*p.O+o)*Lanes:], p.panels*p.O*Lanes)
+		p.micro.winogradOf(p.KH).filter(Lanes, w, (taps-1)*p.C+panel*Lanes, -p.C, p.call.packed[(panel*p.O+o)*Lanes:], p.pitch())
 	}
 }

@@ -82,7 +82,7 @@ const (
 	chunkTiles   = 48      // of a chunk, at most
 	minTiles     = 18      // of a chunk, unless there are fewer
 	cachedFilter = 160e3   // elements of a filter that shares the second-level cache with a chunk's arrays …
-	cachedArrays = 110e3   // … of so many elements
+	cachedArrays = 125e3   // … of so many elements
 	stepTiles    = 512     // of a step that is taken together
 	stepElements = 6 << 20 // of both point arrays of such a step, unless tiles are few
 	tileChunk    = 8       // tiles that are transformed as one chunk
@@ -104,6 +104,9 @@ func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradCon
 		size = min(size, ceilDiv(tiles, pool.workers))
 	}
 	g.steps = blocks(tiles, size)
+	if !g.together {
+		g.steps = groups(tiles, size, len(g.micro.gathers)-1)
+	}
 	size = largest(g.steps)
 	g.in, g.out = pointArray{g.src.c / Lanes, size}, pointArray{g.dst.c / Lanes, size}
 	for p := range g.in.panels {
@@ -134,7 +137,7 @@ func (g *winogradConv[T]) Run(ws, dst, src, packed []T) {
 	checkLen("workspace", len(ws), g.Workspace())
 	checkLen("result", len(dst), g.images*g.dst.size())
 	checkLen("source", len(src), g.images*g.src.size())
-	checkLen("packed filter", len(packed), points*g.src.c*g.dst.c)
+	checkLen("packed filter", len(packed), points*g.filterPitch())
 	g.call.ws, g.call.dst, g.call.src, g.call.packed = ws, dst, src, packed
 	if g.together {
 		for _, g.step = range g.steps {
@@ -147,6 +150,9 @@ func (g *winogradConv[T]) Run(ws, dst, src, packed []T) {
 	}
 	g.call.ws, g.call.dst, g.call.src, g.call.packed = nil, nil, nil, nil
 }
+
+// filterPitch is the distance of the points of a packed filter.
+func (g *winogradConv[T]) filterPitch() int { return (g.out.panels*g.src.c + 1) * Lanes }
 
 // chunk takes a chunk's tiles through all steps.
 func (g *winogradConv[T]) chunk(worker, chunk int) {
@@ -200,7 +206,7 @@ func (g *winogradConv[T]) multiplyPoint(p, from, to int, out, in []T, n int) {
 	for k := 0; k < g.in.panels; k += most {
 		starts := g.starts[k:min(k+most, g.in.panels)]
 		for panel := from; panel < to; panel += g.micro.columns / Lanes {
-			filter := g.call.packed[((p*g.out.panels+panel)*g.src.c+k*Lanes)*Lanes:]
+			filter := g.call.packed[p*g.filterPitch()+(panel*g.src.c+k*Lanes)*Lanes:]
 			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():],
 				g.src.c*Lanes, g.out.panelStride(), min(g.micro.columns, (to-panel)*Lanes), min(k, 1))
 		}

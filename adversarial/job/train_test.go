@@ -1,0 +1,261 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"temper/adversarial"
+	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine"
+	"temper/engine/graph"
+	"temper/engine/rng"
+)
+
+// trainedWith is a finished training run in a folder of its own.
+func trainedWith(t *testing.T, assignments ...string) *Trained {
+	t.Helper()
+	s := one(t, append([]string{"device=cpu", "threads=1"}, assignments...)...)
+	r, err := trainNew(context.Background(), Console{io.Discard, io.Discard, false}, &s, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// series reads one number of a run's metrics, record by record.
+func series(t *testing.T, dir, name string) (values []float64, epochs []int) {
+	t.Helper()
+	records, err := run.ReadMetrics(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		for _, f := range r.Fields {
+			if f.Name == name {
+				values, epochs = append(values, f.Value), append(epochs, r.Epoch)
+			}
+		}
+	}
+	return values, epochs
+}
+
+// The checkpoint that counts is the first of the best evaluations on held-out
+// examples, its numbers are the run's, and temper eval finds it by itself.
+func TestBestCheckpoint(t *testing.T) {
+	args := []string{"training.method=pgd-at", "data.held_out=20", "data.structured.train_n=60", "batches.epochs=60", "eval.every=3"}
+	best, last := trainedWith(t, append(args, "checkpoint.choice=best")...), trainedWith(t, args...)
+	robust, epochs := series(t, best.Run, "held-out/robust")
+	top := 0
+	for i, v := range robust {
+		if v > robust[top] {
+			top = i
+		}
+	}
+	if len(robust) != 20 || top == 0 || top == len(robust)-1 {
+		t.Fatalf("%d evaluations, the best is number %d: the test shows nothing", len(robust), top)
+	}
+	if best.Epoch != epochs[top] || last.Epoch != 60 || best.Checkpoint != "best" || last.Checkpoint != "last" {
+		t.Errorf("the %s checkpoint of epoch %d and the %s of epoch %d, want %d and 60", best.Checkpoint, best.Epoch, last.Checkpoint, last.Epoch, epochs[top])
+	}
+	for _, r := range []*Trained{best, last} {
+		got := measured(t, r.Run)
+		if int(got.Step) != r.Epoch || got.CleanAccuracy != r.Clean || got.RobustAccuracy != r.Robust {
+			t.Errorf("%s: temper eval says %v and %v of step %d, training %v and %v", r.Checkpoint, got.CleanAccuracy, got.RobustAccuracy, got.Step, r.Clean, r.Robust)
+		}
+	}
+}
+
+func TestCheckpointChoice(t *testing.T) {
+	for want, assignments := range map[string][]string{
+		`unknown checkpoint.choice "bets" (did you mean "best"?): want last or best`: {"checkpoint.choice=bets"},
+		"needs held-out examples to choose by":                                       {"checkpoint.choice=best"},
+	} {
+		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+// stripes writes a set of two classes of noisy 8×8 images and returns the
+// assignments that train a tiny network with batch norm on it.
+func stripes(t *testing.T) []string {
+	t.Helper()
+	var arrays []datasets.NamedArray
+	for split, n := range map[string]int{"train": 32, "test": 16} {
+		noise := rng.NewStream(uint32(n), "stripes", 0)
+		x, y := make([]uint8, n*3*8*8), make([]int64, n)
+		for i := range y {
+			y[i] = int64(i % 2)
+		}
+		for i := range x {
+			x[i] = uint8(40 + 100*noise.Uniform())
+			if image := i / (3 * 8 * 8); i/(1+image%2*7)%2 == 0 { // vertical or horizontal
+				x[i] += 60
+			}
+		}
+		arrays = append(arrays, datasets.NamedArray{Name: "x_" + split, Array: datasets.Array{Shape: []int{n, 3, 8, 8}, Data: x}},
+			datasets.NamedArray{Name: "y_" + split, Array: datasets.Array{Shape: []int{n}, Data: y}})
+	}
+	file := filepath.Join(t.TempDir(), "stripes.npz")
+	if err := datasets.SaveNPZ(file, arrays...); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"data.name=npz:" + file, "model.name=preactresnet18", "model.width=2", "model.blocks=[1,1,1,1]", "threat.eps=4/255",
+		"training.method=pgd-at", "training.attack.steps=2", "batches.size=8", "batches.epochs=4", "eval.attack.steps=2"}
+}
+
+// measured is what temper eval says of a run.
+func measured(t *testing.T, dir string, assignments ...string) *Evaluation {
+	t.Helper()
+	e, err := prepare(EvalOptions{Run: dir, User: user(assignments...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	r, err := e.measure(context.Background(), Console{io.Discard, io.Discard, false}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A run with averaged weights evaluates and saves both: temper eval takes the
+// averaged ones by itself and the others if asked, and finds what the run found.
+func TestAveragedWeights(t *testing.T) {
+	base := stripes(t)
+	for _, name := range []string{"ema", "swa"} {
+		args := append(base, "training.average.name="+name, "training.average.start=1")
+		if name == "ema" {
+			args = append(args, "training.average.decay=0.9")
+		}
+		r := trainedWith(t, args...)
+		ck, err := run.LatestCheckpoint(r.Run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName := map[string]run.Tensor{}
+		for _, x := range ck.Tensors {
+			byName[x.Name] = x
+		}
+		for _, weight := range []string{"conv1.weight", "bn.running_mean", "bn.num_batches_tracked"} {
+			raw, averaged := byName[weight], byName[adversarial.AveragePrefix+weight]
+			if len(averaged.Data) != len(raw.Data) || averaged.DType != raw.DType || len(raw.Data) == 0 {
+				t.Errorf("%s: %s is %d bytes of %s, averaged %d of %s", name, weight, len(raw.Data), raw.DType, len(averaged.Data), averaged.DType)
+			}
+			if weight == "conv1.weight" && bytes.Equal(raw.Data, averaged.Data) {
+				t.Errorf("%s: the averaged weights are the last ones", name)
+			}
+		}
+		clean, _ := series(t, r.Run, "test/clean")
+		rawClean, _ := series(t, r.Run, "raw/clean")
+		rawRobust, _ := series(t, r.Run, "raw/robust")
+		if len(clean) != 4 || len(rawClean) != 4 || name == "ema" && clean[0] != rawClean[0] { // until it begins the average is the weights
+			t.Errorf("%s: %v averaged, %v raw", name, clean, rawClean)
+		}
+		if got := measured(t, r.Run); got.CleanAccuracy != r.Clean || got.RobustAccuracy != r.Robust || r.Clean.Value != clean[3] {
+			t.Errorf("%s: temper eval says %v and %v, training %v and %v", name, got.CleanAccuracy, got.RobustAccuracy, r.Clean, r.Robust)
+		}
+		if got := measured(t, r.Run, "weights=raw"); got.CleanAccuracy.Value != rawClean[3] || got.RobustAccuracy.Value != rawRobust[3] {
+			t.Errorf("%s, raw: temper eval says %v and %v, training %v and %v", name, got.CleanAccuracy, got.RobustAccuracy, rawClean[3], rawRobust[3])
+		}
+	}
+	plain := trainedWith(t, append(base, "batches.epochs=1")...)
+	for want, assignment := range map[string]string{
+		"this run averaged no weights":   "weights=average",
+		`unknown weights "swa": want av`: "weights=swa",
+	} {
+		if _, err := prepare(EvalOptions{Run: plain.Run, User: user(assignment)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+// Batch norm's statistics of swa are those of the averaged network on the
+// training examples, whatever the order of their batches' past.
+func TestRecomputedStatistics(t *testing.T) {
+	r := trainedWith(t, append(stripes(t), "training.average.name=swa", "batches.size=32")...)
+	ck, err := run.LatestCheckpoint(r.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	averaged, err := weightsOf(ck.Tensors, averagedWeights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := prepare(EvalOptions{Run: r.Run, User: user("split=train")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	g, err := adversarial.StatisticsGraph(e.model, 32, graph.U8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := e.dev.Compile(g, e.state, engine.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: 32, Epochs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	b, _ := stream.Next()
+	if err := errors.Join(feed(exe, b), exe.Set("weight", 1), exe.Run()); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range averaged {
+		if !strings.Contains(x.Name, "running") {
+			continue
+		}
+		if got, err := e.state.Bytes(x.Name); err != nil || !bytes.Equal(got, x.Data) {
+			t.Errorf("%s differs, %v", x.Name, err)
+		}
+	}
+}
+
+// ε rises through the step block: the executable of the first step is that of the
+// last one.
+func TestWarmupRecompilesNothing(t *testing.T) {
+	s := one(t, append(stripes(t), "device=cpu", "training.eps_warmup=2", "training.average.name=ema")...)
+	c := Console{io.Discard, io.Discard, false}
+	tr, err := newTrainer(c, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.close()
+	dir := t.TempDir()
+	if tr.run, err = run.Create(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer tr.run.Close()
+	if tr.metrics, err = run.OpenMetrics(dir); err != nil {
+		t.Fatal(err)
+	}
+	before, err := tr.program.For(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.initialize(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.loop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := tr.program.For(8); err != nil || after != before {
+		t.Errorf("another executable, %v", err)
+	}
+	eps, _ := series(t, dir, "train/eps")
+	if len(eps) != 16 || !slices.IsSorted(eps) || math.Abs(eps[0]*255-0.5) > 1e-9 || math.Abs(eps[7]*255-4) > 1e-9 || eps[15] != eps[7] {
+		t.Errorf("ε is %v", eps)
+	}
+}
