@@ -18,7 +18,7 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 	}
 	var plans []*plan.Plan
 	for i := range list {
-		o, err := compileOptions(list[i].Precision)
+		o, err := compileOptions(list[i].Precision, list[i].ExactConv)
 		if err != nil {
 			return nil, err
 		}
@@ -27,7 +27,7 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 			return nil, err
 		}
 		for _, g := range graphs {
-			final, err := passes.Run(g, passes.Options{Target: target(o.Precision)})
+			final, err := passes.Run(g, passes.Options{Target: target(o.Precision), Off: o.Passes.Off})
 			if err != nil {
 				return nil, err
 			}

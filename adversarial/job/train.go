@@ -46,6 +46,7 @@ type trainer struct {
 	steps    int           // steps done in it
 	waited   time.Duration // for data in it
 	last     *Outcome      // of the latest evaluation
+	pictures *run.Pictures // what it left to be looked at
 
 	ahead *datasets.Batch // fed, for the step to come
 }
@@ -421,6 +422,7 @@ func (t *trainer) evaluate(ctx context.Context, examples datasets.Source, split 
 	if err != nil {
 		return nil, err
 	}
+	t.pictures = &p.Pictures
 	return out, t.keepWatch(out, p, split, step, began)
 }
 
@@ -453,6 +455,11 @@ func (t *trainer) save() error {
 	if err != nil {
 		return err
 	}
+	return t.keep(ck)
+}
+
+// keep writes a checkpoint, behind the metrics up to it.
+func (t *trainer) keep(ck *run.Checkpoint) error {
 	if err := t.metrics.Sync(); err != nil {
 		return err
 	}

@@ -255,7 +255,7 @@ func (t *trainer) announce() {
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
 	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.Checkpoint.Choice)
-	row("precision", "%s", s.Precision)
+	row("precision", "%s", precisionLine(s.Precision, s.ExactConv))
 	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()

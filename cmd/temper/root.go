@@ -72,7 +72,11 @@ func environment(flags *pflag.FlagSet) (err error) {
 // what the user set, once the command line is read.
 func settings(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 	for _, f := range list {
-		cmd.Flags().String(f.Name, "", f.Help)
+		if f.Switch() {
+			cmd.Flags().Bool(f.Name, false, f.Help)
+		} else {
+			cmd.Flags().String(f.Name, "", f.Help)
+		}
 	}
 	set := cmd.Flags().StringArray("set", nil, "any setting as key=value; a run's config.toml has the keys")
 	return func() (user []job.Assignment) {

@@ -85,11 +85,15 @@ func (d *device) Close() error {
 	return nil
 }
 
-// alloc returns zeroed memory that starts on a cache line. It is made of
-// words, so that it may be viewed as any element type.
-func alloc(bytes int) []byte {
+// alloc returns zeroed memory that starts on a cache line. It is a variable so
+// that tests can fence it.
+var alloc = words
+
+// words makes memory of words, so that it may be viewed as any element type.
+func words(bytes int) []byte {
 	w := make([]uint64, (bytes+63)/8+8)
 	b := engine.Bytes(w)
+	hugePages(b)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & 63
 	return b[skip : skip+bytes : skip+bytes]
 }
@@ -173,27 +177,34 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 
 func (c *code) load(steps []plan.Step) ([]func(), error) {
 	var out []func()
-	for _, s := range steps {
-		var f func()
-		var err error
-		switch {
-		case s.Fused != nil:
-			f, err = c.fused(s.Fused)
-		case s.Copy != nil:
-			f = c.copy(s.Copy)
-		case s.Loop != nil && s.Loop.Parallel:
-			f, err = c.parallel(s.Loop)
-		case s.Loop != nil:
-			f, err = c.loop(s.Loop)
-		default:
-			f, err = c.op(s.Op)
+	for ; len(steps) > 0; steps = steps[1:] {
+		if len(steps) > 1 {
+			if f := c.maxPool(steps[0], steps[1]); f != nil {
+				out, steps = append(out, f), steps[1:]
+				continue
+			}
 		}
+		f, err := c.step(steps[0])
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+func (c *code) step(s plan.Step) (func(), error) {
+	switch {
+	case s.Fused != nil:
+		return c.fused(s.Fused)
+	case s.Copy != nil:
+		return c.copy(s.Copy), nil
+	case s.Loop != nil && s.Loop.Parallel:
+		return c.parallel(s.Loop)
+	case s.Loop != nil:
+		return c.loop(s.Loop)
+	}
+	return c.op(s.Op)
 }
 
 // BindState implements engine.Code.
