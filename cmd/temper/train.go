@@ -24,7 +24,7 @@ one that was not.
 Some settings that have no flag of their own, for --set:
 
   checkpoint.choice             last, or best on data.held_out training examples
-  training.average.name         none, ema or swa: averaged weights, which then count
+  training.average.name         ema or swa: averaged weights, which then count
   training.eps_warmup           epochs over which eps rises from 0
   training.mixup                the alpha of mixup
   training.augment.cutout       side of cutout's square; also .crop and .flip
