@@ -152,7 +152,7 @@ func (t *trainer) goBack(from string) error {
 
 // finish trains to the end and sums up.
 func (t *trainer) finish(ctx context.Context) (*Trained, error) {
-	defer t.metrics.Close()
+	defer func() { t.metrics.Close() }() // a rollback opens it anew
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
