@@ -93,12 +93,21 @@ type code struct {
 	plan    *plan.Plan
 	base    []unsafe.Pointer // of each buffer, all set before the first run
 	words   []uint32         // the step block
-	steps   []func()
+	steps   []step
 	scratch *workspaces
 	lanes   []lane // of the workers, for parallel loops
 	held    *int   // bytes that were allocated for all this
+	trace   *tracing
 
 	inside bool // it is a body
+	worker int  // that the body is for, from 1 on
+}
+
+// step is a step of the plan made ready; of is nil for a loop, whose steps are
+// timed one by one.
+type step struct {
+	run func()
+	of  *plan.Step
 }
 
 // alloc is alloc, counted.
@@ -131,7 +140,7 @@ func newScratch(pool *kernel.Pool) *workspaces {
 
 // Load implements engine.Driver.
 func (d *device) Load(p *plan.Plan) (engine.Code, error) {
-	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int)}
+	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int), trace: &tracing{}}
 	for k := 0; p.Private > 0 && k < d.pool.Workers(); k++ {
 		one := kernel.NewPool(1)
 		c.lanes = append(c.lanes, lane{dev: &device{one}, private: c.alloc(p.Private), scratch: newScratch(one)})
@@ -157,11 +166,12 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 	return c, err
 }
 
-func (c *code) load(steps []plan.Step) ([]func(), error) {
-	var out []func()
-	for _, s := range steps {
+func (c *code) load(steps []plan.Step) ([]step, error) {
+	var out []step
+	for i, s := range steps {
 		var f func()
 		var err error
+		of := &steps[i]
 		switch {
 		case s.Fused != nil:
 			f, err = c.fused(s.Fused)
@@ -169,17 +179,30 @@ func (c *code) load(steps []plan.Step) ([]func(), error) {
 			f = c.copy(s.Copy)
 		case s.Loop != nil && s.Loop.Parallel:
 			f, err = c.parallel(s.Loop)
+			of = nil
 		case s.Loop != nil:
 			f, err = c.loop(s.Loop)
+			of = nil
 		default:
 			f, err = c.op(s.Op)
 		}
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, f)
+		out = append(out, step{f, of})
 	}
 	return out, nil
+}
+
+// play runs steps one behind the other.
+func (c *code) play(steps []step) {
+	if c.trace.on {
+		c.timed(steps)
+		return
+	}
+	for i := range steps {
+		steps[i].run()
+	}
 }
 
 // BindState implements engine.Code.
@@ -193,9 +216,7 @@ func (c *code) SetScalar(i int, bits uint32) { c.words[i] = bits }
 
 // Run implements engine.Code.
 func (c *code) Run() error {
-	for _, f := range c.steps {
-		f()
-	}
+	c.play(c.steps)
 	return nil
 }
 
@@ -232,9 +253,7 @@ func (c *code) loop(l *plan.Loop) (func(), error) {
 				part := c.bytes(s.Part)
 				copy(part, c.bytes(s.Whole)[i*len(part):])
 			}
-			for _, f := range steps {
-				f()
-			}
+			c.play(steps)
 			for _, s := range l.Stack {
 				part := c.bytes(s.Part)
 				copy(c.bytes(s.Whole)[i*len(part):], part)
@@ -266,7 +285,7 @@ func (c *code) parallel(l *plan.Loop) (func(), error) {
 	}
 	workers := make([]worker, len(c.lanes))
 	for k, at := range c.lanes {
-		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, inside: true}
+		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, trace: c.trace, inside: true, worker: k + 1}
 		for i := range w.base {
 			if b := &c.plan.Buffers[i]; b.Kind == plan.Temp && b.Private {
 				w.base[i] = unsafe.Pointer(&at.private[b.Offset])
@@ -314,9 +333,7 @@ func (c *code) body(l *plan.Loop) (func(i int), error) {
 		for _, v := range views {
 			c.base[v.Part] = unsafe.Add(c.base[v.Whole], i*c.plan.Buffers[v.Part].Bytes())
 		}
-		for _, f := range steps {
-			f()
-		}
+		c.play(steps)
 	}, nil
 }
 
