@@ -77,6 +77,9 @@ func (c *Curves) Get(name string) *Series {
 	return nil
 }
 
+// Any is the series of a name that Names lists, which may have no finite value.
+func (c *Curves) Any(name string) *Series { return c.named[name] }
+
 // Names lists the series in the order of their first values.
 func (c *Curves) Names() []string { return slices.Clone(c.order) }
 
@@ -114,8 +117,8 @@ func join(a, b Point) Point {
 	return Point{b.Step, mean, min(a.Min, b.Min), max(a.Max, b.Max), n}
 }
 
-// thinned is the series with at most n points.
-func (s *Series) thinned(n int) []Point {
+// Thinned is the series with at most n points.
+func (s *Series) Thinned(n int) []Point {
 	group := (len(s.Points) + n - 1) / n
 	var out []Point
 	for some := range slices.Chunk(s.Points, max(group, 1)) {

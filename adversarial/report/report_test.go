@@ -248,8 +248,8 @@ func TestCurvesStayBounded(t *testing.T) {
 		c.Add(run.Record{Step: int64(i), Fields: []run.Field{{Name: "a", Value: v}}})
 	}
 	s := c.Get("a")
-	if len(s.Points) > mostPoints || len(s.thinned(40)) > 40 {
-		t.Fatalf("%d points, thinned %d", len(s.Points), len(s.thinned(40)))
+	if len(s.Points) > mostPoints || len(s.Thinned(40)) > 40 {
+		t.Fatalf("%d points, thinned %d", len(s.Points), len(s.Thinned(40)))
 	}
 	sum, most := 0.0, 0.0
 	for _, p := range s.Points {
