@@ -27,7 +27,7 @@ func on(t *testing.T, threads, rowBytes int) optest.Runner {
 
 // targetOf is the device's target with other chunks.
 func targetOf(d *engine.Device, rowBytes int) passes.Target {
-	t := d.Target()
+	t, _ := d.Target(graph.PrecisionFloat32)
 	t.RowBytes = rowBytes
 	return t
 }

@@ -10,6 +10,7 @@ import (
 
 	"temper/cuda/emulator"
 	"temper/engine"
+	"temper/engine/graph"
 	"temper/engine/passes"
 	"temper/engine/plan"
 )
@@ -75,7 +76,7 @@ func (emulatorBackend) Devices() ([]engine.Info, error) {
 	if err := emulator.Available(); err != nil {
 		return nil, err
 	}
-	return []engine.Info{{Spec: "emulator", Name: "emulated GPU", Detail: "the CUDA kernels on the CPU, for tests"}}, nil
+	return []engine.Info{{Spec: "emulator", Name: "emulated GPU", Detail: "the CUDA kernels on the CPU, for tests", Precisions: precisions}}, nil
 }
 
 // Open implements engine.Backend.
@@ -121,8 +122,11 @@ func (l *Library) emulate(options string) (checked bool, err error) {
 
 func (l *Library) info(spec string, d *DeviceInfo) engine.Info {
 	return engine.Info{Spec: spec, Name: d.Name, Detail: fmt.Sprintf("sm_%d, %d multiprocessors, %.1f GiB, driver for CUDA %s",
-		d.Capability, d.SMs, float64(d.Memory)/(1<<30), version(l.Version))}
+		d.Capability, d.SMs, float64(d.Memory)/(1<<30), version(l.Version)), Precisions: precisions}
 }
+
+// precisions are those of every GPU that can be used.
+var precisions = []graph.Precision{graph.PrecisionFloat32, graph.PrecisionTF32x3, graph.PrecisionTF32, graph.PrecisionBF16}
 
 // gpu is an open device: engine.Driver. All work of all programs is done in the
 // order in which it is given, on one stream; a second one brings inputs.
@@ -138,22 +142,17 @@ type gpu struct {
 	noGraph   bool                 // launch step by step instead of as a graph
 	arena     arena                // of all programs, which run one at a time
 	programs  map[*program]bool    // that are loaded
-	precision Precision            // of float32's products
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
 }
 
 // openGPU takes a device into use.
 func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compileFunc, error)) (engine.Driver, error) {
-	precision, err := float32Precision()
-	if err != nil {
-		return nil, err
-	}
 	d, err := lib.Device(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	g := &gpu{Device: d, spec: spec, compiler: compiler, precision: precision, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
+	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
 	if g.work, err = d.NewStream(); err == nil {
 		g.inputs, err = d.NewStream()
 	}
@@ -168,7 +167,7 @@ func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compil
 func (g *gpu) Info() engine.Info { return g.lib.info(g.spec, &g.Device.Info) }
 
 // Target implements engine.Driver.
-func (g *gpu) Target() passes.Target { return Target() }
+func (g *gpu) Target(p graph.Precision) (passes.Target, error) { return Target(p), nil }
 
 // Wait implements engine.Waiter.
 func (g *gpu) Wait() error { return first(g.inputs.Synchronize(), g.work.Synchronize()) }
@@ -260,7 +259,7 @@ func (adopted) Free() {}
 
 // Load implements engine.Driver.
 func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
-	of, all, err := kernelsOf(p, g.precision)
+	of, all, err := kernelsOf(p)
 	if err != nil {
 		return nil, err
 	}

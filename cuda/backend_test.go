@@ -348,7 +348,7 @@ func TestGraphOrSteps(t *testing.T) {
 	var plans []*plan.Plan
 	for seed := range programs {
 		graphs = append(graphs, optest.Random(seed))
-		plans = append(plans, planOf(t, graphs[seed]))
+		plans = append(plans, planOf(t, graphs[seed], graph.PrecisionFloat32))
 	}
 	dev, g := openEmulator(t, "", plans...)
 	run := optest.On(dev, engine.Options{})

@@ -63,14 +63,10 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	if k.compiler == nil {
 		return Prebuilt{}, k.missing
 	}
-	precision, err := float32Precision()
-	if err != nil {
-		return Prebuilt{}, err
-	}
 	var kernels []Kernel
 	seen := map[string]bool{}
 	for _, p := range plans {
-		_, all, err := kernelsOf(p, precision)
+		_, all, err := kernelsOf(p)
 		if err != nil {
 			return Prebuilt{}, err
 		}

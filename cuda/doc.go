@@ -50,7 +50,6 @@
 //
 //   - TEMPER_NVRTC: the library of NVRTC, instead of looking for one
 //   - TEMPER_CACHE: the folder of compiled kernels
-//   - TEMPER_CUDA_FLOAT32: how products of float32 are computed (see Precision)
 //   - TEMPER_CUDA_GRAPH=off: launch step by step instead of as a graph, for
 //     debuggers and profilers
 //   - TEMPER_EMULATOR: options of the emulator, such as checked,seed=3,memory=64

@@ -14,11 +14,11 @@ import (
 
 // epilogue writes the kernel of a contraction with the group behind it. It
 // returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused, precision Precision) (Kernel, bool) {
+func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused) (Kernel, bool) {
 	if !onTensorTiles(n) || f.Axes != nil || f.Space.Size() != n.Size() || !onlyReadBy(p, n, f) || overwrites(p, n, f) {
 		return Kernel{}, false
 	}
-	op := newTensorOp(n, precision)
+	op := newTensorOp(n)
 	if op.parts > 1 || op.batch > 1 {
 		return Kernel{}, false
 	}

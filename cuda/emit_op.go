@@ -33,9 +33,9 @@ const (
 // element of the result; for those along an axis a line, but for sorting and for
 // the gradient of pooling an element, which looks for what goes there. Of a contraction a block
 // takes items, which are tiles of the result.
-func OpKernels(n *graph.Node, precision Precision) (kernels []OpKernel, scratch int) {
+func OpKernels(n *graph.Node) (kernels []OpKernel, scratch int) {
 	if onTensorTiles(n) {
-		op := newTensorOp(n, precision)
+		op := newTensorOp(n)
 		return op.kernels(), op.scratch()
 	}
 	e := &opEmitter{n: n}

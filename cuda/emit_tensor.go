@@ -2,37 +2,10 @@ package cuda
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"temper/engine/graph"
 )
-
-// Precision is how products of float32 are computed. Products of bf16 are
-// exact, and their sums float32's.
-type Precision int
-
-// The precisions; behind each the error that is declared for it, relative to
-// the sum of the products' absolute values.
-const (
-	Exact  Precision = iota // float32 arithmetic, as on a CPU
-	TF32x3                  // tensor cores, operands split in two: 2⁻²¹
-	TF32                    // tensor cores, operands rounded to 11 bits: 2⁻¹⁰
-	BF16                    // tensor cores, operands and results rounded to 8 bits: 2⁻⁷
-)
-
-func (p Precision) String() string { return [...]string{"exact", "tf32x3", "tf32", "bf16"}[p] }
-
-// float32Precision is the one that $TEMPER_CUDA_FLOAT32 names; exact by default.
-func float32Precision() (Precision, error) {
-	name := os.Getenv("TEMPER_CUDA_FLOAT32")
-	for _, p := range []Precision{Exact, TF32x3, TF32, BF16} {
-		if name == p.String() || name == "" {
-			return p, nil
-		}
-	}
-	return 0, fmt.Errorf("TEMPER_CUDA_FLOAT32 is %q: want exact, tf32x3, tf32 or bf16", name)
-}
 
 // tensorTile is a tensor_tile of kernels/tensor.h.
 type tensorTile struct{ rows, columns int }
@@ -115,7 +88,7 @@ func onTensorTiles(n *graph.Node) bool {
 // tensorOp is an operation that tensor_contract computes.
 type tensorOp struct {
 	t                graph.DType
-	precision        Precision
+	precision        graph.Precision
 	batch            int // products of matrices
 	m, n, depth      int // of each
 	division             // of each
@@ -124,11 +97,8 @@ type tensorOp struct {
 	call             string // of the template: tile, part, begin, end and result are still to be given
 }
 
-func newTensorOp(n *graph.Node, precision Precision) *tensorOp {
-	if precision == BF16 {
-		precision = Exact // of what the passes have left in float32
-	}
-	op := &tensorOp{t: n.DType(), precision: precision, batch: 1}
+func newTensorOp(n *graph.Node) *tensorOp {
+	op := &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1}
 	switch n.Op() {
 	case graph.OpMatMul:
 		op.matMul(n)
@@ -267,7 +237,7 @@ func (op *tensorOp) source(params []string, result string) string {
 	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
-		precision = ", " + strings.ToUpper(op.precision.String())
+		precision = map[graph.Precision]string{graph.PrecisionFloat32: ", EXACT", graph.PrecisionTF32x3: ", TF32X3", graph.PrecisionTF32: ", TF32"}[op.precision]
 	}
 	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(%s, u32 n) {
   typedef tensor_tile<%v, %d, %d%s> tile;

@@ -39,12 +39,12 @@ func pgdStep() *graph.Graph {
 }
 
 func TestEmitPGDStep(t *testing.T) {
-	g, err := passes.Run(pgdStep(), passes.Options{Target: Target()})
+	g, err := passes.Run(pgdStep(), passes.Options{Target: Target(graph.PrecisionFloat32)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := plan.Build(g, plan.Options{})
-	of, _, err := kernelsOf(p, Exact)
+	of, _, err := kernelsOf(p)
 	if err != nil {
 		t.Fatal(err)
 	}

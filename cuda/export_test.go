@@ -11,7 +11,7 @@ import (
 
 // EachKernel calls fn for the kernels of a plan's steps.
 func EachKernel(p *plan.Plan, fn func(s plan.Step, k Kernel, i int)) error {
-	of, _, err := kernelsOf(p, Exact)
+	of, _, err := kernelsOf(p)
 	if err != nil {
 		return err
 	}
@@ -37,24 +37,24 @@ func TemplateKernels() (all []Kernel) {
 	a := graph.Attrs{Stride: [2]int{2, 2}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}}
 	for _, layout := range []graph.Layout{graph.NHWC, graph.NCHW} {
 		for _, t := range []graph.DType{graph.F32, graph.BF16} {
-			for _, p := range []Precision{Exact, TF32x3, TF32} {
-				if p != Exact && (t == graph.BF16 || layout == graph.NCHW) {
+			for _, p := range []graph.Precision{graph.PrecisionFloat32, graph.PrecisionTF32x3, graph.PrecisionTF32} {
+				if p != graph.PrecisionFloat32 && (t == graph.BF16 || layout == graph.NCHW) {
 					continue
 				}
 				g := graph.New("templates")
 				conv := a
-				conv.Layout = layout
+				conv.Layout, conv.Precision = layout, p
 				x, w, dy := g.Input("x", t, layout.Shape(64, 64, 16, 16)...), g.Input("w", t, layout.Shape(128, 64, 3, 3)...), g.Input("dy", t, layout.Shape(64, 128, 8, 8)...)
 				dx, dw := conv, conv
 				dx.Size, dw.Size = []int{16, 16}, []int{3, 3}
 				for i, y := range []*graph.Node{g.Make(graph.OpConv2D, conv, x, w), g.Make(graph.OpConv2DInputGrad, dx, dy, w), g.Make(graph.OpConv2DFilterGrad, dw, x, dy),
-					graph.MatMul(g.Input("a", t, 256, 512), g.Input("b", t, 512, 130), layout == graph.NHWC, false)} {
+					g.Make(graph.OpMatMul, graph.Attrs{TA: layout == graph.NHWC, Precision: p}, g.Input("a", t, 256, 512), g.Input("b", t, 512, 130))} {
 					if t == graph.F32 {
 						y = y.ReLU()
 					}
 					g.Output(strings.Repeat("y", i+1), y)
 				}
-				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}), p)
+				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}))
 				if err != nil {
 					panic(err)
 				}

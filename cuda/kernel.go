@@ -12,10 +12,10 @@ import (
 	"temper/kernels"
 )
 
-// Target is what the compiler should do for a GPU.
-func Target() passes.Target {
-	precision, _ := float32Precision() // what opens a device reports the error
-	return passes.Target{ChannelsLast: true, BF16: true, Autocast: precision == BF16}
+// Target is what the compiler should do for a GPU at a precision: they all have
+// every one.
+func Target(p graph.Precision) passes.Target {
+	return passes.Target{ChannelsLast: true, BF16: true, Precision: p}
 }
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
@@ -35,14 +35,14 @@ type Kernel struct {
 
 // Kernels lists a step's kernels in the order in which they run. Copies and
 // loops have none.
-func Kernels(p *plan.Plan, s plan.Step, precision Precision) ([]Kernel, error) {
+func Kernels(p *plan.Plan, s plan.Step) ([]Kernel, error) {
 	switch {
 	case s.Fused != nil:
 		return fusedKernels(p, s.Fused), nil
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
 	case s.Op != nil:
-		return opKernels(p, s.Op, precision)
+		return opKernels(p, s.Op)
 	}
 	return nil, nil
 }
@@ -63,8 +63,8 @@ func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
 	return ks
 }
 
-func opKernels(p *plan.Plan, n *graph.Node, precision Precision) ([]Kernel, error) {
-	ops, scratch := OpKernels(n, precision)
+func opKernels(p *plan.Plan, n *graph.Node) ([]Kernel, error) {
+	ops, scratch := OpKernels(n)
 	if len(ops) == 0 {
 		return nil, fmt.Errorf("CUDA has no %v of %v", n.Op(), n.In(0).DType())
 	}
@@ -106,7 +106,7 @@ const maxElements = 1 << 31
 
 // kernelsOf lists the kernels of each of a plan's steps, those in loops
 // included, under the step's group or operation; and all of them, in order.
-func kernelsOf(p *plan.Plan, precision Precision) (of map[any][]Kernel, all []Kernel, err error) {
+func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 	for i := range p.Buffers {
 		if b := &p.Buffers[i]; b.Shape.Size() >= maxElements {
 			return nil, nil, fmt.Errorf("a tensor of %v%v has 2³¹ elements or more: take a smaller batch", b.DType, b.Shape)
@@ -123,7 +123,7 @@ func kernelsOf(p *plan.Plan, precision Precision) (of map[any][]Kernel, all []Ke
 				continue
 			}
 			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil {
-				if k, ok := epilogue(p, s.Op, steps[i+1].Fused, precision); ok {
+				if k, ok := epilogue(p, s.Op, steps[i+1].Fused); ok {
 					of[stepKey(s)], all = []Kernel{k}, append(all, k)
 					of[stepKey(steps[i+1])] = []Kernel{}
 					continue
@@ -132,7 +132,7 @@ func kernelsOf(p *plan.Plan, precision Precision) (of map[any][]Kernel, all []Ke
 			if of[stepKey(s)] != nil { // with the step before it
 				continue
 			}
-			ks, err := Kernels(p, s, precision)
+			ks, err := Kernels(p, s)
 			if err != nil {
 				return err
 			}

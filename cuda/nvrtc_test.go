@@ -12,6 +12,7 @@ import (
 
 	"temper/cuda/emulator"
 	"temper/engine"
+	"temper/engine/graph"
 	"temper/engine/plan"
 	"temper/kernels"
 )
@@ -108,7 +109,7 @@ func TestPrebuild(t *testing.T) {
 	drive(t, library)
 	t.Setenv("TEMPER_CACHE", t.TempDir())
 	g := trainStep(8)
-	plans := []*plan.Plan{planOf(t, g), planOf(t, g)}
+	plans := []*plan.Plan{planOf(t, g, graph.PrecisionFloat32), planOf(t, g, graph.PrecisionFloat32)}
 	first := must(Prebuild(plans, "sm_90a"))(t)
 	if first.Kernels == 0 || first.Compiled != first.Kernels {
 		t.Errorf("%+v", first)

@@ -36,10 +36,10 @@ func TestReduceParts(t *testing.T) {
 			g.Output("stored", y)
 			g.Output("sum", y.Sum(c.axes...))
 			g.Output("max", y.ReduceMax(c.axes...))
-			p := planOf(t, g)
+			p := planOf(t, g, graph.PrecisionFloat32)
 			most := 0
 			for _, s := range p.Steps {
-				most = max(most, len(must(Kernels(p, s, Exact))(t)))
+				most = max(most, len(must(Kernels(p, s))(t)))
 			}
 			if most != c.kernels {
 				t.Errorf("%d kernels for a step, want %d", most, c.kernels)

@@ -39,7 +39,7 @@ var tensorGeometries = []struct {
 	{"deep", 3, 72, 12, 12, 64, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
 }
 
-func tensorGraphs(t *testing.T, dt graph.DType) map[string]*graph.Graph {
+func tensorGraphs(t *testing.T, dt graph.DType, precision graph.Precision) map[string]*graph.Graph {
 	all := map[string]*graph.Graph{}
 	add := func(name string, build func(g *graph.Graph) *graph.Node) {
 		g := graph.New(name)
@@ -50,7 +50,7 @@ func tensorGraphs(t *testing.T, dt graph.DType) map[string]*graph.Graph {
 		all[name] = g
 	}
 	for _, c := range tensorGeometries {
-		a := graph.Attrs{Stride: c.stride, Pad: c.pad, Dilation: c.dil, Layout: graph.NHWC}
+		a := graph.Attrs{Stride: c.stride, Pad: c.pad, Dilation: c.dil, Layout: graph.NHWC, Precision: precision}
 		extent := func(in, k, i int) int { return (in+2*c.pad[i]-(k-1)*c.dil[i]-1)/c.stride[i] + 1 }
 		p, q := extent(c.h, c.r, 0), extent(c.w, c.s, 1)
 		x := func(g *graph.Graph) *graph.Node { return g.Input("x", dt, c.n, c.h, c.w, c.c) }
@@ -73,7 +73,7 @@ func tensorGraphs(t *testing.T, dt graph.DType) map[string]*graph.Graph {
 				b = []int{c.batch, c.n, c.k}
 			}
 			add(fmt.Sprintf("matmul/%v%v,ta=%v,tb=%v", a, b, ta, tb), func(g *graph.Graph) *graph.Node {
-				return graph.MatMul(g.Input("a", dt, a...), g.Input("b", dt, b...), ta, tb)
+				return g.Make(graph.OpMatMul, graph.Attrs{TA: ta, TB: tb, Precision: precision}, g.Input("a", dt, a...), g.Input("b", dt, b...))
 			})
 		}
 	}
@@ -125,16 +125,16 @@ func evaluate(t *testing.T, dev *gpu, p *plan.Plan, feed interp.Feed) map[string
 func TestTensor(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
-		precision Precision
+		precision graph.Precision
 		tolerance optest.Tolerance
 	}{
-		{graph.BF16, Exact, optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
-		{graph.F32, Exact, optest.Tolerance{Abs: 64}},
-		{graph.F32, TF32x3, optest.Tolerance{Abs: 64}},
-		{graph.F32, TF32, optest.Tolerance{Abs: 0x1p13}},
+		{graph.BF16, graph.PrecisionFloat32, optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
+		{graph.F32, graph.PrecisionFloat32, optest.Tolerance{Abs: 64}},
+		{graph.F32, graph.PrecisionTF32x3, optest.Tolerance{Abs: 64}},
+		{graph.F32, graph.PrecisionTF32, optest.Tolerance{Abs: 0x1p13}},
 	} {
 		t.Run(c.dt.String()+"/"+c.precision.String(), func(t *testing.T) {
-			graphs := tensorGraphs(t, c.dt)
+			graphs := tensorGraphs(t, c.dt, c.precision)
 			plans := map[string]*plan.Plan{}
 			var all []*plan.Plan
 			for name, g := range graphs {
@@ -142,7 +142,6 @@ func TestTensor(t *testing.T) {
 				all = append(all, plans[name])
 			}
 			_, dev := openEmulator(t, "")
-			dev.precision = c.precision
 			loadAll(t, dev, all)
 			for name, g := range graphs {
 				feed := uniformFeed(g)
@@ -161,11 +160,10 @@ func TestTensor(t *testing.T) {
 func TestTensorChecked(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
-		precision Precision
-	}{{graph.BF16, Exact}, {graph.F32, TF32x3}} {
+		precision graph.Precision
+	}{{graph.BF16, graph.PrecisionFloat32}, {graph.F32, graph.PrecisionTF32x3}} {
 		_, dev := openEmulator(t, "checked,seed=1")
-		dev.precision = c.precision
-		for name, g := range tensorGraphs(t, c.dt) {
+		for name, g := range tensorGraphs(t, c.dt, c.precision) {
 			switch name {
 			case "conv2d/3x3", "conv2d/first layer", "conv2d-input-grad/3x3,s2", "conv2d-filter-grad/deep", "matmul/[3 40 33][3 40 24],ta=true,tb=false":
 				feed := uniformFeed(g)
@@ -180,10 +178,10 @@ func TestTensorChecked(t *testing.T) {
 }
 
 // sourcesOf lists the kernels of a graph's plan: those of loops, and the others.
-func sourcesOf(t *testing.T, g *graph.Graph) (loops, others string) {
+func sourcesOf(t *testing.T, g *graph.Graph, precision graph.Precision) (loops, others string) {
 	t.Helper()
-	p := planOf(t, g)
-	of, _, err := kernelsOf(p, Exact)
+	p := planOf(t, g, precision)
+	of, _, err := kernelsOf(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,15 +205,17 @@ func sourcesOf(t *testing.T, g *graph.Graph) (loops, others string) {
 // no gradient of a filter in an attack.
 func TestEmittedContractions(t *testing.T) {
 	uses := func(source, what string) bool { return strings.Contains(source, what) }
-	loop, _ := sourcesOf(t, pgdStep())
+	loop, _ := sourcesOf(t, pgdStep(), graph.PrecisionFloat32)
 	if !uses(loop, "tensor_tile<f32, ") || !uses(loop, "conv_forward<") || !uses(loop, "conv_input_grad<") || uses(loop, "conv_filter_grad<") || uses(loop, "contract<") {
 		t.Errorf("an attack in float32:\n%s", loop)
 	}
 	if _, last, _ := strings.Cut(loop, "conv_input_grad<"); !uses(last[:strings.Index(last, "EXPORT(")], "sign_(") {
 		t.Errorf("the ascent step is not where its gradient is computed:\n%s", loop)
 	}
-	t.Setenv("TEMPER_CUDA_FLOAT32", "bf16")
-	loop, others := sourcesOf(t, pgdStep())
+	if loop, _ = sourcesOf(t, pgdStep(), graph.PrecisionTF32); !uses(loop, ", TF32>") || uses(loop, ", EXACT>") {
+		t.Errorf("an attack in TF32:\n%s", loop)
+	}
+	loop, others := sourcesOf(t, pgdStep(), graph.PrecisionBF16)
 	if !uses(loop, "tensor_tile<bf16, ") || uses(loop, "tensor_tile<f32, ") || !uses(others, "convert<bf16>") {
 		t.Errorf("an attack in bf16:\n%s", loop)
 	}
@@ -232,30 +232,15 @@ func TestAutocast(t *testing.T) {
 	g.Output("loss", loss)
 	g.Output("dx", d[0])
 	g.Output("dw", d[1])
-	t.Setenv("TEMPER_CUDA_FLOAT32", "bf16")
 	dev, _ := openEmulator(t, "")
 	feed := uniformFeed(g)
 	want := must(interp.Run(g, feed))(t)
-	got := must(optest.On(dev, engine.Options{})(g, feed))(t)
+	got := must(optest.On(dev, engine.Options{Precision: graph.PrecisionBF16})(g, feed))(t)
 	if err := (optest.Tolerance{Abs: 0x1p17}).CompareResults(want, got); err != nil { // 2⁻⁶
 		t.Error(err)
 	}
 	if err := (optest.Tolerance{Abs: 256}).CompareResults(want, got); err == nil {
 		t.Error("the results are float32's: nothing was rounded")
-	}
-}
-
-func TestPrecisionName(t *testing.T) {
-	for name, want := range map[string]string{"": "exact", "tf32": "tf32", "bf16": "bf16", "fp8": `TEMPER_CUDA_FLOAT32 is "fp8": want exact, tf32x3, tf32 or bf16`} {
-		t.Setenv("TEMPER_CUDA_FLOAT32", name)
-		p, err := float32Precision()
-		got := p.String()
-		if err != nil {
-			got = err.Error()
-		}
-		if got != want {
-			t.Errorf("%q is %s, want %s", name, got, want)
-		}
 	}
 }
 
@@ -295,7 +280,7 @@ func TestEpilogue(t *testing.T) {
 				}))(t)
 				p := plan.Build(final, plan.Options{})
 				graphs, plans = append(graphs, g), append(plans, p)
-				_, all, err := kernelsOf(p, Exact)
+				_, all, err := kernelsOf(p)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -338,7 +323,7 @@ func TestPrologue(t *testing.T) {
 		feed := uniformFeed(g)
 		want := must(interp.RunRounded(g, feed))(t).Outputs["y"]
 
-		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w), Exact)
+		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w))
 		op.call = strings.Replace(op.call, fmt.Sprintf("pixels_by_taps<%v, shape>(in0)", dt), fmt.Sprintf("rectified<%v, shape>(in0, scale, shift)", dt), 1)
 		params := append(op.params(), "const f32* __restrict__ scale", "const f32* __restrict__ shift", fmt.Sprintf("%v* __restrict__ out", dt))
 		k := named(op.source(params, op.storing()))

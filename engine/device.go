@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"temper/engine/graph"
 	"temper/engine/passes"
 	"temper/engine/plan"
 )
@@ -15,6 +16,17 @@ type Info struct {
 	Spec   string // what Open takes: "cpu", "cuda:0"
 	Name   string // the processor's name
 	Detail string // what a bug report should hold: instruction sets, memory, versions
+	// Precisions are those that programs can be compiled for, the most exact first.
+	Precisions []graph.Precision
+}
+
+// PrecisionNames are Precisions as the command line has them.
+func (i Info) PrecisionNames() []string {
+	var names []string
+	for _, p := range i.Precisions {
+		names = append(names, p.String())
+	}
+	return names
 }
 
 // DeviceOptions are the choices made when a device is opened.
@@ -36,8 +48,9 @@ type Backend interface {
 // at a time.
 type Driver interface {
 	Info() Info
-	// Target is what the compiler should do for this device.
-	Target() passes.Target
+	// Target is what the compiler should do for this device at a precision. Its
+	// error says what the device lacks for that, and what to do about it.
+	Target(p graph.Precision) (passes.Target, error)
 	// Alloc returns zeroed device memory.
 	Alloc(bytes int) (Memory, error)
 	// Load makes a plan ready to run.

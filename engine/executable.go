@@ -13,9 +13,13 @@ import (
 	"temper/engine/plan"
 )
 
-// Options change how a graph is compiled. The zero value is what users want;
-// the rest is for listings and for tests that compare.
+// Options change how a graph is compiled. The zero value is the reference.
 type Options struct {
+	// Precision is that of float32 products. Programs of different precisions
+	// may share a device and its state.
+	Precision graph.Precision
+	// The rest is for listings and for tests that compare. A Passes.Target that
+	// is not zero replaces the device's own, Precision included.
 	Passes passes.Options
 	Plan   plan.Options
 }
@@ -48,7 +52,10 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 		return nil, fmt.Errorf("graph %q: %w", g.Name(), err)
 	}
 	if o.Passes.Target == (passes.Target{}) {
-		o.Passes.Target = d.Target()
+		var err error
+		if o.Passes.Target, err = d.Target(o.Precision); err != nil {
+			return nil, err
+		}
 	}
 	final, err := passes.Run(g, o.Passes)
 	if err != nil {

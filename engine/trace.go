@@ -7,7 +7,8 @@ import (
 	"temper/engine/plan"
 )
 
-// Span is one execution of a step of a plan that is no loop.
+// Span is one execution of a step of a plan that is no loop. Where a back end
+// does two steps in one, the first has the span.
 type Span struct {
 	Step *plan.Step // in Executable.Plan, or in the loops there
 	// Worker is 0 for what the whole device does, and from 1 on that worker of a

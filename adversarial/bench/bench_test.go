@@ -31,7 +31,7 @@ func BenchmarkSteps(b *testing.B) {
 	dev := open(b)
 	for _, s := range Suite("all", regexp.MustCompile("")) {
 		b.Run(s.Name(), func(b *testing.B) {
-			p, err := prepare(dev, s)
+			p, err := prepare(dev, s, engine.Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func TestFLOPs(t *testing.T) {
 		"matmul": 2 * 8 * 8 * 8, "conv2d": convolution, "conv2d-input-grad": convolution, "conv2d-filter-grad": convolution,
 	} {
 		small.Kind = kind
-		p, err := prepare(dev, small)
+		p, err := prepare(dev, small, engine.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestFLOPs(t *testing.T) {
 
 func flops(t *testing.T, dev *engine.Device, steps int) float64 {
 	t.Helper()
-	p, err := prepare(dev, Spec{Kind: "step", Model: "cifar-small", Steps: steps, Batch: 2})
+	p, err := prepare(dev, Spec{Kind: "step", Model: "cifar-small", Steps: steps, Batch: 2}, engine.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestMeasureWithPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, progress bytes.Buffer
-	c := Command{Suite: "kernels", Match: "^conv2d/.*3-64@", Device: "cpu", Threads: 1, Seconds: 0.001, Peer: true, Python: python, Format: "table"}
+	c := Command{Suite: "kernels", Match: "^conv2d/.*3-64@", Device: "cpu", Threads: 1, Seconds: 0.001, Peer: true, Python: python, Format: "table", Precision: "float32"}
 	if err := c.Run(&out, &progress); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestMeasureWithPeer(t *testing.T) {
 }
 
 func TestPeerErrors(t *testing.T) {
-	_, err := OpenPeer(filepath.Join(t.TempDir(), "python"), 1, false)
+	_, err := OpenPeer(filepath.Join(t.TempDir(), "python"), 1, false, "float32")
 	if err == nil || !strings.Contains(err.Error(), "--python") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("no interpreter: %v", err)
 	}
@@ -168,23 +168,24 @@ func TestPeerErrors(t *testing.T) {
 	if err := os.WriteFile(bare, []byte("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'torch'\" >&2\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err = OpenPeer(bare, 1, false)
+	_, err = OpenPeer(bare, 1, false, "float32")
 	if err == nil || !strings.Contains(err.Error(), "No module named 'torch'; install torch") {
 		t.Errorf("no torch: %v", err)
 	}
 }
 
 func TestCheck(t *testing.T) {
-	good := Command{Suite: "cpu", Seconds: 1, Format: "table"}
+	good := Command{Suite: "cpu", Seconds: 1, Format: "table", Precision: "float32"}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
 	for want, spoil := range map[string]func(*Command){
-		"--match":   func(c *Command) { c.Match = "(" },
-		"--suite":   func(c *Command) { c.Suite = "tpu" },
-		"--format":  func(c *Command) { c.Format = "xml" },
-		"--skip":    func(c *Command) { c.Skip = []string{"eager"} },
-		"--seconds": func(c *Command) { c.Seconds = 0 },
+		"--match":     func(c *Command) { c.Match = "(" },
+		"--suite":     func(c *Command) { c.Suite = "tpu" },
+		"--format":    func(c *Command) { c.Format = "xml" },
+		"--precision": func(c *Command) { c.Precision = "fp8" },
+		"--skip":      func(c *Command) { c.Skip = []string{"eager"} },
+		"--seconds":   func(c *Command) { c.Seconds = 0 },
 	} {
 		c := good
 		spoil(&c)
@@ -211,7 +212,7 @@ func TestTwin(t *testing.T) {
 		}
 		t.Skip("no python3 with torch (TEMPER_PEER_PYTHON)")
 	}
-	p, err := OpenPeer(python, 1, false)
+	p, err := OpenPeer(python, 1, false, "float32")
 	if err != nil {
 		t.Fatal(err)
 	}

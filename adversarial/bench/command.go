@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"temper/engine"
+	"temper/engine/graph"
+	"temper/engine/passes"
 )
 
 // Command is a command line of temper bench.
@@ -19,16 +21,22 @@ type Command struct {
 	Match   string // a regular expression that the cases' names match
 	Device  string
 	Threads int // 0: all
-	Seconds float64
-	Peer    bool
-	Python  string
-	Skip    []string // variants of the peer to leave out
-	Format  string   // table, json, go
-	List    bool     // only print the names
+	// Precision of temper's products, and of the peer's.
+	Precision string
+	ExactConv bool // no Winograd
+	Seconds   float64
+	Peer      bool
+	Python    string
+	Skip      []string // variants of the peer to leave out
+	Format    string   // table, json, go
+	List      bool     // only print the names
 }
 
 // Formats are what Command.Format takes.
 var Formats = []string{"table", "json", "go"}
+
+// Precisions are what Command.Precision takes.
+var Precisions = graph.Precisions()
 
 // Check reports the first thing about the command line that makes no sense.
 func (c Command) Check() error {
@@ -38,7 +46,7 @@ func (c Command) Check() error {
 	for _, f := range []struct {
 		flag, got string
 		known     []string
-	}{{"suite", c.Suite, Suites}, {"format", c.Format, Formats}} {
+	}{{"suite", c.Suite, Suites}, {"format", c.Format, Formats}, {"precision", c.Precision, Precisions}} {
 		if !slices.Contains(f.known, f.got) {
 			return fmt.Errorf("--%s %q: want one of %s", f.flag, f.got, strings.Join(f.known, ", "))
 		}
@@ -67,20 +75,31 @@ func (c Command) Run(out, progress io.Writer) error {
 		}
 		return nil
 	}
+	precision, err := graph.ParsePrecision(c.Precision)
+	if err != nil {
+		return err
+	}
 	dev, err := engine.Open(c.Device, engine.DeviceOptions{Threads: c.Threads})
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second))}
+	if _, err := dev.Target(precision); err != nil {
+		return err
+	}
+	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second)), Compile: engine.Options{Precision: precision}}
 	o.Variants = slices.DeleteFunc(slices.Clone(Variants), func(v string) bool { return slices.Contains(c.Skip, v) })
-	r := &Report{Device: dev.Info()}
+	r := &Report{Device: dev.Info(), Precision: precision.String()}
+	if c.ExactConv {
+		o.Compile.Passes.Off = passes.Inexact()
+		r.Precision += ", exact convolutions"
+	}
 	if c.Peer {
 		threads := c.Threads
 		if threads == 0 {
 			threads = runtime.GOMAXPROCS(0)
 		}
-		if o.Peer, err = OpenPeer(c.Python, threads, strings.HasPrefix(dev.Info().Spec, "cuda")); err != nil {
+		if o.Peer, err = OpenPeer(c.Python, threads, strings.HasPrefix(dev.Info().Spec, "cuda"), c.Precision); err != nil {
 			return err
 		}
 		defer o.Peer.Close()

@@ -11,8 +11,9 @@ import (
 // Options say how much is measured.
 type Options struct {
 	Budget   time.Duration // for each case, preparation not counted
-	Peer     *Peer         // nil: none
-	Variants []string      // of the peer
+	Compile  engine.Options
+	Peer     *Peer    // nil: none
+	Variants []string // of the peer
 }
 
 // Times are the times of one runner's steps, in seconds, ascending.
@@ -62,7 +63,7 @@ func (r *Result) BestPeer() string {
 // Measure runs one case on the device, in turn with the peer's variants, until
 // the budget is spent: at least three times each.
 func Measure(dev *engine.Device, s Spec, o Options) (*Result, error) {
-	p, err := prepare(dev, s)
+	p, err := prepare(dev, s, o.Compile)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name(), err)
 	}

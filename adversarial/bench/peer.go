@@ -36,22 +36,21 @@ type answer struct {
 }
 
 // OpenPeer starts the twins under a Python interpreter, which must find torch.
-// On a GPU they run at the precision that temper's float32 products have there:
-// $TEMPER_CUDA_FLOAT32.
-func OpenPeer(python string, threads int, gpu bool) (*Peer, error) {
+// Their precision is PyTorch's nearest to the one named.
+func OpenPeer(python string, threads int, gpu bool, precision string) (*Peer, error) {
 	folder, err := os.MkdirTemp("", "temper-peer-")
 	if err != nil {
 		return nil, err
 	}
 	p := &Peer{folder: folder}
-	if err := p.start(python, threads, gpu); err != nil {
+	if err := p.start(python, threads, gpu, precision); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *Peer) start(python string, threads int, gpu bool) error {
+func (p *Peer) start(python string, threads int, gpu bool, precision string) error {
 	for _, name := range []string{"peer/twin.py", "oracle/models.py"} {
 		b, err := fs.ReadFile(build.Peer, name)
 		if err != nil {
@@ -80,7 +79,7 @@ func (p *Peer) start(python string, threads int, gpu bool) error {
 		return fmt.Errorf("no Python for the peer: %w; name one that has torch with --python", err)
 	}
 	p.cmd, p.in, p.out = cmd, in, bufio.NewScanner(out)
-	a, err := p.ask(map[string]any{"do": "open", "threads": threads, "gpu": gpu, "precision": os.Getenv("TEMPER_CUDA_FLOAT32")})
+	a, err := p.ask(map[string]any{"do": "open", "threads": threads, "gpu": gpu, "precision": precision})
 	if err != nil {
 		in.Close()
 		cmd.Wait() // until then, complaint is being written

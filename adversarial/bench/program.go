@@ -22,10 +22,14 @@ func (p *program) close() {
 }
 
 // prepare compiles a case and runs it once.
-func prepare(dev *engine.Device, s Spec) (*program, error) {
+func prepare(dev *engine.Device, s Spec, o engine.Options) (*program, error) {
 	p := &program{state: dev.NewState()}
 	layout := graph.NCHW
-	if dev.Target().ChannelsLast {
+	target, err := dev.Target(o.Precision)
+	if err != nil {
+		return nil, err
+	}
+	if target.ChannelsLast {
 		layout = graph.NHWC
 	}
 	build, feed := func(s Spec) (*graph.Graph, error) { return kernelGraph(s, layout) }, feedKernel
@@ -41,7 +45,7 @@ func prepare(dev *engine.Device, s Spec) (*program, error) {
 		return nil, err
 	}
 	p.flops = contractions(lean.Root())
-	if p.exec, err = dev.Compile(g, p.state, engine.Options{}); err != nil {
+	if p.exec, err = dev.Compile(g, p.state, o); err != nil {
 		return nil, err
 	}
 	if err := feed(dev, p, s); err != nil {

@@ -10,10 +10,11 @@ import (
 
 // Report is a whole run.
 type Report struct {
-	Device   engine.Info      `json:"device"`
-	Ceilings *engine.Ceilings `json:"ceilings,omitempty"` // the best seen in the run
-	Peer     string           `json:"peer,omitempty"`
-	Results  []*Result        `json:"results"`
+	Device    engine.Info      `json:"device"`
+	Precision string           `json:"precision"`          // of temper's products
+	Ceilings  *engine.Ceilings `json:"ceilings,omitempty"` // the best seen in the run
+	Peer      string           `json:"peer,omitempty"`
+	Results   []*Result        `json:"results"`
 }
 
 // Table writes the report for people: medians with their interval, the best
@@ -21,7 +22,7 @@ type Report struct {
 // the program holds beside its state, and how many times as long the peer's best
 // variant takes.
 func (r *Report) Table(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s, %s\n", r.Device.Spec, r.Device.Name, r.Device.Detail)
+	fmt.Fprintf(w, "%s: %s, %s; precision %s\n", r.Device.Spec, r.Device.Name, r.Device.Detail, r.Precision)
 	if r.Ceilings != nil {
 		fmt.Fprintf(w, "multiply-add ceiling %.1f GFLOP/s (100 %%)\n", r.Ceilings.FLOPs*1e-9)
 	}
@@ -57,7 +58,7 @@ func (r *Report) row(w io.Writer, c *Result) {
 // GoFormat writes Go's benchmark format, which benchstat reads: one line for
 // each time.
 func (r *Report) GoFormat(w io.Writer) {
-	fmt.Fprintf(w, "device: %s, %s\n", r.Device.Name, r.Device.Detail)
+	fmt.Fprintf(w, "device: %s, %s\nprecision: %s\n", r.Device.Name, r.Device.Detail, r.Precision)
 	line := func(name string, t Times) {
 		for _, s := range t {
 			fmt.Fprintf(w, "Benchmark%s 1 %.0f ns/op\n", name, s*1e9)

@@ -80,12 +80,16 @@ func Command(ctx context.Context, c job.Console, o Options) error {
 	if k.Grid != nil {
 		name += "-sweep"
 	}
+	place, err := k.place(o) // first: an error leaves no run folder behind
+	if err != nil {
+		return err
+	}
 	f, err := newFolder(o.Root, name, k)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return f.work(ctx, c, o, k)
+	return f.work(ctx, c, o, k, place)
 }
 
 // grid is the sweep asked for, if all of its cells are possible.
@@ -123,7 +127,11 @@ func resume(ctx context.Context, c job.Console, o Options) error {
 	if k.Grid == nil {
 		return fmt.Errorf("%s is no sweep: only a sweep goes on where it stopped; start the experiment again", f.Dir)
 	}
-	return f.work(ctx, c, o, k)
+	place, err := k.place(o)
+	if err != nil {
+		return err
+	}
+	return f.work(ctx, c, o, k, place)
 }
 
 // folder is a run folder of an experiment.
@@ -156,8 +164,8 @@ func newFolder(root, name string, settings any) (folder, error) {
 }
 
 // work runs the experiment or the sweep, prints its result and keeps it.
-func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) error {
-	if err := f.note("cpu", fmt.Sprintf("%d workers, each ", workers(o.Threads)), engine.DeviceOptions{Threads: 1}); err != nil {
+func (f folder) work(ctx context.Context, c job.Console, o Options, k kept, place string) error {
+	if err := f.note(place); err != nil {
 		return err
 	}
 	p := newProgress(c)
@@ -182,15 +190,33 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept) erro
 	return f.finish(c, r, r.WriteText, r.Figures())
 }
 
-// note keeps what this start runs on.
-func (f folder) note(device, prefix string, o engine.DeviceOptions) error {
+// place says what structured data run on.
+func (k kept) place(o Options) (string, error) {
+	compile, err := k.Settings.compileOptions()
+	if err != nil {
+		return "", err
+	}
+	device, err := place("cpu", engine.DeviceOptions{Threads: 1}, compile)
+	return fmt.Sprintf("%d workers, each %s", workers(o.Threads), device), err
+}
+
+// place describes a device, if it offers the precision asked for.
+func place(device string, o engine.DeviceOptions, compile engine.Options) (string, error) {
 	dev, err := engine.Open(device, o)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer dev.Close()
+	if _, err := dev.Target(compile.Precision); err != nil {
+		return "", err
+	}
 	info := dev.Info()
-	return run.AddEnvironment(f.Dir, run.CurrentEnvironment(fmt.Sprintf("%s%s: %s (%s)", prefix, info.Spec, info.Name, info.Detail)))
+	return fmt.Sprintf("%s: %s (%s)", info.Spec, info.Name, info.Detail), nil
+}
+
+// note keeps what this start runs on.
+func (f folder) note(place string) error {
+	return run.AddEnvironment(f.Dir, run.CurrentEnvironment(place))
 }
 
 // sweep runs what the folder does not have yet.

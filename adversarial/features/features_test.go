@@ -162,7 +162,7 @@ func TestFloat64(t *testing.T) {
 		s = endsOnly(1)
 	}
 	single := experiment(t, s)
-	s.Precision = "f64"
+	s.Precision = float64Everywhere
 	double := experiment(t, s)
 	figures, largest := 0, 0.0
 	check := func(name string, a, b float64) {
@@ -258,7 +258,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"attack_loss=mse"}, `unknown attack loss "mse"`},
 		{[]string{"steps=0"}, "steps = 0"},
 		{[]string{"lr=NaN"}, "want lr > 0"},
-		{[]string{"precision=f16"}, `precision = "f16"`},
+		{[]string{"precision=f16"}, `unknown precision "f16"`},
 		{[]string{"alhpa=1"}, "alpha"},
 		{[]string{"k=many"}, "k=many"},
 	} {

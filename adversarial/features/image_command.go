@@ -49,12 +49,25 @@ func imagesCommand(ctx context.Context, c job.Console, o Options) error {
 			return &job.UsageError{Err: err}
 		}
 	}
+	on, err := s.place(o)
+	if err != nil {
+		return err
+	}
 	f, err := newFolder(o.Root, "features-"+s.Dataset, s)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return f.images(ctx, c, o, s)
+	return f.images(ctx, c, o, s, on)
+}
+
+// place says what the run runs on.
+func (s ImageSettings) place(o Options) (string, error) {
+	compile, err := compileOptions(s.Precision)
+	if err != nil {
+		return "", err
+	}
+	return place(o.Device, engine.DeviceOptions{Threads: o.Threads}, compile)
 }
 
 // resumeImages goes on with the first seed that is not finished.
@@ -73,7 +86,11 @@ func resumeImages(ctx context.Context, c job.Console, o Options, s ImageSettings
 	if s.Dataset != o.Dataset {
 		return usage("%s is a run on %s, not on %s", f.Dir, s.Dataset, o.Dataset)
 	}
-	return f.images(ctx, c, o, s)
+	on, err := s.place(o)
+	if err != nil {
+		return err
+	}
+	return f.images(ctx, c, o, s, on)
 }
 
 func (s ImageSettings) open(o Options, split datasets.Split) (datasets.Source, error) {
@@ -85,8 +102,8 @@ func (s ImageSettings) open(o Options, split datasets.Split) (datasets.Source, e
 }
 
 // images runs the seeds that the folder does not have yet.
-func (f folder) images(ctx context.Context, c job.Console, o Options, s ImageSettings) error {
-	if err := f.note(o.Device, "", engine.DeviceOptions{Threads: o.Threads}); err != nil {
+func (f folder) images(ctx context.Context, c job.Console, o Options, s ImageSettings, place string) error {
+	if err := f.note(place); err != nil {
 		return err
 	}
 	dir, err := job.DataDir(o.DataDir)

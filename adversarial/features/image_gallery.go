@@ -13,7 +13,6 @@ import (
 
 	"temper/adversarial"
 	"temper/datasets"
-	"temper/engine"
 	"temper/engine/graph"
 
 	"temper/adversarial/figure"
@@ -115,7 +114,7 @@ func (g *gallery) perturbations(n *net) ([][]byte, error) {
 func (g *gallery) gradients(n *net) ([][]byte, error) {
 	p := n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
 		return adversarial.GradientGraph(n.model, batch, graph.U8)
-	}, engine.Options{})
+	}, n.compile)
 	defer p.Close()
 	e, err := runBatch(p, g.batch(), nil)
 	if err != nil {

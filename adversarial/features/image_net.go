@@ -25,7 +25,7 @@ type net struct {
 
 func (st *studio) newNet(seed uint32) (*net, error) {
 	n := &net{studio: st, seed: seed, state: st.dev.NewState()}
-	init, err := st.dev.Compile(st.model.InitGraph(), n.state, engine.Options{})
+	init, err := st.dev.Compile(st.model.InitGraph(), n.state, st.compile)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (st *studio) newNet(seed uint32) (*net, error) {
 func (n *net) evaluator(attack *adversarial.Attack) *engine.Program {
 	return n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(n.model, attack, n.threat(), batch, graph.U8)
-	}, engine.Options{})
+	}, n.compile)
 }
 
 func (n *net) close() {
@@ -68,7 +68,7 @@ func (n *net) train(ctx context.Context, src datasets.Source, training string, a
 	}
 	p := n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
 		return adversarial.StepGraph(n.model, method, nn.Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, n.threat(), batch, graph.U8)
-	}, engine.Options{})
+	}, n.compile)
 	defer p.Close()
 	if err := setAll(p.Set, map[string]float64{"seed": float64(n.seed), "lr": n.LR, "weight_decay": 0}); err != nil {
 		return err
@@ -244,7 +244,7 @@ func (n *net) match(ctx context.Context, given datasets.Source) (*datasets.Set, 
 	noise := n.Start == "noise"
 	p := n.dev.NewProgram(n.state, func(batch int) (*graph.Graph, error) {
 		return adversarial.MatchGraph(n.model, n.MatchSteps, noise, batch, graph.U8)
-	}, engine.Options{})
+	}, n.compile)
 	defer p.Close()
 	if err := setAll(p.Set, map[string]float64{"seed": float64(n.seed), "rate": n.MatchRate}); err != nil {
 		return nil, 0, err

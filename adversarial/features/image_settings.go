@@ -32,6 +32,8 @@ type ImageSettings struct {
 	MatchSteps int     `toml:"match_steps"` // descent steps
 	MatchRate  float64 `toml:"match_rate"`  // ℓ₂ length of a step
 	Start      string  `toml:"start"`       // noise, or image: another one of the set
+
+	Precision string `toml:"precision"` // of products and convolutions; see [graph.Precision]
 }
 
 // ImageDefaults are the settings for a data set: sized for two cores.
@@ -39,7 +41,7 @@ func ImageDefaults(dataset string) (ImageSettings, error) {
 	s := ImageSettings{
 		Dataset: dataset, Seeds: 3, Epochs: 5, BatchSize: 128, LR: 0.001, TestN: 2000,
 		Model: "cifar-small", Eps: adversarial.MustEpsilon("8/255"), AttackSteps: 7, TestSteps: 20,
-		MatchN: 10000, MatchSteps: 150, MatchRate: 0.1, Start: "noise",
+		MatchN: 10000, MatchSteps: 150, MatchRate: 0.1, Start: "noise", Precision: graph.PrecisionFloat32.String(),
 	}
 	switch dataset {
 	case "mnist":
@@ -77,6 +79,9 @@ func (s ImageSettings) validate() error {
 		return fmt.Errorf("start = %q: want noise or image", s.Start)
 	case s.Patch != 0 && s.Model != "patchcnn":
 		return fmt.Errorf("patch = %d: only the model patchcnn has patches", s.Patch)
+	}
+	if _, err := compileOptions(s.Precision); err != nil {
+		return err
 	}
 	return s.threat().Validate()
 }

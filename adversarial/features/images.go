@@ -47,13 +47,17 @@ func Images(ctx context.Context, s ImageSettings, run ImageRun) (*ImageResult, e
 	if err != nil {
 		return nil, err
 	}
+	compile, err := compileOptions(s.Precision)
+	if err != nil {
+		return nil, err
+	}
 	dev, err := engine.Open(run.Device, engine.DeviceOptions{Threads: run.Threads})
 	if err != nil {
 		return nil, err
 	}
 	defer dev.Close()
 	sizes := s.sizes(train.Len(), test.Len())
-	st := &studio{ImageSettings: s, ImageRun: run, dev: dev, model: m, test: test, means: classMeans(train)}
+	st := &studio{ImageSettings: s, ImageRun: run, dev: dev, compile: compile, model: m, test: test, means: classMeans(train)}
 	r := &ImageResult{Settings: s, Sizes: sizes, Matched: map[string][]float64{}}
 	st.total = (s.Seeds - len(run.Known)) * st.batches(sizes)
 	for i := range s.Seeds {
@@ -104,6 +108,7 @@ type studio struct {
 	ImageSettings
 	ImageRun
 	dev         *engine.Device
+	compile     engine.Options
 	model       *nn.Model
 	test        datasets.Source
 	means       [][]float64 // of the training images, by class

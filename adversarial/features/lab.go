@@ -67,17 +67,21 @@ func (l *lab) compile() error {
 	if err != nil {
 		return err
 	}
+	o, err := l.s.compileOptions()
+	if err != nil {
+		return err
+	}
 	g, err := l.s.precise(m.InitGraph())
 	if err != nil {
 		return err
 	}
-	if l.init, err = l.dev.Compile(g, l.state, engine.Options{}); err != nil {
+	if l.init, err = l.dev.Compile(g, l.state, o); err != nil {
 		return err
 	}
 	for _, training := range Trainings() {
 		l.step[training] = l.dev.NewProgram(l.state, func(batch int) (*graph.Graph, error) {
 			return l.s.stepGraph(m, training, batch)
-		}, engine.Options{})
+		}, o)
 		if _, err := l.step[training].For(l.s.Batch); err != nil {
 			return err
 		}
@@ -88,7 +92,7 @@ func (l *lab) compile() error {
 	if g, err = l.s.probeGraph(m); err != nil {
 		return err
 	}
-	if l.probe, err = l.dev.Compile(g, l.state, engine.Options{}); err != nil {
+	if l.probe, err = l.dev.Compile(g, l.state, o); err != nil {
 		return err
 	}
 	search := adversarial.SearchAttack().Alpha(l.s.threat()).Float64()
@@ -126,7 +130,7 @@ func (s Settings) stepGraph(m *nn.Model, training string, batch int) (*graph.Gra
 
 // precise is the graph in the precision asked for.
 func (s Settings) precise(g *graph.Graph) (*graph.Graph, error) {
-	if s.Precision == "f64" {
+	if s.Precision == float64Everywhere {
 		return graph.Retype(g, graph.F32, graph.F64)
 	}
 	return g, nil

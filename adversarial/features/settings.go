@@ -6,6 +6,7 @@ import (
 
 	"temper/adversarial"
 	"temper/datasets"
+	"temper/engine"
 	"temper/engine/graph"
 	"temper/nn"
 )
@@ -41,8 +42,9 @@ type Settings struct {
 	Steps int     `toml:"steps"`
 	Batch int     `toml:"batch"` // 0: all training examples
 	Every int     `toml:"every"` // steps from measurement to measurement
-	// Precision is f32 or, to see what rounding does, f64: the same graphs with
-	// every float32 operation in float64, much slower.
+	// Precision of products, as [graph.Precision] has them; or, to see what
+	// rounding does, float64: the same graphs with every float32 operation in
+	// float64, much slower.
 	Precision string `toml:"precision"`
 
 	// The adversary.
@@ -54,6 +56,27 @@ type Settings struct {
 	AttackLoss  string              `toml:"attack_loss"` // lse-margin or ce
 }
 
+// float64Everywhere is the precision that only structured data have.
+const float64Everywhere = "float64"
+
+// compileOptions are the engine's.
+func (s Settings) compileOptions() (engine.Options, error) {
+	if s.Precision == float64Everywhere {
+		return engine.Options{}, nil
+	}
+	o, err := compileOptions(s.Precision)
+	if err != nil {
+		err = fmt.Errorf("%w, or %s", err, float64Everywhere)
+	}
+	return o, err
+}
+
+// compileOptions are the engine's for a precision by its name.
+func compileOptions(precision string) (engine.Options, error) {
+	p, err := graph.ParsePrecision(precision)
+	return engine.Options{Precision: p}, err
+}
+
 // Defaults are the settings of run S.
 func Defaults() Settings {
 	d := datasets.DefaultStructured()
@@ -62,7 +85,7 @@ func Defaults() Settings {
 		K:     d.K, R: d.R, N: d.N, Alpha: d.Alpha, Beta: d.Beta, Jitter: d.Jitter,
 		NoiseStd: d.NoiseStd, TrainN: d.TrainN, TestN: d.TestN,
 		Q: 3, Rho: 0.5, M: 16, Sigma: 0.05,
-		LR: 0.1, Steps: 300, Every: 25, Precision: "f32",
+		LR: 0.1, Steps: 300, Every: 25, Precision: graph.PrecisionFloat32.String(),
 		Norm: string(adversarial.PatchL2), Eps: adversarial.MustEpsilon("0.6"),
 		Attack: "ascent", AttackSteps: 1, StepSize: adversarial.MustEpsilon("2"), AttackLoss: "lse-margin",
 	}
@@ -128,14 +151,15 @@ func (s Settings) validate() error {
 		return fmt.Errorf("lr = %v: want lr > 0", s.LR)
 	case s.Steps < 1 || s.Every < 1:
 		return fmt.Errorf("steps = %d, every = %d: want at least 1 of each", s.Steps, s.Every)
-	case s.Precision != "f32" && s.Precision != "f64":
-		return fmt.Errorf("precision = %q: want f32 or f64", s.Precision)
 	case s.Eps.Float64() <= 0:
 		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
 	case !reachable(s.Eps):
 		return fmt.Errorf("eps = %v: want %v to %v", s.Eps, 1/maxReach, maxReach)
 	case s.StepSize.IsSet() && !reachable(s.StepSize):
 		return fmt.Errorf("step_size = %v: want %v to %v", s.StepSize, 1/maxReach, maxReach)
+	}
+	if _, err := s.compileOptions(); err != nil {
+		return err
 	}
 	if err := s.data().Validate(); err != nil {
 		return err

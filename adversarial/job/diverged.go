@@ -5,7 +5,6 @@ import (
 
 	"temper/adversarial/run"
 	"temper/datasets"
-	"temper/engine"
 )
 
 // NonFiniteError says that a run met a number that is infinite or NaN.
@@ -87,7 +86,7 @@ func (t *trainer) replay(failed int) (first string, err error) {
 
 // checkedStep runs one step with checks on every value.
 func (t *trainer) checkedStep(b *datasets.Batch) (string, error) {
-	g, err := t.settings.stepGraph(t.model, t.source.Info(), b.N)
+	g, err := t.stepGraph(t.source.Info(), b.N)
 	if err != nil {
 		return "", err
 	}
@@ -95,7 +94,7 @@ func (t *trainer) checkedStep(b *datasets.Batch) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	e, err := t.dev.Compile(c.g, t.state, engine.Options{})
+	e, err := t.dev.Compile(c.g, t.state, t.compile)
 	if err != nil {
 		return "", err
 	}

@@ -36,12 +36,12 @@ func (e *evaluation) check() ([]Warning, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checkGraph(e.dev, e.state, g, b)
+	return checkGraph(e.dev, e.state, g, b, e.compile)
 }
 
 // checkGraph runs a graph of [adversarial.CheckGraph] on a batch.
-func checkGraph(dev *engine.Device, st *engine.State, g *graph.Graph, b *datasets.Batch) ([]Warning, error) {
-	exe, err := dev.Compile(g, st, engine.Options{})
+func checkGraph(dev *engine.Device, st *engine.State, g *graph.Graph, b *datasets.Batch, o engine.Options) ([]Warning, error) {
+	exe, err := dev.Compile(g, st, o)
 	if err != nil {
 		return nil, err
 	}

@@ -23,19 +23,23 @@ type evaluator struct {
 
 // newEvaluator prepares the attack on a model whose weights are in st. The
 // draws of the attack depend on seed and each example's number alone.
-func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, threat adversarial.ThreatModel, attack adversarial.Attack, seed uint32, batch int) (*evaluator, error) {
+func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, threat adversarial.ThreatModel, attack adversarial.Attack, seed uint32, batch int, o engine.Options) (*evaluator, error) {
 	e := &evaluator{threat: threat, attack: attack, batch: batch}
 	e.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(m, &attack, threat, n, inputType(in))
-	}, engine.Options{})
-	for name, v := range map[string]float64{
-		"seed": float64(seed), "eps": threat.Epsilon.Float64(), "alpha": attack.Alpha(threat).Float64(),
-	} {
-		if err := e.program.Set(name, v); err != nil {
-			return nil, err
-		}
+	}, o)
+	if err := e.program.Set("seed", float64(seed)); err != nil {
+		return nil, err
 	}
-	return e, nil
+	return e, e.scale(1)
+}
+
+// scale attacks with a share of the radius and of the step size.
+func (e *evaluator) scale(share float64) error {
+	if err := e.program.Set("eps", share*e.threat.Epsilon.Float64()); err != nil {
+		return err
+	}
+	return e.program.Set("alpha", share*e.attack.Alpha(e.threat).Float64())
 }
 
 func (e *evaluator) close() { e.program.Close() }
@@ -47,6 +51,7 @@ type attacked struct {
 	Clean, Adv []int32   // predictions (N)
 	X          []float32 // the examples as attacked (N,C,H,W)
 	Norm       []float32 // of the perturbations (N)
+	Loss       []float32 // cross-entropy as attacked (N)
 }
 
 // run evaluates the first limit examples of src, all if limit is 0. It calls
@@ -118,6 +123,9 @@ func (e *evaluator) one(b *datasets.Batch) (*attacked, error) {
 		return nil, err
 	}
 	if a.Norm, err = fetch[float32](exe, "norm"); err != nil {
+		return nil, err
+	}
+	if a.Loss, err = fetch[float32](exe, "adv_loss"); err != nil {
 		return nil, err
 	}
 	a.X, err = fetch[float32](exe, "x_adv")

@@ -63,7 +63,15 @@ func Graph(c Console, o GraphOptions) error {
 		return err
 	}
 	defer dev.Close()
-	options := passes.Options{Target: dev.Target()}
+	compile, err := compileOptions(s.Precision, s.ExactConv)
+	if err != nil {
+		return err
+	}
+	target, err := dev.Target(compile.Precision)
+	if err != nil {
+		return err
+	}
+	options := passes.Options{Target: target, Off: compile.Passes.Off}
 	options.Dump = func(pass string, g *graph.Graph) { texts[pass] = g.String() }
 	final, err := passes.Run(g, options)
 	if err != nil {

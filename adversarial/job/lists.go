@@ -35,7 +35,7 @@ func Devices(c Console) error {
 	infos, missing := engine.Devices()
 	if c.JSON {
 		for _, i := range infos {
-			if err := c.result(map[string]string{"device": i.Spec, "name": i.Name, "detail": i.Detail}, nil); err != nil {
+			if err := c.result(map[string]any{"device": i.Spec, "name": i.Name, "detail": i.Detail, "precisions": i.PrecisionNames()}, nil); err != nil {
 				return err
 			}
 		}
@@ -43,7 +43,7 @@ func Devices(c Console) error {
 	}
 	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	for _, i := range infos {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", i.Spec, i.Name, i.Detail)
+		fmt.Fprintf(w, "%s\t%s\t%s; precision %s\n", i.Spec, i.Name, i.Detail, strings.Join(i.PrecisionNames(), ", "))
 	}
 	w.Flush()
 	for _, err := range missing {

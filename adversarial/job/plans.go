@@ -8,22 +8,26 @@ import (
 	"temper/engine/plan"
 )
 
-// Plans compiles what training with the user's settings would run on a device
-// that asks for target: every program at every batch size. It needs no device,
-// and no data where a published set is named.
-func Plans(user []Assignment, target passes.Target) ([]*plan.Plan, error) {
+// Plans compiles what training with the user's settings would run on devices
+// of a kind, whose target at a precision is given: every program at every batch
+// size. It needs no device, and no data where a published set is named.
+func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*plan.Plan, error) {
 	list, err := Resolve(user)
 	if err != nil {
 		return nil, err
 	}
 	var plans []*plan.Plan
 	for i := range list {
+		o, err := compileOptions(list[i].Precision, list[i].ExactConv)
+		if err != nil {
+			return nil, err
+		}
 		graphs, err := list[i].programs()
 		if err != nil {
 			return nil, err
 		}
 		for _, g := range graphs {
-			final, err := passes.Run(g, passes.Options{Target: target})
+			final, err := passes.Run(g, passes.Options{Target: target(o.Precision), Off: o.Passes.Off})
 			if err != nil {
 				return nil, err
 			}
@@ -68,6 +72,13 @@ func (s *Settings) programs() ([]*graph.Graph, error) {
 	}
 	if s.Eval.Limit > 0 {
 		watched = min(watched, s.Eval.Limit)
+	}
+	for _, a := range s.probes(m.Input) {
+		g, err := adversarial.EvalGraph(m, &a.attack, s.Threat, min(s.Alarms.Probe, train), inputType(in))
+		if err != nil {
+			return nil, err
+		}
+		graphs = append(graphs, g)
 	}
 	counts := m
 	if s.Training.Average.On() {

@@ -203,6 +203,9 @@ func (s *Settings) validate() error {
 	if _, err := s.schedule(); err != nil {
 		return err
 	}
+	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {
+		return err
+	}
 	atLeast := func(key string, value, least int) error {
 		if value < least {
 			return fmt.Errorf("%s is %d: want at least %d", key, value, least)
@@ -224,6 +227,9 @@ func (s *Settings) validate() error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.Alarms.validate(); err != nil {
+		return err
 	}
 	switch choices := []string{lastCheckpoint, run.BestCheckpoint}; {
 	case !slices.Contains(choices, s.Checkpoint.Choice):

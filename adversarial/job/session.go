@@ -14,6 +14,7 @@ type session struct {
 	dev      *engine.Device
 	model    *nn.Model
 	state    *engine.State
+	compile  engine.Options // of all programs
 }
 
 // openSession opens the device and makes the network's state, as zeros.
@@ -22,16 +23,20 @@ func openSession(s *Settings, in datasets.Info) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	compile, err := compileOptions(s.Precision, s.ExactConv)
+	if err != nil {
+		return nil, err
+	}
 	dev, err := engine.Open(s.Device, engine.DeviceOptions{Threads: s.Threads})
 	if err != nil {
 		return nil, err
 	}
-	return &session{settings: s, dev: dev, model: m, state: dev.NewState()}, nil
+	return &session{settings: s, dev: dev, model: m, state: dev.NewState(), compile: compile}, nil
 }
 
 // initialize draws the weights that training starts from.
 func (s *session) initialize() error {
-	e, err := s.dev.Compile(s.model.InitGraph(), s.state, engine.Options{})
+	e, err := s.dev.Compile(s.model.InitGraph(), s.state, s.compile)
 	if err != nil {
 		return err
 	}

@@ -90,11 +90,11 @@ part_bench() { # temper and PyTorch in turn, each precision on its own
   "$PYTHON" -c 'import torch' 2>/dev/null && [ -z "$tiny" ] && peer=(--peer --python "$PYTHON")
   local suites="gpu kernels" match=.
   [ -n "$tiny" ] && suites=kernels match='conv2d/3x3/512' SECONDS_A_CASE=0.1
-  for precision in bf16 tf32 exact; do
+  for precision in bf16 tf32 float32; do
     [ -n "$tiny" ] && [ $precision != bf16 ] && continue
     for suite in $suites; do
       [ -e "$out/bench-$suite-$precision.json" ] && [ -z "${again:-}" ] && continue
-      TEMPER_CUDA_FLOAT32=$precision bench "$suite-$precision" --suite "$suite" --match "$match" ${peer[@]+"${peer[@]}"} || missing=$((missing + 1))
+      bench "$suite-$precision" --precision $precision --suite "$suite" --match "$match" ${peer[@]+"${peer[@]}"} || missing=$((missing + 1))
     done
   done
   [ ${#peer[@]} -gt 0 ] && text="with PyTorch" || text="without PyTorch"
@@ -108,7 +108,7 @@ part_train() { # CIFAR-10 where it lies beside this file, whole or as a split ar
     mkdir -p data && cat cifar-10-binary.tar.gz* | tar -xz -C data
   fi
   [ -d data/cifar-10-batches-bin ] || { text="not run: no data/cifar-10-batches-bin"; return 0; }
-  TEMPER_CUDA_FLOAT32=${PRECISION:-bf16} ./temper train --device "$DEVICE" --dataset cifar10 --model preactresnet18 --recipe pgd-at --epochs "${EPOCHS:-3}" \
+  ./temper train --device "$DEVICE" --precision "${PRECISION:-bf16}" --dataset cifar10 --model preactresnet18 --recipe pgd-at --epochs "${EPOCHS:-3}" \
     --data-dir data --run-dir "$out/train" >"$out/train.log" 2>&1 || { text="failed: see $out/train.log"; return 1; }
   text=$(grep -m 1 'pgd-at .*%' "$out/train.log" | tr -s ' ')
 }

@@ -2,7 +2,7 @@
 
 Each line of standard input is a JSON object, and is answered by one:
 
-    {"do": "open", "threads": 2, "gpu": false, "precision": ""}
+    {"do": "open", "threads": 2, "gpu": false, "precision": "float32"}
                                                       -> {"torch": ..., "detail": ...}
     {"do": "prepare", "spec": {...}, "variant": ...}  -> {}, or {"error": ...}
     {"do": "run", "variant": ...}                     -> {"seconds": ...}, one step
@@ -13,8 +13,8 @@ A twin does what temper's program does, in the way that PyTorch's users are told
 is fast: the attack takes gradients of its input alone, buffers are reused,
 gradients are set to None. The variants are nchw, channels_last, compile
 (channels_last under torch.compile) and, on a GPU, graph: compile, with the
-whole step replayed as one CUDA graph. On a GPU precision is bf16 (autocast),
-tf32, or float32 otherwise.
+whole step replayed as one CUDA graph. Precision is bf16 (autocast) or, on a
+GPU, tf32, or float32 otherwise.
 """
 
 import json
@@ -34,14 +34,15 @@ AUTOCAST = False
 def open_device(ask):
     global DEVICE, AUTOCAST
     torch.set_num_threads(ask["threads"])
-    detail = torch.backends.cpu.get_cpu_capability()
+    AUTOCAST = ask["precision"] == "bf16"
+    detail = f"{torch.backends.cpu.get_cpu_capability()}, {'bf16' if AUTOCAST else 'float32'}"
     if ask.get("gpu"):
-        DEVICE, AUTOCAST = torch.device("cuda"), ask["precision"] == "bf16"
+        DEVICE = torch.device("cuda")
         tf32 = ask["precision"] in ("bf16", "tf32")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         torch.set_default_device(DEVICE)
-        detail = f"{torch.cuda.get_device_name()}, {ask['precision'] or 'float32'}"
+        detail = f"{torch.cuda.get_device_name()}, {ask['precision']}"
     return {"torch": torch.__version__, "detail": detail}
 
 

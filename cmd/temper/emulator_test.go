@@ -134,3 +134,51 @@ func TestEmulatorMistakes(t *testing.T) {
 		t.Errorf("%v was left", entries)
 	}
 }
+
+// TestPrecision trains and evaluates at a precision that is asked for: it is
+// printed and kept, a resumed run has it, and it cannot change.
+func TestPrecision(t *testing.T) {
+	env := emulated(t)
+	dir := t.TempDir()
+	writeStripes(t, filepath.Join(dir, "stripes.npz"))
+	train := []string{"train", "--dataset", "npz:stripes.npz", "--model", "preactresnet18", "--set", "model.width=2", "--set", "model.blocks=[1,1,1,1]",
+		"--method", "pgd-at", "--epochs", "1", "--batch-size", "12", "--eps", "8/255", "--steps", "2"}
+	must(t, dir, nil, train...)
+	want := curve(t, dir)
+	o := must(t, dir, append(env, "TEMPER_PRECISION=bf16"), train...)
+	if !strings.Contains(o.stderr, "  precision   bf16\n") {
+		t.Errorf("stderr %s", o.stderr)
+	}
+	largest := 0.0
+	for i, got := range curve(t, dir) {
+		e := math.Abs(got["train/loss"]/want[i]["train/loss"] - 1)
+		largest = max(largest, e)
+		if !(e <= 0.02) {
+			t.Errorf("step %d: the loss is %v, in float32 %v", i+1, got["train/loss"], want[i]["train/loss"])
+		}
+	}
+	if largest < 1e-5 {
+		t.Errorf("the losses are those of float32 to %v: nothing was rounded", largest)
+	}
+	config, err := os.ReadFile(filepath.Join(latest(dir), "config.toml"))
+	if err != nil || !strings.Contains(string(config), "precision = 'bf16'\n") {
+		t.Errorf("config.toml %s %v", config, err)
+	}
+	if o := must(t, dir, env, "train", "--resume"); !strings.Contains(o.stderr, "  precision   bf16\n") {
+		t.Errorf("resumed: stderr %s", o.stderr)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"train --resume --precision float32", "temper: --precision cannot change a run that has begun: leave it out, or start a new run\n"},
+		{"eval latest --precision bf16 --attack autoattack", "temper: precision bf16: autoattack is defined in float32; leave --precision out, or name its attacks\n"},
+	} {
+		if o := temper(t, dir, env, strings.Fields(c.args)...); o.code != 1 || o.stderr != c.want {
+			t.Errorf("%s: exit code %d, stderr %q, want %q", c.args, o.code, o.stderr, c.want)
+		}
+	}
+	for precision, args := range map[string][]string{"float32": nil, "bf16": {"--precision", "bf16"}} {
+		o := must(t, dir, env, append([]string{"eval", "latest", "--attack", "fgsm"}, args...)...)
+		if !strings.Contains(o.stderr, "; precision "+precision+"\n") {
+			t.Errorf("stderr %s, want %s", o.stderr, precision)
+		}
+	}
+}

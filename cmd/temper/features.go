@@ -11,6 +11,7 @@ import (
 var featureFlags = []job.Flag{
 	{Name: "seeds", Key: "seeds", Help: "how many seeds (5; real images 3)"},
 	{Name: "seed", Key: "seed", Help: "the first seed (0)"},
+	{Name: "precision", Key: "precision", Help: "of products and convolutions (float32), or tf32x3, tf32, bf16; structured data also float64, of everything"},
 }
 
 func featuresCommand(c *job.Console) *cobra.Command {
@@ -26,8 +27,8 @@ beside what was measured.
 
 Without arguments this is the reference run of docs/paper.md; it needs no data.
 --set changes anything: the data (k, d, p, r, n, alpha, beta, jitter, noise_std,
-train_n, test_n), the network (q, rho, m, sigma), the training (lr, steps, batch,
-precision), how many steps lie between measurements (every=25) and the adversary
+train_n, test_n), the network (q, rho, m, sigma), the training (lr, steps,
+batch), how many steps lie between measurements (every=25) and the adversary
 (norm, eps, attack, attack_steps, step_size, attack_loss). d and p follow k, r
 and n unless they are given.
 

@@ -58,7 +58,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestManuals(t *testing.T) {
-	for _, name := range []string{"", "train", "eval", "attack", "bench", "data", "graph", "report", "watch", "serve", "devices", "kernels", "kernels build", "recipes", "version"} {
+	for _, name := range []string{"", "train", "eval", "attack", "export", "import", "bench", "data", "graph", "report", "watch", "serve", "devices", "kernels", "kernels build", "recipes", "version"} {
 		args := append(strings.Fields(name), "-h")
 		golden(t, strings.Trim("help-"+strings.ReplaceAll(name, " ", "-"), "-"), "none", must(t, t.TempDir(), nil, args...))
 	}
@@ -96,6 +96,13 @@ func TestMistakes(t *testing.T) {
 		{args: "train --recipe fast-at", code: 1, want: `recipe "fast-at" is not for structured: take one of structured`},
 		{args: "train --attack pdg", code: 1, want: `unknown attack "pdg"`},
 		{args: "train --method pgdat", code: 1, want: `unknown training method "pgdat"`},
+		{args: "train --precision bf17", code: 1, want: `unknown precision "bf17": want one of float32, tf32x3, tf32, bf16 (did you mean "bf16"?)`},
+		{args: "train --device cpu", env: "TEMPER_PRECISION=tf32", code: 1, want: "precision tf32 is for GPUs: the CPU computes in float32; use --precision float32"},
+		{args: "graph --device cpu --precision tf32x3", code: 1, want: "precision tf32x3 is for GPUs"},
+		{args: "bench --device cpu --precision tf32", code: 1, want: "precision tf32 is for GPUs"},
+		{args: "bench --precision half", code: 2, want: `--precision "half": want one of float32, tf32x3, tf32, bf16`},
+		{args: "features --precision half", code: 2, want: `unknown precision "half": want one of float32, tf32x3, tf32, bf16, or float64`},
+		{args: "features --precision tf32", code: 1, want: "precision tf32 is for GPUs"},
 		{args: "train --device gpu", code: 1, want: `no device "gpu"`},
 		{args: "train --dataset mnist", code: 1, want: "get it with: temper data fetch mnist"},
 		{args: "train --dataset npz:none.npz", code: 1, want: "none.npz: no such file or directory"},
@@ -105,6 +112,13 @@ func TestMistakes(t *testing.T) {
 		{args: "eval latest", code: 1, want: "no run folder runs/latest"},
 		{args: "attack latest", code: 2, want: "attack needs --save FILE.npz"},
 		{args: "attack latest --save none/x.npz", code: 1, want: "--save none/x.npz: there is no folder none"},
+		{args: "export latest", code: 2, want: "export needs --out FILE"},
+		{args: "export latest --out m.pt", code: 2, want: `unknown format "pt": want --format safetensors or onnx`},
+		{args: "export latest --out m.onnx --format safetensors", code: 2, want: "--out m.onnx: the name says onnx, --format says safetensors"},
+		{args: "export latest --out none/m.onnx", code: 1, want: "--out none/m.onnx: there is no folder none"},
+		{args: "export latest --out m.onnx", code: 1, want: "no run folder runs/latest"},
+		{args: "import m.safetensors", code: 2, want: "import needs --out RUN"},
+		{args: "import m.safetensors --out r", code: 1, want: "read m.safetensors: no such file or directory"},
 		{args: "data fetch", code: 2, want: "data fetch needs the names of data sets"},
 		{args: "data fetch mnits", code: 1, want: "mnist"},
 		{args: "data verify", code: 1, want: "no data set in"},

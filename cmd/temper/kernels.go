@@ -45,7 +45,7 @@ the cache needs a GPU's driver alone. What the cache has is not compiled again.`
 				return &job.UsageError{Err: err}
 			}
 		}
-		plans, err := job.Plans(user(), cuda.Target())
+		plans, err := job.Plans(user(), cuda.Target)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func info(threads int) engine.Info {
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	return engine.Info{Spec: "cpu", Name: processor(), Detail: fmt.Sprintf("%d threads, kernels %s", threads, kernel.Level())}
+	return engine.Info{Spec: "cpu", Name: processor(), Detail: fmt.Sprintf("%d threads, kernels %s", threads, kernel.Level()), Precisions: precisions()}
 }
 
 // processor is the model name that Linux gives, else the architecture.
@@ -57,8 +57,22 @@ type device struct{ pool *kernel.Pool }
 func (d *device) Info() engine.Info { return info(d.pool.Workers()) }
 
 // Target implements engine.Driver.
-func (d *device) Target() passes.Target {
-	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes}
+func (d *device) Target(p graph.Precision) (passes.Target, error) {
+	if !slices.Contains(precisions(), p) {
+		return passes.Target{}, lacks(p)
+	}
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, Precision: p}, nil
+}
+
+// precisions are those that the kernels in use offer.
+func precisions() []graph.Precision { return []graph.Precision{graph.PrecisionFloat32} }
+
+// lacks is the error for a precision that the kernels in use do not offer.
+func lacks(p graph.Precision) error {
+	if p == graph.PrecisionBF16 {
+		return fmt.Errorf("precision bf16 needs a processor with AMX (amx_tile, amx_bf16): the kernels here are %s; use --precision float32", kernel.Level())
+	}
+	return fmt.Errorf("precision %v is for GPUs: the CPU computes in float32; use --precision float32", p)
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
@@ -71,11 +85,15 @@ func (d *device) Close() error {
 	return nil
 }
 
-// alloc returns zeroed memory that starts on a cache line. It is made of
-// words, so that it may be viewed as any element type.
-func alloc(bytes int) []byte {
+// alloc returns zeroed memory that starts on a cache line. It is a variable so
+// that tests can fence it.
+var alloc = words
+
+// words makes memory of words, so that it may be viewed as any element type.
+func words(bytes int) []byte {
 	w := make([]uint64, (bytes+63)/8+8)
 	b := engine.Bytes(w)
+	hugePages(b)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & 63
 	return b[skip : skip+bytes : skip+bytes]
 }
@@ -168,30 +186,38 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 
 func (c *code) load(steps []plan.Step) ([]step, error) {
 	var out []step
-	for i, s := range steps {
-		var f func()
-		var err error
-		of := &steps[i]
-		switch {
-		case s.Fused != nil:
-			f, err = c.fused(s.Fused)
-		case s.Copy != nil:
-			f = c.copy(s.Copy)
-		case s.Loop != nil && s.Loop.Parallel:
-			f, err = c.parallel(s.Loop)
-			of = nil
-		case s.Loop != nil:
-			f, err = c.loop(s.Loop)
-			of = nil
-		default:
-			f, err = c.op(s.Op)
+	for ; len(steps) > 0; steps = steps[1:] {
+		of := &steps[0]
+		if len(steps) > 1 {
+			if f := c.maxPool(steps[0], steps[1]); f != nil {
+				out, steps = append(out, step{f, of}), steps[1:]
+				continue
+			}
 		}
+		f, err := c.step(steps[0])
 		if err != nil {
 			return nil, err
+		}
+		if of.Loop != nil {
+			of = nil
 		}
 		out = append(out, step{f, of})
 	}
 	return out, nil
+}
+
+func (c *code) step(s plan.Step) (func(), error) {
+	switch {
+	case s.Fused != nil:
+		return c.fused(s.Fused)
+	case s.Copy != nil:
+		return c.copy(s.Copy), nil
+	case s.Loop != nil && s.Loop.Parallel:
+		return c.parallel(s.Loop)
+	case s.Loop != nil:
+		return c.loop(s.Loop)
+	}
+	return c.op(s.Op)
 }
 
 // play runs steps one behind the other.

@@ -47,7 +47,7 @@ func ready(t *testing.T, threads int, o engine.Options, g *graph.Graph) *engine.
 // schedules are the plain one, and by rows if the device says so.
 func schedules(t *testing.T) map[string]engine.Options {
 	rows := engine.Options{}
-	rows.Passes.Target = open(t, 1).Target()
+	rows.Passes.Target, _ = open(t, 1).Target(graph.PrecisionFloat32)
 	rows.Passes.Target.RowBytes = 1 << 18
 	plain := engine.Options{}
 	plain.Passes.Off = []string{"rows"}

@@ -21,8 +21,10 @@ type Attrs struct {
 	Dilation   [2]int
 	Layout     Layout
 	Algorithm  Algorithm
-	InputGrad  bool // pack-filter, packed-conv2d: of the gradient with respect to images
-	TA, TB     bool // matmul: operand is transposed in its last two axes
+	Pool       [2]int    // pack-filter, packed-conv2d: (h,w) of the windows behind Pooled
+	Precision  Precision // of a float32 product
+	InputGrad  bool      // pack-filter, packed-conv2d: of the gradient with respect to images
+	TA, TB     bool      // matmul: operand is transposed in its last two axes
 	Descending bool
 	Trips      int
 	Carry      int // loop: how many operands are carried; the rest are scanned

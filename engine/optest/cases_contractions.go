@@ -152,6 +152,38 @@ func packedConvolutions() []Case {
 			}
 		}
 	}
+	return append(cases, pooledConvolutions()...)
+}
+
+// pooledConvolutions are what the pass pack makes of the gradient that comes
+// through a max-pooling.
+func pooledConvolutions() []Case {
+	var cases []Case
+	for _, c := range []struct {
+		name             string
+		stride, dilation [2]int
+		pad, window      [2]int
+		h, w, c, o, k    int
+	}{
+		{"3x3,2x2", [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}, [2]int{2, 2}, 8, 6, 3, 20, 3},
+		{"5x5,2x2", [2]int{1, 1}, [2]int{1, 1}, [2]int{2, 2}, [2]int{2, 2}, 6, 8, 1, 32, 5},
+		{"2x2,s2,d3,3x2", [2]int{2, 1}, [2]int{1, 3}, [2]int{0, 1}, [2]int{3, 2}, 12, 9, 2, 5, 2},
+	} {
+		at := graph.Attrs{Kernel: [2]int{c.k, c.k}, Stride: c.stride, Pad: c.pad, Dilation: c.dilation, Pool: c.window,
+			Size: []int{c.h, c.w, c.c}, Algorithm: graph.Pooled, InputGrad: true}
+		out := func(i, size int) int { return (size+2*c.pad[i]-c.dilation[i]*(c.k-1)-1)/c.stride[i] + 1 }
+		h, w := out(0, c.h), out(1, c.w)
+		cases = append(cases, Case{
+			Name: "packed-conv2d/pooled/" + c.name, Types: wideTypes, Tol: Tolerance{Abs: 128},
+			in: []operand{of(uniform(-1, 1), 2, h, w, c.o), of(uniform(-1, 1), 2, h/c.window[0], w/c.window[1], c.o), of(uniform(-1, 1), c.o, c.k, c.k, c.c)},
+			build: func(x nodes) nodes {
+				g := x[0].Graph()
+				places := g.Make(graph.OpPoolArgMax, graph.Attrs{Kernel: c.window, Stride: c.window, Layout: graph.NHWC}, x[0])
+				filter := g.Make(graph.OpPackFilter, at, x[2])
+				return nodes{filter, g.Make(graph.OpPackedConv2D, at, x[1].ReLU(), filter, places)}
+			},
+		})
+	}
 	return cases
 }
 

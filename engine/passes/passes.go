@@ -26,9 +26,8 @@ type Target struct {
 	ChannelsLast bool
 	// BF16 says that the device multiplies bf16 operands.
 	BF16 bool
-	// Autocast asks to round the operands of float32 contractions to bf16, and
-	// their results. It needs BF16.
-	Autocast bool
+	// Precision is asked for of float32 products. That of bf16 needs BF16.
+	Precision graph.Precision
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
 	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from
@@ -47,9 +46,10 @@ var table = []Pass{
 	{"fold", "compute operations on constants", false, plain(fold), nil},
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, plain(simplify), nil},
 	{"narrow", "compute before broadcasting, not after", false, plain(narrow), nil},
+	{"sums", "take sums of linear expressions apart where their parts' sums are known", false, plain(sums), nil},
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
 	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
-	{"bf16-products", "multiply in bf16 what is bf16 before and after, or all if asked to", true, bf16Products, func(t Target) bool { return t.BF16 }},
+	{"precision", "multiply at the precision asked for, and in bf16 what is bf16 before and after", true, precision, func(t Target) bool { return t.BF16 }},
 	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a third", false, plain(winograd), packedFilters},
 	{"pack", "pack the filters of convolutions in panels", false, plain(pack), packedFilters},
 	{"hoist", "compute loop invariants once, before the loop", false, plain(hoist), nil},
@@ -70,13 +70,15 @@ var constraints = []struct{ first, then, reason string }{
 	{"stabilise", "hoist", "a hoisted exponential would hide half of the pattern"},
 	{"fold", "simplify", "simplify recognises constants by value"},
 	{"simplify", "narrow", "narrow looks for broadcasts directly under element-wise operations"},
+	{"narrow", "sums", "narrow brings per-channel factors together under one broadcast"},
+	{"sums", "channels-last", "per-channel factors stand directly under their broadcasts"},
 	{"narrow", "fold-affine", "the per-channel factor must stand before its broadcast"},
 	{"fold-affine", "hoist", "the scaled filter is invariant in an attack loop and should leave it"},
 	{"narrow", "channels-last", "narrow would move arithmetic above the reshapes of per-channel values"},
 	{"fold-affine", "channels-last", "fold-affine looks for the factor of an NCHW convolution"},
 	{"channels-last", "hoist", "the filter's transpose is invariant in an attack loop and should leave it"},
-	{"channels-last", "bf16-products", "the rounding should stand right at the contractions, behind the transposes"},
-	{"bf16-products", "hoist", "the rounded weights are invariant in an attack loop and should leave it"},
+	{"channels-last", "precision", "the rounding should stand right at the contractions, behind the transposes"},
+	{"precision", "hoist", "the rounded weights are invariant in an attack loop and should leave it"},
 	{"channels-last", "winograd", "the kernels take NHWC"},
 	{"winograd", "pack", "pack takes what winograd leaves"},
 	{"pack", "hoist", "a packed filter is invariant in an attack loop and should leave it"},
@@ -152,6 +154,10 @@ func Run(g *graph.Graph, o Options) (*graph.Graph, error) {
 	}
 	return g, nil
 }
+
+// Inexact lists the passes to leave out where convolutions are to be computed
+// by their definition.
+func Inexact() []string { return []string{"winograd"} }
 
 func names() []string {
 	var out []string

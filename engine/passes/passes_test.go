@@ -25,7 +25,8 @@ func TestBeforeAfter(t *testing.T) {
 	}
 	covered := map[string]bool{}
 	for _, file := range files {
-		pass, _, _ := strings.Cut(filepath.Base(file), "_")
+		pass, name, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".txt"), "_")
+		precision, _ := graph.ParsePrecision(name) // of files that are named after one
 		covered[pass] = true
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
@@ -33,7 +34,7 @@ func TestBeforeAfter(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, want, _ := strings.Cut(string(text), separator)
-			got := apply(t, pass, before)
+			got := apply(t, pass, before, precision)
 			if *update {
 				if err := os.WriteFile(file, []byte(before+separator+got), 0o644); err != nil {
 					t.Fatal(err)
@@ -52,7 +53,7 @@ func TestBeforeAfter(t *testing.T) {
 	}
 }
 
-func apply(t *testing.T, pass, before string) string {
+func apply(t *testing.T, pass, before string, precision graph.Precision) string {
 	t.Helper()
 	g, err := graph.Parse(before)
 	if err != nil {
@@ -62,7 +63,7 @@ func apply(t *testing.T, pass, before string) string {
 	if i < 0 {
 		t.Fatalf("no pass %q", pass)
 	}
-	h, err := table[i].Run(g, Target{RowBytes: 1024})
+	h, err := table[i].Run(g, Target{RowBytes: 1024, Precision: precision})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ const (
 	chunkTiles   = 48      // of a chunk, at most
 	minTiles     = 18      // of a chunk, unless there are fewer
 	cachedFilter = 160e3   // elements of a filter that shares the second-level cache with a chunk's arrays …
-	cachedArrays = 110e3   // … of so many elements
+	cachedArrays = 125e3   // … of so many elements
 	stepTiles    = 512     // of a step that is taken together
 	stepElements = 6 << 20 // of both point arrays of such a step, unless tiles are few
 	tileChunk    = 8       // tiles that are transformed as one chunk
@@ -104,6 +104,9 @@ func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradCon
 		size = min(size, ceilDiv(tiles, pool.workers))
 	}
 	g.steps = blocks(tiles, size)
+	if !g.together {
+		g.steps = groups(tiles, size, len(g.micro.gathers)-1)
+	}
 	size = largest(g.steps)
 	g.in, g.out = pointArray{g.src.c / Lanes, size}, pointArray{g.dst.c / Lanes, size}
 	for p := range g.in.panels {
@@ -202,11 +205,9 @@ func (g *winogradConv[T]) multiplyPoint(p, from, to int, out, in []T, n int) {
 	a, c := in[p*g.in.stride():], out[p*g.out.stride():]
 	for k := 0; k < g.in.panels; k += most {
 		starts := g.starts[k:min(k+most, g.in.panels)]
-		for panel := from; panel < to; panel += g.micro.columns / Lanes {
-			filter := g.call.packed[p*g.filterPitch()+(panel*g.src.c+k*Lanes)*Lanes:]
-			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():],
-				g.src.c*Lanes, g.out.panelStride(), min(g.micro.columns, (to-panel)*Lanes), min(k, 1))
-		}
+		filter := g.call.packed[p*g.filterPitch()+(from*g.src.c+k*Lanes)*Lanes:]
+		g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[from*g.out.panelStride():],
+			g.src.c*Lanes, g.out.panelStride(), (to-from)*Lanes, min(k, 1))
 	}
 }
 
