@@ -332,7 +332,9 @@ func TestManyReaders(t *testing.T) {
 				for time.Now().Before(until) {
 					r, err := client.Get("http://" + address + []string{"/runs/run/", "/metrics", "/"}[i%3])
 					if err != nil {
-						failures.Add(1)
+						if failures.Add(1) == 1 {
+							t.Log(err)
+						}
 						continue
 					}
 					if n, _ := io.Copy(io.Discard, r.Body); n > 0 && r.StatusCode == 200 {

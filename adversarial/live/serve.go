@@ -75,7 +75,7 @@ func (s *Server) Close() {
 // Serve answers on l until ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -141,7 +141,6 @@ func (s *Server) Handler() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -255,6 +254,13 @@ func (r *shown) html() ([]byte, error) {
 	return r.page, nil
 }
 
+// answer writes what is ready; a reader has to take it in some time.
+func answer(w http.ResponseWriter, contentType string, b []byte) {
+	w.Header().Set("Content-Type", contentType)
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
+	w.Write(b)
+}
+
 func (s *Server) page(w http.ResponseWriter, q *http.Request) {
 	r, err := s.open(q.PathValue("name"))
 	if err != nil {
@@ -266,8 +272,7 @@ func (s *Server) page(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "the run cannot be read", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Write(page)
+	answer(w, "text/html; charset=utf-8", page)
 }
 
 // events sends one event at once and one whenever the run has something new.
@@ -342,8 +347,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	}
 	page := s.lines
 	s.list.Unlock()
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Write(page)
+	answer(w, "text/html; charset=utf-8", page)
 }
 
 func (s *Server) makeIndex() []byte {
@@ -396,7 +400,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		}
 		r.mu.Unlock()
 	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	var b bytes.Buffer
 	for _, m := range []struct {
 		name, help string
 		lines      *strings.Builder
@@ -404,8 +408,9 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		{"temper_run_active", "Whether a process is writing the run.", &active}, {"temper_run_step", "Steps done.", &step},
 		{"temper_run_steps", "Steps of the whole run.", &steps}, {"temper_run_value", "The latest finite value of a number in metrics.jsonl.", &value},
 	} {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n%s", m.name, m.help, m.name, m.lines)
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s", m.name, m.help, m.name, m.lines)
 	}
+	answer(w, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
 }
 
 // escape writes a label's value as Prometheus reads it.

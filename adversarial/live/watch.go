@@ -189,6 +189,9 @@ func (v *view) lines(active bool) []byte {
 		line("%-*s%s of state, %s a step beside it", labelWidth, "memory", report.Bytes(v.facts.StateBytes), report.Bytes(v.facts.ProgramBytes))
 		line("%-*s%s", labelWidth, "device", device)
 	}
+	for _, alarm := range v.curves.Alarms() {
+		line("%-*s%s", labelWidth, "alarm", alarm)
+	}
 	for _, name := range v.curves.Names() {
 		if s := v.curves.Any(name); s.Bad > 0 {
 			line("%-*s%s was not finite %d times, first at step %d", labelWidth, "alarm", name, s.Bad, s.BadAt)

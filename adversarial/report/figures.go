@@ -197,7 +197,7 @@ func (r *Run) plots() (list []Plot) {
 		shown[n] = true
 	}
 	for _, name := range r.Curves.Names() {
-		if !shown[name] && len(list) < 24 {
+		if !shown[name] && !strings.HasPrefix(name, alarmPrefix) && len(list) < 24 {
 			add(chart{title: clip(name), x: "step", y: ""}, [2]string{name, clip(name)})
 		}
 	}

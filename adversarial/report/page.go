@@ -92,6 +92,9 @@ func (r *Run) page() *page {
 			p.Alarms = append(p.Alarms, fmt.Sprintf("%s was NaN or infinite %d times, first at step %d", clip(name), s.Bad, s.BadAt))
 		}
 	}
+	for _, a := range r.Curves.Alarms() {
+		p.Alarms = append(p.Alarms, clip(a))
+	}
 	if e := p.Headline; e != nil {
 		for _, w := range e.Warnings {
 			p.Alarms = append(p.Alarms, clip(w.Name+": "+w.Text+"; "+w.Remedy))
