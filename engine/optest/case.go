@@ -160,6 +160,7 @@ var (
 	floatTypes = []graph.DType{graph.F32, graph.F64, graph.BF16}
 	wideTypes  = []graph.DType{graph.F32, graph.F64}
 	f32Only    = []graph.DType{graph.F32}
+	bf16Only   = []graph.DType{graph.BF16}
 	intTypes   = []graph.DType{graph.I32, graph.U32, graph.U8}
 	boolOnly   = []graph.DType{graph.Bool}
 	numTypes   = slices.Concat(floatTypes, intTypes)

@@ -135,13 +135,17 @@ func packedConvolutions() []Case {
 				from, to = []int{c.n, p, q, c.o}, []int{c.h, c.w, c.c}
 				name += ",input-grad"
 			}
-			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches} {
+			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches, graph.Pairs} {
 				a := graph.Attrs{Kernel: [2]int{c.kh, c.kw}, Stride: c.stride, Pad: c.pad, Dilation: c.d, Size: to, Algorithm: algorithm, InputGrad: inputGrad}
 				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) || algorithm == graph.Patches && !graph.CanPatches(filter, &a) {
 					continue
 				}
+				types, tol := wideTypes, Tolerance{Abs: 128}
+				if algorithm == graph.Pairs {
+					types, tol = bf16Only, Tolerance{Rel: 1, Abs: 0x1p-9}
+				}
 				cases = append(cases, Case{
-					Name: fmt.Sprintf("packed-conv2d/%v/%s", algorithm, name), Types: wideTypes, Tol: Tolerance{Abs: 128},
+					Name: fmt.Sprintf("packed-conv2d/%v/%s", algorithm, name), Types: types, Tol: tol,
 					in: []operand{of(uniform(-1, 1), from...), of(uniform(-1, 1), filter...)},
 					build: func(x nodes) nodes {
 						g := x[0].Graph()
