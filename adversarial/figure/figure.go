@@ -79,7 +79,11 @@ var Numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
 	var ticks []plot.Tick
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(i*step, 'g', 6, 64), 64)
-		label := strings.Replace(strconv.FormatFloat(v, 'f', -1, 64), "-", "−", 1)
+		format := byte('f')
+		if a := math.Abs(v); v != 0 && (a < 1e-4 || a >= 1e6) {
+			format = 'g'
+		}
+		label := strings.ReplaceAll(strconv.FormatFloat(v, format, -1, 64), "-", "−")
 		ticks = append(ticks, plot.Tick{Value: v, Label: label})
 	}
 	return ticks

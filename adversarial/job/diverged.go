@@ -86,7 +86,7 @@ func (t *trainer) replay(failed int) (first string, err error) {
 
 // checkedStep runs one step with checks on every value.
 func (t *trainer) checkedStep(b *datasets.Batch) (string, error) {
-	g, err := t.settings.stepGraph(t.model, t.source.Info(), b.N)
+	g, err := t.stepGraph(t.source.Info(), b.N)
 	if err != nil {
 		return "", err
 	}

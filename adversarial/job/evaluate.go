@@ -47,6 +47,7 @@ type attacked struct {
 	Clean, Adv []int32   // predictions (N)
 	X          []float32 // the examples as attacked (N,C,H,W)
 	Norm       []float32 // of the perturbations (N)
+	Loss       []float32 // cross-entropy as attacked (N)
 }
 
 // run evaluates the first limit examples of src, all if limit is 0. It calls
@@ -118,6 +119,9 @@ func (e *evaluator) one(b *datasets.Batch) (*attacked, error) {
 		return nil, err
 	}
 	if a.Norm, err = fetch[float32](exe, "norm"); err != nil {
+		return nil, err
+	}
+	if a.Loss, err = fetch[float32](exe, "adv_loss"); err != nil {
 		return nil, err
 	}
 	a.X, err = fetch[float32](exe, "x_adv")

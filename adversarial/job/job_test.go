@@ -126,7 +126,7 @@ func TestHash(t *testing.T) {
 	base := one(t).hash()
 	for assignment, same := range map[string]bool{
 		"threads=3": true, "device=cpu": true, "data.dir=/elsewhere": true,
-		"seed=1": false, "optimizer.lr=0.2": false, "eval.every=51": false,
+		"seed=1": false, "optimizer.lr=0.2": false, "eval.every=51": false, "exact_conv=true": false,
 	} {
 		if (one(t, assignment).hash() == base) != same {
 			t.Errorf("%s: same hash %v, want %v", assignment, !same, same)

@@ -18,7 +18,7 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 	}
 	var plans []*plan.Plan
 	for i := range list {
-		o, err := compileOptions(list[i].Precision)
+		o, err := compileOptions(list[i].Precision, list[i].ExactConv)
 		if err != nil {
 			return nil, err
 		}
@@ -27,7 +27,7 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 			return nil, err
 		}
 		for _, g := range graphs {
-			final, err := passes.Run(g, passes.Options{Target: target(o.Precision)})
+			final, err := passes.Run(g, passes.Options{Target: target(o.Precision), Off: o.Passes.Off})
 			if err != nil {
 				return nil, err
 			}
@@ -72,6 +72,13 @@ func (s *Settings) programs() ([]*graph.Graph, error) {
 	}
 	if s.Eval.Limit > 0 {
 		watched = min(watched, s.Eval.Limit)
+	}
+	for _, a := range s.probes(m.Input) {
+		g, err := adversarial.EvalGraph(m, &a.attack, s.Threat, min(s.Alarms.Probe, train), inputType(in))
+		if err != nil {
+			return nil, err
+		}
+		graphs = append(graphs, g)
 	}
 	counts := m
 	if s.Training.Average.On() {

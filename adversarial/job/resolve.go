@@ -203,7 +203,7 @@ func (s *Settings) validate() error {
 	if _, err := s.schedule(); err != nil {
 		return err
 	}
-	if _, err := compileOptions(s.Precision); err != nil {
+	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {
 		return err
 	}
 	atLeast := func(key string, value, least int) error {
@@ -227,6 +227,9 @@ func (s *Settings) validate() error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.Alarms.validate(); err != nil {
+		return err
 	}
 	switch choices := []string{lastCheckpoint, run.BestCheckpoint}; {
 	case !slices.Contains(choices, s.Checkpoint.Choice):

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -31,6 +32,8 @@ type trainer struct {
 	// statistics measures the averaged network's running statistics anew; nil
 	// where they are averaged too.
 	statistics *engine.Program
+	prober     *prober // nil if no alarm is armed
+	history    history
 	metrics    *run.Metrics
 	progress   *run.Progress
 
@@ -88,7 +91,7 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 		return nil, err
 	}
 	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
-		return s.stepGraph(t.model, in, batch)
+		return t.stepGraph(in, batch)
 	}, t.compile)
 	for name, v := range t.scalars() {
 		if err := t.program.Set(name, v); err != nil {
@@ -110,6 +113,9 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 	if t.eval, err = t.evaluator(counts, in); err != nil {
 		return nil, err
 	}
+	if t.prober, err = t.newProber(in); err != nil {
+		return nil, err
+	}
 	size := min(s.Batches.Size, source.Len())
 	t.perEpoch = (source.Len() + size - 1) / size
 	if s.Batches.DropLast {
@@ -127,6 +133,9 @@ func (t *trainer) close() {
 	t.eval.close()
 	if t.raw != nil {
 		t.raw.close()
+	}
+	if t.prober != nil {
+		t.prober.close()
 	}
 	if t.statistics != nil {
 		t.statistics.Close()
@@ -149,9 +158,9 @@ func (t *trainer) scalars() map[string]float64 {
 func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
 	p := nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: s.Batches.Epochs}
-	eps, alpha := s.Training.Radius(s.Threat, p)
+	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
 	return map[string]float64{
-		"step": float64(step), "lr": t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
+		"step": float64(step), "lr": t.history.rate() * t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
 	}
 }
 
@@ -164,31 +173,46 @@ func (t *trainer) open() (*datasets.Stream, error) {
 	})
 }
 
-// loop trains to the end, or until ctx is done: then it writes a checkpoint and
-// returns an *InterruptedError.
+// loop trains to the end, or until an alarm stops the run, or until ctx is done:
+// then it writes a checkpoint and returns an *InterruptedError.
 func (t *trainer) loop(ctx context.Context) error {
-	stream, err := t.open()
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
 	t.progress = run.NewProgress(t.console.Err, t.total(), t.settings.Batches.Size)
 	defer t.progress.Close()
 	t.began = time.Now()
 	for {
+		back, err := t.stretch(ctx)
+		if err != nil || !back {
+			return err
+		}
+	}
+}
+
+// stretch trains to the end of the run or to where it goes back.
+func (t *trainer) stretch(ctx context.Context) (back bool, err error) {
+	stream, err := t.open()
+	if err != nil {
+		return false, err
+	}
+	defer stream.Close()
+	t.ahead = nil
+	for {
 		if t.step > 0 && t.step%t.perEpoch == 0 && t.epoch.seen > 0 {
-			if err := t.endEpoch(ctx); err != nil {
-				return t.interrupted(err)
+			fired, err := t.endEpoch(ctx)
+			if err != nil {
+				return false, t.interrupted(err)
+			}
+			if fired != nil {
+				return true, t.rollBack(fired)
 			}
 		}
-		if t.step == t.total() {
-			return nil
+		if t.step == t.total() || t.history.stopped() {
+			return false, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return t.interrupted(err)
+			return false, t.interrupted(err)
 		}
 		if err := t.next(stream); err != nil {
-			return err
+			return false, err
 		}
 	}
 }
@@ -280,8 +304,9 @@ func results(e *engine.Executable) (r result, err error) {
 }
 
 // endEpoch evaluates, reports and keeps, as often as the settings say. When it
-// is interrupted it has changed nothing, and is done again on resume.
-func (t *trainer) endEpoch(ctx context.Context) error {
+// is interrupted it has changed nothing, and is done again on resume. It returns
+// the alarm that makes the run go back, if there is one.
+func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 	s := t.settings
 	epoch := t.step / t.perEpoch
 	final := t.step == t.total()
@@ -290,42 +315,57 @@ func (t *trainer) endEpoch(ctx context.Context) error {
 		{Name: "epoch/accuracy", Value: float64(t.epoch.correct) / float64(t.epoch.seen)},
 	}
 	evaluate := final || epoch%s.Eval.Every == 0
+	var next history
+	var told []string
 	if evaluate {
 		speed, times := float64(t.since)/time.Since(t.began).Seconds(), t.times()
 		if err := t.measureStatistics(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		out, err := t.evaluate(ctx, t.watch, t.watching, int64(t.step))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		t.last = out
 		fields = append(fields, run.Field{Name: t.watching + "/clean", Value: out.clean()},
 			run.Field{Name: t.watching + "/robust", Value: out.robust()}, run.Field{Name: "time/images_per_second", Value: speed})
 		if t.raw != nil {
 			raw, err := t.raw.run(ctx, t.watch, s.Eval.Limit, func(int) {}, nil)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			fields = append(fields, run.Field{Name: "raw/clean", Value: raw.clean()}, run.Field{Name: "raw/robust", Value: raw.robust()})
 		}
-		fields = append(fields, times...)
+		var seen []run.Field
+		if next, told, seen, err = t.watchOver(ctx, out); err != nil {
+			return nil, err
+		}
+		fields = append(append(fields, times...), seen...)
 		t.progress.EpochLine(t.epochLine(epoch, fields, speed))
+		for _, line := range told {
+			t.progress.EpochLine(line)
+		}
+		t.last, t.history = out, next
 		t.began, t.since, t.steps, t.waited = time.Now(), 0, 0, 0
 	}
 	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
-		return err
+		return nil, err
 	}
 	t.epoch = tally{}
 	if evaluate {
+		if fired := t.history.goesBack(); fired != nil {
+			return fired, nil
+		}
 		if err := t.keepBest(); err != nil {
-			return err
+			return nil, err
+		}
+		if err := t.keepGood(); err != nil {
+			return nil, err
 		}
 	}
-	if final || epoch%s.Checkpoint.Every == 0 {
-		return t.save()
+	if final || t.history.stopped() || epoch%s.Checkpoint.Every == 0 {
+		return nil, t.save()
 	}
-	return nil
+	return nil, nil
 }
 
 // measureStatistics takes the averaged network over the training examples, in
@@ -388,15 +428,18 @@ func (t *trainer) epochLine(epoch int, fields []run.Field, speed float64) string
 
 // keepBest writes a checkpoint if the latest evaluation is the best so far.
 func (t *trainer) keepBest() error {
-	if t.settings.Checkpoint.Choice != run.BestCheckpoint || t.last.robust() <= t.best {
+	if t.last.robust() <= t.best {
 		return nil
 	}
 	t.best = t.last.robust()
+	if t.settings.Checkpoint.Choice != run.BestCheckpoint {
+		return nil
+	}
 	ck, err := t.checkpoint()
 	if err != nil {
 		return err
 	}
-	return run.SaveBest(t.run.Dir, ck)
+	return run.SaveNamed(t.run.Dir, run.BestCheckpoint, ck)
 }
 
 // save writes a checkpoint of the state as it is.
@@ -412,7 +455,7 @@ func (t *trainer) save() error {
 }
 
 // The keys of a checkpoint's metadata: Settings.hash, the tally of an unfinished
-// epoch, and trainer.best. The generators' position and the stream's follow from
+// epoch, trainer.best, and the history of the alarms, as JSON. The generators' position and the stream's follow from
 // the step.
 const (
 	metaSettings = "settings"
@@ -420,6 +463,7 @@ const (
 	metaCorrect  = "epoch.correct"
 	metaLoss     = "epoch.loss"
 	metaBest     = "best"
+	metaAlarms   = "alarms"
 )
 
 func (t *trainer) checkpoint() (*run.Checkpoint, error) {
@@ -427,20 +471,30 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	alarms, err := json.Marshal(t.history)
+	if err != nil {
+		return nil, err
+	}
 	exact := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return &run.Checkpoint{Step: int64(t.step), Epoch: t.step / t.perEpoch, Tensors: tensors, Meta: map[string]string{
 		metaSettings: t.settings.hash(),
 		metaSeen:     strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
-		metaBest: exact(t.best),
+		metaBest: exact(t.best), metaAlarms: string(alarms),
 	}}, nil
 }
 
 // restore takes a checkpoint over.
 func (t *trainer) restore(ck *run.Checkpoint) error {
+	if from := ck.Meta[metaImported]; from != "" {
+		return fmt.Errorf("%s was imported and has no training to go on with: evaluate, attack or export it", t.run.Dir)
+	}
 	if ck.Meta[metaSettings] != t.settings.hash() {
 		return fmt.Errorf("%s was changed since the checkpoint was written, or another version of temper wrote it: put it back, or start a new run", filepath.Join(t.run.Dir, run.ConfigFile))
 	}
-	var errs [4]error
+	var errs [5]error
+	past := t.history
+	t.history = history{}
+	errs[4] = json.Unmarshal([]byte(ck.Meta[metaAlarms]), &t.history)
 	t.epoch.seen, errs[0] = strconv.Atoi(ck.Meta[metaSeen])
 	t.epoch.correct, errs[1] = strconv.Atoi(ck.Meta[metaCorrect])
 	t.epoch.loss, errs[2] = strconv.ParseFloat(ck.Meta[metaLoss], 64)
@@ -449,6 +503,9 @@ func (t *trainer) restore(ck *run.Checkpoint) error {
 		return fmt.Errorf("checkpoint %s: its metadata are incomplete", run.CheckpointName(ck.Step))
 	}
 	t.step = int(ck.Step)
+	if t.history.Longer != past.Longer {
+		t.program.Close() // its sizes are built again
+	}
 	return loadState(t.state, ck.Tensors)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,6 +27,7 @@ type Trained struct {
 	Robust     Accuracy `json:"robust"`
 	Seconds    float64  `json:"seconds"`
 	Settings   string   `json:"settings"` // their hash
+	Alarms     []Event  `json:"alarms,omitempty"`
 }
 
 // trainAll trains once for each of the settings, in new folders under root.
@@ -38,7 +40,7 @@ func trainAll(ctx context.Context, c Console, list []Settings, root string) erro
 		}
 		done = append(done, *one)
 	}
-	return report(c, done)
+	return summary(c, done)
 }
 
 func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Trained, error) {
@@ -101,12 +103,15 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
 		return err
 	}
+	if err := t.noteRollback(); err != nil {
+		return err
+	}
 	c.say("resuming %s at step %d of %d", r.Dir, t.step, t.total())
 	one, err := t.finish(ctx)
 	if err != nil {
 		return err
 	}
-	return report(c, []Trained{*one})
+	return summary(c, []Trained{*one})
 }
 
 // move applies the settings that may change after a run has begun: where it runs
@@ -158,8 +163,10 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
 		return nil, err
 	}
-	if t.step == 0 { // a run stopped before its first epoch ends can go on too
-		if err := t.save(); err != nil {
+	// A run stopped before its first epoch ends can go on too. One that an alarm
+	// took back to the start has these checkpoints.
+	if t.step == 0 && len(t.history.Events) == 0 {
+		if err := errors.Join(t.save(), t.keepGood()); err != nil {
 			return nil, err
 		}
 	}
@@ -180,10 +187,11 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 		return nil, err
 	}
 	s := t.settings
+	refreshReport(t.console, t.run.Dir)
 	return &Trained{
 		Run: t.run.Dir, Checkpoint: s.Checkpoint.Choice, Epoch: epoch, Method: s.Training.Method, Attack: s.Eval.Attack.Describe(s.Threat), N: out.N,
 		Clean: accuracy(out.Clean, out.N), Robust: accuracy(out.Robust, out.N),
-		Seconds: time.Since(began).Seconds(), Settings: s.hash(),
+		Seconds: time.Since(began).Seconds(), Settings: s.hash(), Alarms: t.history.Events,
 	}, nil
 }
 
@@ -197,7 +205,11 @@ func (t *trainer) chosen() (epoch int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	t.console.say("the best checkpoint is that of epoch %d: robust %.1f %% on the held-out examples", ck.Epoch, 100*t.best)
+	best, err := strconv.ParseFloat(ck.Meta[metaBest], 64)
+	if err != nil {
+		return 0, fmt.Errorf("checkpoint %s: its metadata are incomplete", run.BestCheckpoint)
+	}
+	t.console.say("the best checkpoint is that of epoch %d: robust %.1f %% on the held-out examples", ck.Epoch, 100*best)
 	return ck.Epoch, loadState(t.state, ck.Tensors)
 }
 
@@ -243,7 +255,8 @@ func (t *trainer) announce() {
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
 	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.Checkpoint.Choice)
-	row("precision", "%s", s.Precision)
+	row("precision", "%s", precisionLine(s.Precision, s.ExactConv))
+	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()
 }
@@ -258,8 +271,8 @@ func parameters(m *nn.Model) int {
 	return n
 }
 
-// report prints the results and the commands to go on with.
-func report(c Console, done []Trained) error {
+// summary prints the results and the commands to go on with.
+func summary(c Console, done []Trained) error {
 	if c.JSON {
 		for _, d := range done {
 			if err := c.result(d, nil); err != nil {

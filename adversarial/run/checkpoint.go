@@ -26,8 +26,11 @@ type Checkpoint struct {
 // DefaultKeep is how many step checkpoints a run keeps if nobody says.
 const DefaultKeep = 3
 
-// BestCheckpoint is the name of the checkpoint that [SaveBest] writes.
-const BestCheckpoint = "best"
+// The names of the checkpoints that [SaveNamed] writes.
+const (
+	BestCheckpoint = "best"
+	GoodCheckpoint = "good"
+)
 
 // ErrNoCheckpoint is returned by [LatestCheckpoint] for a run that has not
 // saved one yet.
@@ -81,11 +84,12 @@ func SaveCheckpoint(dir string, ck *Checkpoint, keep int) error {
 	return removeCheckpoints(dir, older[min(keep, len(older)):])
 }
 
-// SaveBest writes checkpoints/best.safetensors, which no later
-// [SaveCheckpoint] removes. It is a file of its own, so that a bad sector in
-// one checkpoint cannot take two.
-func SaveBest(dir string, ck *Checkpoint) error {
-	return writeCheckpoint(dir, BestCheckpoint, ck)
+// SaveNamed writes checkpoints/NAME.safetensors, which no later
+// [SaveCheckpoint] removes: BestCheckpoint, the one that is to count, or
+// GoodCheckpoint, the one that a run goes back to. It is a file of its own, so
+// that a bad sector in one checkpoint cannot take two.
+func SaveNamed(dir, name string, ck *Checkpoint) error {
+	return writeCheckpoint(dir, name, ck)
 }
 
 // writeCheckpoint seals ck with the SHA-256 of its own file, taken with the
@@ -245,8 +249,10 @@ func unknownCheckpoint(dir, name string) error {
 	for _, s := range steps {
 		names = append(names, CheckpointName(s))
 	}
-	if _, err := os.Stat(checkpointPath(dir, BestCheckpoint)); err == nil {
-		names = append(names, BestCheckpoint)
+	for _, name := range []string{BestCheckpoint, GoodCheckpoint} {
+		if _, err := os.Stat(checkpointPath(dir, name)); err == nil {
+			names = append(names, name)
+		}
 	}
 	have := "there is none yet"
 	if len(names) > 0 {

@@ -47,7 +47,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		t.Errorf("an empty run gave %v", err)
 	}
 	save(t, dir, 1200, 9, 123456789)
-	must(t, SaveBest(dir, checkpoint(7)))
+	must(t, SaveNamed(dir, BestCheckpoint, checkpoint(7)))
 	for _, c := range []struct {
 		name string
 		step int64
@@ -76,14 +76,14 @@ func TestUnknownCheckpoint(t *testing.T) {
 	_, err := LoadCheckpoint(dir, "best")
 	wantError(t, err, `no checkpoint "best" in `+dir+`/checkpoints: there is none yet`)
 	save(t, dir, 5, 10)
-	must(t, SaveBest(dir, checkpoint(5)))
+	must(t, SaveNamed(dir, BestCheckpoint, checkpoint(5)))
 	_, err = LoadCheckpoint(dir, "step-5")
 	wantError(t, err, `no checkpoint "step-5" in `+dir+`/checkpoints: there are step-00000010, step-00000005, best`)
 }
 
 func TestCheckpointRetention(t *testing.T) {
 	dir := newRun(t)
-	must(t, SaveBest(dir, checkpoint(1)))
+	must(t, SaveNamed(dir, BestCheckpoint, checkpoint(1)))
 	for step := int64(1); step <= 5; step++ {
 		must(t, SaveCheckpoint(dir, checkpoint(step), 2))
 	}
@@ -96,7 +96,7 @@ func TestCheckpointRetention(t *testing.T) {
 
 func TestCheckpointReservedMeta(t *testing.T) {
 	wantPanic(t, "reserved key", func() {
-		SaveBest(newRun(t), &Checkpoint{Meta: map[string]string{keySHA: ""}})
+		SaveNamed(newRun(t), BestCheckpoint, &Checkpoint{Meta: map[string]string{keySHA: ""}})
 	})
 }
 
@@ -107,7 +107,7 @@ func TestSealIsNotFooled(t *testing.T) {
 	ck := checkpoint(1)
 	ck.Meta[`a"temper.sha256":"`+zeros] = `"temper.sha256":"` + zeros + `"`
 	ck.Tensors = append(ck.Tensors, Tensor{`temper.sha256`, "U8", []int{1}, []byte{'"'}})
-	must(t, SaveBest(dir, ck))
+	must(t, SaveNamed(dir, BestCheckpoint, ck))
 	got, err := LoadCheckpoint(dir, "best")
 	must(t, err)
 	if d := cmp.Diff(ck, got); d != "" {

@@ -1,12 +1,13 @@
 // Package run is the one home of what a run leaves behind. A run is a folder:
 //
-//	config.toml        every setting, fully resolved
-//	environment.json   what each start of the run ran on
-//	facts.json         what the settings amount to: steps, examples, classes
-//	metrics.jsonl      one JSON object a record
-//	pictures.safetensors  filters and attacked examples of the latest evaluation
-//	checkpoints/       step-00001200.safetensors, …, best.safetensors
-//	lock               held by the process that writes the folder
+//	config.toml            every setting, fully resolved
+//	environment.json       what each start of the run ran on
+//	facts.json             what the settings amount to: steps, examples, classes
+//	metrics.jsonl          one JSON object a record
+//	events.out.tfevents.*  the same for TensorBoard, a file for each start
+//	pictures.safetensors   filters and attacked examples of the latest evaluation
+//	checkpoints/           step-00001200.safetensors, …, best.safetensors
+//	lock                   held by the process that writes the folder
 //
 // A new run is [NewDir], [Create], [PointLatest]; then [WriteConfig],
 // [AddEnvironment], [OpenMetrics], and [SaveCheckpoint] as it goes. A resumed

@@ -2,9 +2,11 @@ package run
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"math"
 	"os"
@@ -17,7 +19,8 @@ import (
 const MetricsFile = "metrics.jsonl"
 
 // Field is one named number. Names group by slash, "train/loss", as
-// TensorBoard's do; they are printable ASCII without quotes and backslashes.
+// TensorBoard's do; they have the letters that MLflow's may have: a to z, A to Z,
+// 0 to 9, and _-./: and spaces.
 type Field struct {
 	Name  string
 	Value float64
@@ -26,6 +29,13 @@ type Field struct {
 // Record is one line of metrics.jsonl:
 //
 //	{"step":1200,"epoch":3,"train/loss":1.25,"train/accuracy":0.5}
+//
+// A step and its metrics are what MLflow's log_metrics takes: in Python
+//
+//	for line in open("metrics.jsonl"):
+//	    metrics = json.loads(line)
+//	    step = metrics.pop("step")
+//	    mlflow.log_metrics({k: float(v) for k, v in metrics.items()}, step=step)
 //
 // The fields keep their order. JSON has no NaN and no infinities: they stand
 // as the strings "NaN", "Infinity" and "-Infinity", which Python's float() and
@@ -36,16 +46,19 @@ type Record struct {
 	Fields []Field
 }
 
-// Metrics appends to metrics.jsonl. It is for one goroutine.
+// Metrics appends what a run measures to metrics.jsonl and, the same and what
+// can be looked at besides, to an event file of TensorBoard. It is for one
+// goroutine.
 type Metrics struct {
-	f    *os.File
-	size int64 // of the whole lines
-	last int64 // step of the last record
-	buf  []byte
+	f      *os.File
+	events *events
+	size   int64 // of the whole lines
+	last   int64 // step of the last record
+	buf    []byte
 }
 
-// OpenMetrics opens metrics.jsonl of the run folder dir to append to. A last
-// line that a killed process left half written is cut off.
+// OpenMetrics opens metrics.jsonl of the run folder dir to append to, and starts
+// an event file. A last line that a killed process left half written is cut off.
 func OpenMetrics(dir string) (*Metrics, error) {
 	path := filepath.Join(dir, MetricsFile)
 	kept, err := cutMetrics(path, math.MaxInt64)
@@ -56,12 +69,17 @@ func OpenMetrics(dir string) (*Metrics, error) {
 	if err != nil {
 		return nil, fileError("write", path, err)
 	}
-	return &Metrics{f: f, size: kept.end, last: kept.step}, nil
+	e, err := openEvents(dir, kept.step)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Metrics{f: f, events: e, size: kept.end, last: kept.step}, nil
 }
 
 // Write appends one record, in one write, so that a killed process loses none
 // that Write returned for. Steps must not fall: [Run.Rewind] relies on it. If
-// the disk is full the file keeps its whole lines.
+// the disk is full both files keep their whole records, and the same ones.
 func (m *Metrics) Write(r Record) error {
 	if r.Step < m.last {
 		panic(fmt.Sprintf("BUG: metrics of step %d after step %d", r.Step, m.last))
@@ -71,22 +89,52 @@ func (m *Metrics) Write(r Record) error {
 		// If the cut fails too, the next OpenMetrics makes it.
 		return fileError("write", m.f.Name(), errors.Join(err, m.f.Truncate(m.size)))
 	}
+	if err := m.events.scalars(r.Step, r.Fields); err != nil {
+		return errors.Join(err, m.f.Truncate(m.size))
+	}
 	m.size += int64(len(m.buf))
 	m.last = r.Step
 	return nil
 }
 
+// WriteImage shows TensorBoard an image, as it is at that step.
+func (m *Metrics) WriteImage(step int64, tag string, img image.Image) error {
+	body, err := picture(img)
+	if err != nil {
+		return fileError("write", m.events.f.Name(), err)
+	}
+	return m.events.summary(step, appendValue(nil, tag, valueImage, body))
+}
+
+// WriteHistograms shows TensorBoard how the elements of each F32 tensor are
+// distributed at that step, under group/NAME.
+func (m *Metrics) WriteHistograms(step int64, group string, tensors []Tensor) error {
+	var summary []byte
+	for _, t := range tensors {
+		if t.DType == "F32" {
+			v := make([]float32, len(t.Data)/4)
+			if _, err := binary.Decode(t.Data, binary.LittleEndian, v); err != nil {
+				panic("BUG: run: " + err.Error())
+			}
+			summary = appendValue(summary, group+"/"+t.Name, valueHistogram, histogram(v))
+		}
+	}
+	return m.events.summary(step, summary)
+}
+
 // Sync makes the records durable against power loss. Call it before
 // [SaveCheckpoint], so that no checkpoint is ahead of its metrics.
 func (m *Metrics) Sync() error {
-	if err := m.f.Sync(); err != nil {
-		return fileError("write", m.f.Name(), err)
+	for _, f := range []*os.File{m.f, m.events.f} {
+		if err := f.Sync(); err != nil {
+			return fileError("write", f.Name(), err)
+		}
 	}
 	return nil
 }
 
-// Close closes the file.
-func (m *Metrics) Close() error { return m.f.Close() }
+// Close closes the files.
+func (m *Metrics) Close() error { return errors.Join(m.f.Close(), m.events.f.Close()) }
 
 func appendRecord(b []byte, r Record) []byte {
 	b = append(b, `{"step":`...)
@@ -103,21 +151,22 @@ func appendRecord(b []byte, r Record) []byte {
 	return append(b, '}', '\n')
 }
 
-// checkField panics unless name can stand in a line after the fields before.
+// checkField panics unless name can stand in a line after the fields before: it
+// needs no escapes in JSON.
 func checkField(name string, before []Field) {
-	bad := name == "step" || name == "epoch" || !plain(name)
+	bad := name == "step" || name == "epoch" || !metricName(name)
 	for _, f := range before {
 		bad = bad || f.Name == name
 	}
 	if bad {
-		panic(fmt.Sprintf("BUG: metrics field %q is taken, empty or not plain ASCII", name))
+		panic(fmt.Sprintf("BUG: metrics field %q is taken, empty or not of the letters that MLflow takes", name))
 	}
 }
 
-// plain reports whether name needs no escapes in JSON.
-func plain(name string) bool {
+// metricName reports whether name is a name that MLflow takes.
+func metricName(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
-		return c < ' ' || c > '~' || c == '"' || c == '\\'
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("_-./: ", c))
 	})
 }
 

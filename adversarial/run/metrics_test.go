@@ -167,7 +167,7 @@ func FuzzRecord(f *testing.F) {
 			return
 		}
 		for _, field := range r.Fields {
-			if !plain(field.Name) {
+			if !metricName(field.Name) {
 				return
 			}
 		}

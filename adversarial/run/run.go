@@ -133,8 +133,8 @@ func siblings(dir string) []string {
 	return names
 }
 
-// Rewind takes a locked run back to step: it cuts metrics.jsonl back to the
-// records of that step and before, and removes the step checkpoints after it.
+// Rewind takes a locked run back to step: it cuts metrics.jsonl and the event
+// files back to the records of that step and before, and removes the step checkpoints after it.
 // Training on from step's checkpoint then leaves what a run that never stopped
 // would have left. best.safetensors stays.
 func (r *Run) Rewind(step int64) error {
@@ -142,6 +142,9 @@ func (r *Run) Rewind(step int64) error {
 		panic("BUG: Rewind of a run that is not locked")
 	}
 	if _, err := cutMetrics(filepath.Join(r.Dir, MetricsFile), step); err != nil {
+		return err
+	}
+	if err := cutEvents(r.Dir, step); err != nil {
 		return err
 	}
 	steps, err := checkpointSteps(r.Dir)

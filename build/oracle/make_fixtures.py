@@ -88,6 +88,16 @@ MODELS = {
         "settings": {"depth": 10, "widen": 2, "base": 2, "lr": f32(0.02), **CIFAR_THREATS},
         "batch": (4, 3, 16, 16), "classes": 10, "seed": 701, "keep": ["pgd/start", "pgd/5", "pgd_train/5"],
     },
+    "resnet10": {
+        "build": lambda: models.ResNet(2, (1, 1, 1, 1)),
+        "settings": {"width": 2, "blocks": [1, 1, 1, 1], "lr": f32(0.02), **CIFAR_THREATS},
+        "batch": (4, 3, 16, 16), "classes": 10, "seed": 603, "keep": ["pgd/start", "pgd/5", "pgd_train/5"],
+    },
+    "dm-wideresnet-10-2": {
+        "build": lambda: models.DMWideResNet(10, 2, 2),
+        "settings": {"depth": 10, "widen": 2, "base": 2, "lr": f32(0.02), **CIFAR_THREATS},
+        "batch": (4, 3, 16, 16), "classes": 10, "seed": 703, "keep": ["pgd/start", "pgd/5", "pgd_train/5"],
+    },
 }
 for entry in MODELS.values():
     entry["settings"]["adam_lr"] = f32(0.005)

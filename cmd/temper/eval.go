@@ -32,11 +32,13 @@ black-box-beats-white-box.`,
   temper eval latest --attack autoattack --limit 1000
   temper eval latest --attack pgd,apgd-ce,square --eps 2/255,4/255,8/255 --json
   temper eval latest --attack fab-t --norm l2 --eps 1
+  temper eval latest --attack autoattack --card card.json
   temper eval runs/20261123-101500-mnist-fgsm-rs --checkpoint best --set attack.loss=cw`,
 		Args: arguments(cobra.ExactArgs(1)),
 	}
 	user := settings(cmd, job.EvalFlags)
 	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder of run folders")
+	cmd.Flags().StringVar(&o.Card, "card", "", "also write a card, as RobustBench's model_info has it; of autoattack on the whole test set only")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Run, o.User = args[0], user()
 		return job.Eval(cmd.Context(), *c, o)

@@ -58,7 +58,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestManuals(t *testing.T) {
-	for _, name := range []string{"", "train", "eval", "attack", "bench", "data", "graph", "devices", "kernels", "kernels build", "recipes", "version"} {
+	for _, name := range []string{"", "train", "eval", "attack", "export", "import", "bench", "data", "graph", "report", "devices", "kernels", "kernels build", "recipes", "version"} {
 		args := append(strings.Fields(name), "-h")
 		golden(t, strings.Trim("help-"+strings.ReplaceAll(name, " ", "-"), "-"), "none", must(t, t.TempDir(), nil, args...))
 	}
@@ -112,6 +112,13 @@ func TestMistakes(t *testing.T) {
 		{args: "eval latest", code: 1, want: "no run folder runs/latest"},
 		{args: "attack latest", code: 2, want: "attack needs --save FILE.npz"},
 		{args: "attack latest --save none/x.npz", code: 1, want: "--save none/x.npz: there is no folder none"},
+		{args: "export latest", code: 2, want: "export needs --out FILE"},
+		{args: "export latest --out m.pt", code: 2, want: `unknown format "pt": want --format safetensors or onnx`},
+		{args: "export latest --out m.onnx --format safetensors", code: 2, want: "--out m.onnx: the name says onnx, --format says safetensors"},
+		{args: "export latest --out none/m.onnx", code: 1, want: "--out none/m.onnx: there is no folder none"},
+		{args: "export latest --out m.onnx", code: 1, want: "no run folder runs/latest"},
+		{args: "import m.safetensors", code: 2, want: "import needs --out RUN"},
+		{args: "import m.safetensors --out r", code: 1, want: "read m.safetensors: no such file or directory"},
 		{args: "data fetch", code: 2, want: "data fetch needs the names of data sets"},
 		{args: "data fetch mnits", code: 1, want: "mnist"},
 		{args: "data verify", code: 1, want: "no data set in"},

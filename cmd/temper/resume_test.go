@@ -29,6 +29,8 @@ var small = []trainingRun{
 	{name: "svhn", data: true, args: []string{"train", "--dataset", "svhn", "--limit", "300", "--epochs", "2", "--batch-size", "64",
 		"--set", "eval.limit=40", "--set", "eval.attack.steps=2", "--set", "training.attack.steps=2", "--set", "model.width=8",
 		"--set", "training.augment.crop=4", "--set", "training.augment.flip=true", "--set", "checkpoint.keep=0"}},
+	{name: "rollback", args: []string{"train", "--method", "pgd-at", "--epochs", "120", "--set", "eval.every=20", "--set", "checkpoint.every=7",
+		"--set", "checkpoint.keep=0", "--set", "alarms.catastrophic_overfitting.action=rollback"}},
 	{name: "averaged", data: true, args: []string{"train", "--dataset", "svhn", "--limit", "100", "--epochs", "3", "--batch-size", "20",
 		"--model", "preactresnet18", "--set", "model.width=2", "--set", "model.blocks=[1,1,1,1]", "--set", "eval.limit=20", "--set", "eval.attack.steps=2",
 		"--set", "training.attack.steps=2", "--set", "training.average.name=swa", "--set", "training.mixup=0.4", "--set", "training.augment.cutout=8",

@@ -61,18 +61,7 @@ func (d *device) Target(p graph.Precision) (passes.Target, error) {
 	if !slices.Contains(precisions(), p) {
 		return passes.Target{}, lacks(p)
 	}
-	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, Precision: p}, nil
-}
-
-// precisions are those that the kernels in use offer.
-func precisions() []graph.Precision { return []graph.Precision{graph.PrecisionFloat32} }
-
-// lacks is the error for a precision that the kernels in use do not offer.
-func lacks(p graph.Precision) error {
-	if p == graph.PrecisionBF16 {
-		return fmt.Errorf("precision bf16 needs a processor with AMX (amx_tile, amx_bf16): the kernels here are %s; use --precision float32", kernel.Level())
-	}
-	return fmt.Errorf("precision %v is for GPUs: the CPU computes in float32; use --precision float32", p)
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, BF16: kernel.HasBF16(), Precision: p}, nil
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
@@ -85,11 +74,15 @@ func (d *device) Close() error {
 	return nil
 }
 
-// alloc returns zeroed memory that starts on a cache line. It is made of
-// words, so that it may be viewed as any element type.
-func alloc(bytes int) []byte {
+// alloc returns zeroed memory that starts on a cache line. It is a variable so
+// that tests can fence it.
+var alloc = words
+
+// words makes memory of words, so that it may be viewed as any element type.
+func words(bytes int) []byte {
 	w := make([]uint64, (bytes+63)/8+8)
 	b := engine.Bytes(w)
+	hugePages(b)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & 63
 	return b[skip : skip+bytes : skip+bytes]
 }
@@ -173,27 +166,34 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 
 func (c *code) load(steps []plan.Step) ([]func(), error) {
 	var out []func()
-	for _, s := range steps {
-		var f func()
-		var err error
-		switch {
-		case s.Fused != nil:
-			f, err = c.fused(s.Fused)
-		case s.Copy != nil:
-			f = c.copy(s.Copy)
-		case s.Loop != nil && s.Loop.Parallel:
-			f, err = c.parallel(s.Loop)
-		case s.Loop != nil:
-			f, err = c.loop(s.Loop)
-		default:
-			f, err = c.op(s.Op)
+	for ; len(steps) > 0; steps = steps[1:] {
+		if len(steps) > 1 {
+			if f := c.maxPool(steps[0], steps[1]); f != nil {
+				out, steps = append(out, f), steps[1:]
+				continue
+			}
 		}
+		f, err := c.step(steps[0])
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+func (c *code) step(s plan.Step) (func(), error) {
+	switch {
+	case s.Fused != nil:
+		return c.fused(s.Fused)
+	case s.Copy != nil:
+		return c.copy(s.Copy), nil
+	case s.Loop != nil && s.Loop.Parallel:
+		return c.parallel(s.Loop)
+	case s.Loop != nil:
+		return c.loop(s.Loop)
+	}
+	return c.op(s.Op)
 }
 
 // BindState implements engine.Code.
@@ -348,7 +348,7 @@ func fill(mem []byte, b *plan.Buffer, value func(int) float64) {
 	case graph.U32:
 		fillWith(unsafe.Slice((*uint32)(p), n), value, func(v float64) uint32 { return uint32(int64(v)) })
 	case graph.BF16:
-		fillWith(unsafe.Slice((*bfloat16)(p), n), value, func(v float64) bfloat16 { return roundBF16(float32(v)) })
+		fillWith(unsafe.Slice((*kernel.BF16)(p), n), value, func(v float64) kernel.BF16 { return kernel.RoundBF16(float32(v)) })
 	case graph.U8, graph.Bool:
 		fillWith(mem, value, func(v float64) uint8 { return uint8(int64(v)) })
 	}

@@ -3,7 +3,8 @@
 //
 // Fused groups run on a small vector machine (fused.go): for a tile of the
 // index space at a time, each member is one call on slices that stay in the
-// first-level cache. Everything else is an operation's own kernel (ops.go,
+// first-level cache; calls in a row that are plain arithmetic on float32 become
+// one chain, whose values stay in registers (chain.go). Everything else is an operation's own kernel (ops.go,
 // move.go). The loops over numbers are in the folder kernel; what belongs here
 // is the translation from plan to calls.
 //

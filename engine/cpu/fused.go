@@ -5,6 +5,7 @@ import (
 	"slices"
 	"unsafe"
 
+	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
 	"temper/engine/plan"
 )
@@ -39,8 +40,11 @@ type slot struct {
 
 // call is one member at work on one tile.
 type call struct {
+	op         graph.Op
 	fn         vectorFunc
-	d, a, b, c int // slots; unused ones are 0
+	d, a, b, c int                // slots; unused ones are 0
+	inputs     int                // so many of a, b and c are used
+	chain      []kernel.ChainStep // instead of all above: calls in a row
 }
 
 // vectorFunc computes n elements at d from those at a, b and c.
@@ -90,8 +94,16 @@ func (c *code) fused(f *plan.Fused) (func(), error) {
 // elementsPerChunk is the work between two looks at the pool's counter.
 const elementsPerChunk = 16 * maxTile
 
-// registerSize is room for a tile of the widest type.
-const registerSize = maxTile * 8
+// registerSize is room for a tile of the widest type in use, and two lines of
+// the cache that keep registers a multiple of a page apart from each other's
+// lines.
+func (p *program) registerSize() int {
+	widest := 0
+	for i := range p.slots {
+		widest = max(widest, p.slots[i].size)
+	}
+	return maxTile*widest + 128
+}
 
 // prepare makes the workers' scratch. The registers' memory is shared with the
 // other groups, so that it stays in the first-level cache.
@@ -99,9 +111,9 @@ func (p *program) prepare() {
 	p.scratch = make([]scratch, p.code.dev.pool.Workers())
 	for i := range p.scratch {
 		p.scratch[i] = scratch{addr: make([]unsafe.Pointer, len(p.slots)), idx: make([]int, len(p.dims))}
-		if t := &p.code.scratch.tiles[i]; len(*t) < p.regs*registerSize {
+		if t := &p.code.scratch.tiles[i]; len(*t) < p.regs*p.registerSize() {
 			*p.code.held -= len(*t)
-			*t = p.code.alloc(p.regs * registerSize)
+			*t = p.code.alloc(p.regs * p.registerSize())
 		}
 	}
 }
@@ -109,6 +121,7 @@ func (p *program) prepare() {
 // start finds the registers, and fills those that hold one value for the whole
 // run.
 func (p *program) start() {
+	size := p.registerSize()
 	for w := range p.scratch {
 		s := &p.scratch[w]
 		for k := range p.slots {
@@ -116,7 +129,7 @@ func (p *program) start() {
 			if sl.kind == direct {
 				continue
 			}
-			s.addr[k] = unsafe.Pointer(&p.code.scratch.tiles[w][sl.reg*registerSize])
+			s.addr[k] = unsafe.Pointer(&p.code.scratch.tiles[w][sl.reg*size])
 			switch n := min(p.tile, p.size); {
 			case sl.kind == splat && sl.imm:
 				repeat(s.addr[k], unsafe.Pointer(&sl.bits), sl.size, n)
@@ -140,8 +153,7 @@ func (p *program) compute(s *scratch, at, n int) {
 		}
 	}
 	for i := range p.calls {
-		c := &p.calls[i]
-		c.fn(s.addr[c.d], s.addr[c.a], s.addr[c.b], s.addr[c.c], n)
+		p.calls[i].run(s.addr, n)
 	}
 }
 
@@ -253,10 +265,11 @@ func (b *programBuilder) build() error {
 			return fmt.Errorf("the CPU has no %v of %v", n.Op(), n.In(0).DType())
 		}
 		d := b.result(n)
-		b.p.calls = append(b.p.calls, call{fn, d, ins[0], ins[1], ins[2]})
+		b.p.calls = append(b.p.calls, call{op: n.Op(), fn: fn, d: d, a: ins[0], b: ins[1], c: ins[2], inputs: len(n.Ins())})
 		b.done(n)
 	}
 	b.patterns()
+	b.p.link()
 	return nil
 }
 

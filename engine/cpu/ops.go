@@ -33,6 +33,8 @@ func (c *code) op(n *graph.Node) (func(), error) {
 			return contraction[float32](c, n)
 		case graph.F64:
 			return contraction[float64](c, n)
+		case graph.BF16:
+			return contractionBF16(c, n)
 		}
 	}
 	if f == nil {
@@ -94,11 +96,19 @@ func convShape(x, w graph.Shape, a *graph.Attrs) kernel.ConvShape {
 		SH: a.Stride[0], SW: a.Stride[1], PH: a.Pad[0], PW: a.Pad[1], DH: a.Dilation[0], DW: a.Dilation[1]}
 }
 
+// smallest is the smallest convolution with a filter w: packed filters do not
+// depend on the images.
+func smallest(w graph.Shape, a *graph.Attrs) kernel.ConvShape {
+	extent := func(i int) int { return (max(1, a.Pool[i])-1)*a.Stride[i] + (w[1+i]-1)*a.Dilation[i] + 1 }
+	return convShape(graph.Shape{1, extent(0), extent(1), w[3]}, w, a)
+}
+
 func packFilter[T kernel.Float](c *code, n *graph.Node) (func(), error) {
 	w, a := n.In(0).Shape(), n.Attrs()
-	// The packed form does not depend on the images: the smallest will do.
-	x := graph.Shape{1, a.Dilation[0]*(w[1]-1) + 1, a.Dilation[1]*(w[2]-1) + 1, w[3]}
-	k, err := kernel.NewFilterPack[T](c.dev.pool, convShape(x, w, a), direction(a.InputGrad), algorithm(n))
+	if a.Algorithm == graph.Pooled {
+		return packPooled[T](c, n)
+	}
+	k, err := kernel.NewFilterPack[T](c.dev.pool, smallest(w, a), direction(a.InputGrad), algorithm(n))
 	if err != nil {
 		return nil, err
 	}
@@ -111,12 +121,32 @@ func packedConv[T kernel.Float](c *code, n *graph.Node) (func(), error) {
 	if a.InputGrad {
 		x = n.Shape()
 	}
+	if a.Algorithm == graph.Pooled {
+		return pooledConv[T](c, n)
+	}
 	k, err := kernel.NewConv[T](c.dev.pool, convShape(x, n.FilterShape(), a), direction(a.InputGrad), algorithm(n))
 	if err != nil {
 		return nil, err
 	}
 	from, filter, to, ws := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n), workspace[T](c, k.Workspace())
 	return func() { k.Run(ws(), slice[T](c, to), slice[T](c, from), slice[T](c, filter)) }, nil
+}
+
+func packPooled[T kernel.Float](c *code, n *graph.Node) (func(), error) {
+	a := n.Attrs()
+	pack, err := kernel.PackPooled[T](smallest(n.In(0).Shape(), a), a.Pool[0], a.Pool[1])
+	from, to := c.plan.Buffer(n.In(0)), c.plan.Buffer(n)
+	return func() { pack(slice[T](c, to), slice[T](c, from)) }, err
+}
+
+func pooledConv[T kernel.Float](c *code, n *graph.Node) (func(), error) {
+	a := n.Attrs()
+	k, err := kernel.NewPooledConv[T](c.dev.pool, convShape(n.Shape(), n.FilterShape(), a), a.Pool[0], a.Pool[1])
+	if err != nil {
+		return nil, err
+	}
+	from, filter, at, to, ws := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n.In(2)), c.plan.Buffer(n), workspace[T](c, k.Workspace())
+	return func() { k.Run(ws(), slice[T](c, to), slice[T](c, from), slice[int32](c, at), slice[T](c, filter)) }, nil
 }
 
 // conv packs the filter at every run: the pass that hoists this is off.

@@ -533,6 +533,8 @@ func serves(w Shape, a *Attrs) bool {
 		return CanWinograd(w, a)
 	case Patches:
 		return CanPatches(w, a)
+	case Pooled:
+		return CanPatches(w, a) && a.Pool[0] > 0 && a.Pool[1] > 0
 	}
 	return true
 }
@@ -548,6 +550,14 @@ func (n *Node) FilterShape() Shape {
 }
 
 func inferPackedConv2D(n *Node) error {
+	pooled := n.attrs.Algorithm == Pooled
+	want := 2
+	if pooled {
+		want = 3
+	}
+	if len(n.ins) != want {
+		return fmt.Errorf("%v of %d operands: %v takes %d", n.op, len(n.ins), n.attrs.Algorithm, want)
+	}
 	from, packed := n.ins[0], n.ins[1]
 	if len(from.shape) != 4 || !from.dtype.Float() || packed.dtype != from.dtype || len(n.attrs.Size) != 3 {
 		return fmt.Errorf("of %s and %s to %v: want (N,h,w,c), a packed filter and (h,w,c)", from.typed(), packed.typed(), n.attrs.Size)
@@ -563,6 +573,12 @@ func inferPackedConv2D(n *Node) error {
 	x, y := from.shape, to
 	if n.attrs.InputGrad {
 		x, y = y, x
+	}
+	if pooled {
+		if at := n.ins[2]; at.dtype != I32 || !at.shape.Equal(from.shape) {
+			return fmt.Errorf("places %s: want %v%v, one for each value", at.typed(), I32, from.shape)
+		}
+		y = Shape{y[0], y[1] * n.attrs.Pool[0], y[2] * n.attrs.Pool[1], y[3]}
 	}
 	a := n.attrs
 	a.Layout = NHWC

@@ -56,18 +56,24 @@ const (
 	Direct   Algorithm = iota // product by product
 	Winograd                  // F(4×4,3×3), F(2×2,5×5): a quarter of the products or a third, larger rounding errors
 	Patches                   // conv2d-input-grad for few channels: whole patches, added up
-	Pairs                     // of bf16: pixels under the filter, side by side, with pairs of the filter's elements
+	// Pooled is conv2d-input-grad for few channels where the convolution's result
+	// is max-pooled, by windows that tile it. Its operands are the gradient of the
+	// pooled values and, after the filter, their places as pool-argmax gives them.
+	Pooled
+	Pairs // of bf16: pixels under the filter, side by side, with pairs of the filter's elements
 )
 
-func (a Algorithm) String() string { return [...]string{"direct", "winograd", "patches", "pairs"}[a] }
+func (a Algorithm) String() string {
+	return [...]string{"direct", "winograd", "patches", "pooled", "pairs"}[a]
+}
 
 func parseAlgorithm(s string) (Algorithm, error) {
-	for _, a := range []Algorithm{Direct, Winograd, Patches, Pairs} {
+	for _, a := range []Algorithm{Direct, Winograd, Patches, Pooled, Pairs} {
 		if a.String() == s {
 			return a, nil
 		}
 	}
-	return 0, fmt.Errorf("want direct, winograd, patches or pairs, got %s", s)
+	return 0, fmt.Errorf("want direct, winograd, patches, pooled or pairs, got %s", s)
 }
 
 // Lanes is the number of channels in a panel of a packed filter.
@@ -81,8 +87,11 @@ const Lanes = 16
 // remainders of kh·dilation and kw·dilation by the stride and falling within
 // them. Winograd: (36, m/16·k + 1, 16), the points of G·w·Gᵀ, with w turned by half
 // a turn for the input gradient; a point's last row is 0, since points that lay a
-// power of two apart would share a few lines of the cache. Patches: (kh·kw·m/16, k, 16), panels of taps and
-// channels in the order of the filter.
+// power of two apart would share a few lines of the cache. Patches:
+// (kh·kw·m/16, k, 16), panels of taps and channels in the order of the filter.
+// Pooled: (O, window, patch), the filter as it lies in the patch (h,w,C) of the
+// image that a window reaches, for each pixel of the window; a patch's rows are
+// padded to multiples of 4 elements, the whole of it to one of 8.
 func PackedShape(w Shape, a *Attrs) Shape {
 	m, k := w[0], w[3]
 	if a.InputGrad {
@@ -93,6 +102,9 @@ func PackedShape(w Shape, a *Attrs) Shape {
 		return Shape{36, m/Lanes*k + 1, Lanes}
 	case Patches:
 		return Shape{(w[1]*w[2]*m + Lanes - 1) / Lanes, k, Lanes}
+	case Pooled:
+		h, row := PooledPatch(w, a)
+		return Shape{w[0], a.Pool[0] * a.Pool[1], (h*row + 7) &^ 7}
 	case Pairs:
 		depth := 0
 		for _, taps := range PackedTaps(w, a) {
@@ -103,10 +115,17 @@ func PackedShape(w Shape, a *Attrs) Shape {
 	return Shape{(m + Lanes - 1) / Lanes, w[1] * w[2] * k, Lanes}
 }
 
-// MaxPatchChannels is the largest number of image channels that Patches takes.
+// PooledPatch is the extents of the patch of an image that a window of results
+// reaches: its rows, and the elements of one of them, padded.
+func PooledPatch(w Shape, a *Attrs) (rows, row int) {
+	reach := func(i int) int { return (a.Pool[i]-1)*a.Stride[i] + (w[1+i]-1)*a.Dilation[i] + 1 }
+	return reach(0), (reach(1)*w[3] + 3) &^ 3
+}
+
+// MaxPatchChannels is the largest number of image channels that Patches and Pooled take.
 const MaxPatchChannels = 4
 
-// CanPatches reports whether Patches serves a convolution with filter
+// CanPatches reports whether Patches and Pooled serve a convolution with filter
 // w (O,kh,kw,C): the input gradient's, for few channels.
 func CanPatches(w Shape, a *Attrs) bool { return a.InputGrad && w[3] <= MaxPatchChannels }
 

@@ -21,6 +21,7 @@ type Attrs struct {
 	Dilation   [2]int
 	Layout     Layout
 	Algorithm  Algorithm
+	Pool       [2]int    // pack-filter, packed-conv2d: (h,w) of the windows behind Pooled
 	Precision  Precision // of a float32 product
 	InputGrad  bool      // pack-filter, packed-conv2d: of the gradient with respect to images
 	TA, TB     bool      // matmul: operand is transposed in its last two axes

@@ -84,7 +84,7 @@ const (
 	OpConv2DInputGrad
 	OpConv2DFilterGrad
 	OpPackFilter   // (O,kh,kw,C): see PackedShape
-	OpPackedConv2D // (N,h,w,c) with a packed filter: conv2d or conv2d-input-grad in NHWC
+	OpPackedConv2D // (N,h,w,c) with a packed filter: conv2d or conv2d-input-grad in NHWC; for Pooled also i32 places
 	OpPoolArgMax   // (N,C,H,W): i32 index h·W+w of each window's first maximum
 
 	OpRandom // (seed, ids (N), step, iteration): u32 words (N, Shape…), site Name
@@ -185,8 +185,8 @@ var opTable = [opCount]opInfo{
 	OpConv2D:           {"conv2d", 2, ClassContraction, "stride pad dilation layout precision"},
 	OpConv2DInputGrad:  {"conv2d-input-grad", 2, ClassContraction, "stride pad dilation size layout precision"},
 	OpConv2DFilterGrad: {"conv2d-filter-grad", 2, ClassContraction, "stride pad dilation size layout algorithm precision"},
-	OpPackFilter:       {"pack-filter", 1, ClassOther, "stride dilation algorithm input-grad"},
-	OpPackedConv2D:     {"packed-conv2d", 2, ClassContraction, "kernel stride pad dilation size algorithm input-grad"},
+	OpPackFilter:       {"pack-filter", 1, ClassOther, "stride dilation algorithm pool input-grad"},
+	OpPackedConv2D:     {"packed-conv2d", -1, ClassContraction, "kernel stride pad dilation size algorithm pool input-grad"},
 	OpPoolArgMax:       {"pool-argmax", 1, ClassOther, "kernel stride pad layout"},
 
 	OpRandom: {"random", 4, ClassOther, "name size"},

@@ -96,6 +96,15 @@ var attrFields = map[string]attrField{
 		},
 		func(a *Attrs, s string) (err error) { a.Algorithm, err = parseAlgorithm(s); return },
 	},
+	"pool": {
+		func(a *Attrs) string {
+			if a.Pool == [2]int{} {
+				return ""
+			}
+			return Shape(a.Pool[:]).String()
+		},
+		pairField(func(a *Attrs) *[2]int { return &a.Pool }).parse,
+	},
 	"precision": {
 		func(a *Attrs) string {
 			if a.Precision == PrecisionFloat32 {

@@ -59,7 +59,7 @@ func eval(n *graph.Node, ins []*Tensor) []float64 {
 	case graph.OpPackFilter:
 		packFilter(y, n, ins[0])
 	case graph.OpPackedConv2D:
-		packedConv(y, n, ins[0], ins[1])
+		packedConv(y, n, ins)
 	case graph.OpPoolArgMax:
 		poolArgMax(y, n, ins[0])
 	case graph.OpRandom:

@@ -12,6 +12,10 @@ func unpacked(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
 		}
 		return
 	}
+	if a.Algorithm == graph.Pooled {
+		pooled(w, a, f)
+		return
+	}
 	k, m := w[3], w[0]
 	if a.InputGrad {
 		k, m = m, k
@@ -43,6 +47,36 @@ func unpacked(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
 	}
 }
 
+// pooled is unpacked for Pooled, where each element stands once for every pixel
+// of a window.
+func pooled(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
+	_, row := graph.PooledPatch(w, a)
+	shape := graph.PackedShape(w, a)
+	for i := range w.Size() {
+		c, kw, kh, o := i%w[3], i/w[3]%w[2], i/w[3]/w[2]%w[1], i/w[1:].Size()
+		for tap := range shape[1] {
+			y, x := tap/a.Pool[1]*a.Stride[0]+kh*a.Dilation[0], tap%a.Pool[1]*a.Stride[1]+kw*a.Dilation[1]
+			f(i, (o*shape[1]+tap)*shape[2]+y*row+x*w[3]+c)
+		}
+	}
+}
+
+// unpooled puts values to the places in windows that they were found at. A place
+// outside of its window counts as none.
+func unpooled(v, at *Tensor, pool [2]int) *Tensor {
+	s := v.Shape
+	y := New(v.DType, graph.Shape{s[0], s[1] * pool[0], s[2] * pool[1], s[3]})
+	for i, x := range v.Data {
+		c, q, p, n := i%s[3], i/s[3]%s[2], i/s[3]/s[2]%s[1], i/s[1:].Size()
+		width := s[2] * pool[1]
+		h, w := int(at.Data[i])/width, int(at.Data[i])%width
+		if at.Data[i] >= 0 && h/pool[0] == p && w/pool[1] == q {
+			y.Data[((n*s[1]*pool[0]+h)*width+w)*s[3]+c] = x
+		}
+	}
+	return y
+}
+
 func packFilter(y []float64, n *graph.Node, w *Tensor) {
 	a := n.Attrs()
 	if a.Algorithm != graph.Winograd {
@@ -72,8 +106,11 @@ func packFilter(y []float64, n *graph.Node, w *Tensor) {
 	}
 }
 
-func packedConv(y []float64, n *graph.Node, from, packed *Tensor) {
-	a := *n.Attrs()
+func packedConv(y []float64, n *graph.Node, ins []*Tensor) {
+	a, from, packed := *n.Attrs(), ins[0], ins[1]
+	if a.Algorithm == graph.Pooled {
+		from = unpooled(from, ins[2], a.Pool)
+	}
 	a.Layout = graph.NHWC
 	if a.Algorithm == graph.Winograd {
 		winograd(y, n, from, packed)

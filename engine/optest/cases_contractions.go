@@ -12,6 +12,10 @@ func contractions() []Case {
 	return slices.Concat(matMuls(), convolutions(), packedConvolutions(), pools())
 }
 
+// roundedOnce is the tolerance of products of bf16: their sums are float32's,
+// which may fall to either side of the middle between two bf16.
+var roundedOnce = Tolerance{Rel: 1, Abs: 0x1p-9}
+
 func matMuls() []Case {
 	var cases []Case
 	for _, c := range []struct{ batch, m, k, n int }{
@@ -31,7 +35,7 @@ func matMuls() []Case {
 			}
 			small := c.m*c.k*c.n < 1000
 			cases = append(cases, Case{
-				Name: fmt.Sprintf("matmul/%v%v,ta=%v,tb=%v", a, b, ta, tb), Types: floatTypes, Tol: Tolerance{Abs: 32},
+				Name: fmt.Sprintf("matmul/%v%v,ta=%v,tb=%v", a, b, ta, tb), Types: floatTypes, Tol: Tolerance{Abs: 32}, TolBF16: roundedOnce,
 				in:    []operand{of(uniform(-1, 1), a...), of(uniform(-1, 1), b...)},
 				build: op2(func(a, b *graph.Node) *graph.Node { return graph.MatMul(a, b, ta, tb) }), diff: small, smooth: small,
 			})
@@ -86,15 +90,15 @@ func convolutions() []Case {
 		x, w, y := of(uniform(-1, 1), c.n, c.c, c.h, c.w), of(uniform(-1, 1), c.o, c.c, c.kh, c.kw), of(uniform(-1, 1), c.n, c.o, p, q)
 		small := c.n*c.o*p*q*c.c*c.kh*c.kw < 20000
 		cases = append(cases,
-			Case{Name: "conv2d/" + c.name, Types: floatTypes, Tol: tol, in: []operand{x, w}, diff: small, smooth: small,
+			Case{Name: "conv2d/" + c.name, Types: floatTypes, Tol: tol, TolBF16: roundedOnce, in: []operand{x, w}, diff: small, smooth: small,
 				build: op2(func(x, w *graph.Node) *graph.Node { return x.Conv2D(w, win) })},
-			Case{Name: "conv2d-input-grad/" + c.name, Types: floatTypes, Tol: tol, in: []operand{y, w}, diff: small, smooth: small,
+			Case{Name: "conv2d-input-grad/" + c.name, Types: floatTypes, Tol: tol, TolBF16: roundedOnce, in: []operand{y, w}, diff: small, smooth: small,
 				build: op2(func(y, w *graph.Node) *graph.Node {
 					a := attrs
 					a.Size = []int{c.h, c.w}
 					return y.Graph().Make(graph.OpConv2DInputGrad, a, y, w)
 				})},
-			Case{Name: "conv2d-filter-grad/" + c.name, Types: floatTypes, Tol: tol, in: []operand{x, y}, diff: small, smooth: small,
+			Case{Name: "conv2d-filter-grad/" + c.name, Types: floatTypes, Tol: tol, TolBF16: roundedOnce, in: []operand{x, y}, diff: small, smooth: small,
 				build: op2(func(x, y *graph.Node) *graph.Node {
 					a := attrs
 					a.Size = []int{c.kh, c.kw}
@@ -135,17 +139,13 @@ func packedConvolutions() []Case {
 				from, to = []int{c.n, p, q, c.o}, []int{c.h, c.w, c.c}
 				name += ",input-grad"
 			}
-			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches, graph.Pairs} {
+			for _, algorithm := range []graph.Algorithm{graph.Direct, graph.Winograd, graph.Patches} {
 				a := graph.Attrs{Kernel: [2]int{c.kh, c.kw}, Stride: c.stride, Pad: c.pad, Dilation: c.d, Size: to, Algorithm: algorithm, InputGrad: inputGrad}
 				if algorithm == graph.Winograd && !graph.CanWinograd(filter, &a) || algorithm == graph.Patches && !graph.CanPatches(filter, &a) {
 					continue
 				}
-				types, tol := wideTypes, Tolerance{Abs: 128}
-				if algorithm == graph.Pairs {
-					types, tol = bf16Only, Tolerance{Rel: 1, Abs: 0x1p-9}
-				}
 				cases = append(cases, Case{
-					Name: fmt.Sprintf("packed-conv2d/%v/%s", algorithm, name), Types: types, Tol: tol,
+					Name: fmt.Sprintf("packed-conv2d/%v/%s", algorithm, name), Types: wideTypes, Tol: Tolerance{Abs: 128},
 					in: []operand{of(uniform(-1, 1), from...), of(uniform(-1, 1), filter...)},
 					build: func(x nodes) nodes {
 						g := x[0].Graph()
@@ -155,6 +155,38 @@ func packedConvolutions() []Case {
 				})
 			}
 		}
+	}
+	return append(cases, pooledConvolutions()...)
+}
+
+// pooledConvolutions are what the pass pack makes of the gradient that comes
+// through a max-pooling.
+func pooledConvolutions() []Case {
+	var cases []Case
+	for _, c := range []struct {
+		name             string
+		stride, dilation [2]int
+		pad, window      [2]int
+		h, w, c, o, k    int
+	}{
+		{"3x3,2x2", [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}, [2]int{2, 2}, 8, 6, 3, 20, 3},
+		{"5x5,2x2", [2]int{1, 1}, [2]int{1, 1}, [2]int{2, 2}, [2]int{2, 2}, 6, 8, 1, 32, 5},
+		{"2x2,s2,d3,3x2", [2]int{2, 1}, [2]int{1, 3}, [2]int{0, 1}, [2]int{3, 2}, 12, 9, 2, 5, 2},
+	} {
+		at := graph.Attrs{Kernel: [2]int{c.k, c.k}, Stride: c.stride, Pad: c.pad, Dilation: c.dilation, Pool: c.window,
+			Size: []int{c.h, c.w, c.c}, Algorithm: graph.Pooled, InputGrad: true}
+		out := func(i, size int) int { return (size+2*c.pad[i]-c.dilation[i]*(c.k-1)-1)/c.stride[i] + 1 }
+		h, w := out(0, c.h), out(1, c.w)
+		cases = append(cases, Case{
+			Name: "packed-conv2d/pooled/" + c.name, Types: wideTypes, Tol: Tolerance{Abs: 128},
+			in: []operand{of(uniform(-1, 1), 2, h, w, c.o), of(uniform(-1, 1), 2, h/c.window[0], w/c.window[1], c.o), of(uniform(-1, 1), c.o, c.k, c.k, c.c)},
+			build: func(x nodes) nodes {
+				g := x[0].Graph()
+				places := g.Make(graph.OpPoolArgMax, graph.Attrs{Kernel: c.window, Stride: c.window, Layout: graph.NHWC}, x[0])
+				filter := g.Make(graph.OpPackFilter, at, x[2])
+				return nodes{filter, g.Make(graph.OpPackedConv2D, at, x[1].ReLU(), filter, places)}
+			},
+		})
 	}
 	return cases
 }

@@ -46,6 +46,9 @@ func pack(g *graph.Graph) (*graph.Graph, error) {
 				return packed(c, n, ins, graph.Pairs)
 			}
 			if w := ins[1].Shape(); graph.CanPatches(w, &a) && w[1]*w[2] > 1 {
+				if p := pooled(c, n, ins); p != nil {
+					return p
+				}
 				return packed(c, n, ins, graph.Patches)
 			}
 			return packed(c, n, ins, graph.Direct)
@@ -83,6 +86,39 @@ func packedProduct(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Nod
 	return c.Dst.Make(graph.OpPackedConv2D, a, x.Reshape(x.Dim(0), 1, 1, x.Dim(1)), filter).Reshape(n.Shape()...)
 }
 
+// pooled writes the gradient with respect to images of few channels, where it
+// comes through a max-pooling whose windows tile what they pool: most of the
+// gradient dy is 0 then, and the rest is at hand as values and places. It is nil
+// elsewhere.
+func pooled(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
+	spread := unreshaped(ins[0])
+	if spread.Op() != graph.OpScatterAdd || spread.Attrs().Axis != 1 {
+		return nil
+	}
+	found := unreshaped(spread.In(1))
+	if found.Op() != graph.OpPoolArgMax || found.Attrs().Layout != graph.NHWC {
+		return nil
+	}
+	p, y := found.Attrs(), found.In(0).Shape()
+	tiled := p.Kernel == p.Stride && p.Pad == [2]int{} && y[1]%p.Kernel[0] == 0 && y[2]%p.Kernel[1] == 0
+	if !tiled || !ins[0].Shape().Equal(y) || !spread.Shape().Equal(graph.Shape{y[0], y[1] * y[2], y[3]}) {
+		return nil
+	}
+	a, w := *n.Attrs(), ins[1]
+	a.Layout, a.Algorithm, a.InputGrad, a.Pool = graph.NCHW, graph.Pooled, true, p.Kernel
+	filter := c.Dst.Make(graph.OpPackFilter, packAttrs(a), w)
+	a.Kernel, a.Size = [2]int{w.Dim(1), w.Dim(2)}, n.Shape()[1:]
+	return c.Dst.Make(graph.OpPackedConv2D, a, spread.In(0).Reshape(found.Shape()...), filter, found)
+}
+
+// unreshaped is where n's elements were computed.
+func unreshaped(n *graph.Node) *graph.Node {
+	for n.Op() == graph.OpReshape {
+		n = n.In(0)
+	}
+	return n
+}
+
 // packed writes conv2d or conv2d-input-grad with a packed filter.
 func packed(c *graph.Copier, n *graph.Node, ins []*graph.Node, algorithm graph.Algorithm) *graph.Node {
 	a := *n.Attrs()
@@ -96,8 +132,8 @@ func packed(c *graph.Copier, n *graph.Node, ins []*graph.Node, algorithm graph.A
 // packAttrs keeps what a packed filter depends on, so that uses which differ in
 // nothing else share it.
 func packAttrs(a graph.Attrs) graph.Attrs {
-	out := graph.Attrs{Algorithm: a.Algorithm, InputGrad: a.InputGrad, Stride: [2]int{1, 1}, Dilation: [2]int{1, 1}}
-	if a.InputGrad && (a.Algorithm == graph.Direct || a.Algorithm == graph.Pairs) {
+	out := graph.Attrs{Algorithm: a.Algorithm, InputGrad: a.InputGrad, Stride: [2]int{1, 1}, Dilation: [2]int{1, 1}, Pool: a.Pool}
+	if a.InputGrad && (a.Algorithm == graph.Direct || a.Algorithm == graph.Pairs) || a.Algorithm == graph.Pooled {
 		out.Stride, out.Dilation = a.Stride, a.Dilation
 	}
 	return out

@@ -20,7 +20,7 @@ func eachBF16(t *testing.T, test func(t *testing.T)) {
 }
 
 // fencedBF16 is newFence's slice of n elements, all of which are NaN.
-func fencedBF16(f *fence[float32], n int) []BF16 {
+func fencedBF16(f *fenced[float32], n int) []BF16 {
 	all := elements(f.new((n + 1) / 2))
 	for i := range all {
 		all[i] = 0x7fc0
@@ -31,7 +31,7 @@ func fencedBF16(f *fence[float32], n int) []BF16 {
 	return all[:n:n]
 }
 
-func fencedCopy(f *fence[float32], v []BF16) []BF16 {
+func fencedCopy(f *fenced[float32], v []BF16) []BF16 {
 	w := fencedBF16(f, len(v))
 	copy(w, v)
 	return w

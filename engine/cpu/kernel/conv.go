@@ -69,6 +69,18 @@ func blocks(n, size int) []block {
 	return list
 }
 
+// groups cuts [0, n) into ranges of one length, at most size, and a rest. Where
+// that is possible the length is a multiple of height, so that a product with so
+// many rows consists of whole tiles.
+func groups(n, size, height int) []block {
+	size -= size % min(size, height)
+	var list []block
+	for from := 0; from < n; from += size {
+		list = append(list, block{from, min(size, n-from)})
+	}
+	return list
+}
+
 // largest returns the length of the longest block.
 func largest(list []block) int {
 	n := 0

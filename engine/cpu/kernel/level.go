@@ -20,6 +20,7 @@ type level struct {
 	masks     masks
 	random    randomFill
 	columns   columns
+	chain     func(first *ChainStep, slots **float32, n int)
 	halves    halves
 	pairs     *pairs           // nil: no products of bf16
 	peak      func(rounds int) // of 96 multiply-adds each
@@ -35,6 +36,7 @@ var portable = &level{
 	masks:     portableMasks,
 	random:    portableRandom,
 	columns:   portableColumns,
+	chain:     portableChain,
 	halves:    portableHalves,
 	pairs:     portablePairs,
 	peak:      peakPortable,

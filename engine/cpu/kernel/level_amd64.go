@@ -27,6 +27,7 @@ var avx512 = &level{
 	masks:     avx2.masks,
 	random:    avx2.random,
 	columns:   avx2.columns,
+	chain:     avx2.chain,
 	halves:    avx2.halves,
 	peak:      func(rounds int) { peakAVX512(rounds / 2) }, // of twice as many lanes
 }
@@ -43,6 +44,7 @@ var avx2 = &level{
 	masks:     avx2Masks,
 	random:    avx2Random,
 	columns:   avx2Columns,
+	chain:     chainAVX2,
 	halves:    avx2Halves,
 	peak:      peakAVX2,
 }

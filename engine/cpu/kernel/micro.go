@@ -38,7 +38,13 @@ type micro[T Float] struct {
 	// n pixels of c channels: see fold. Some elements behind the last may be
 	// read.
 	folds [MaxPatchChannels + 1]func(n int, elements []int, p []T, step int, dst []T, dstStep int)
+
+	// pooled[k], 1 ≤ k ≤ patchVectors, multiplies values with k vectors of their
+	// filters: see the function of that name.
+	pooled [patchVectors + 1]pooledLoop[T]
 }
+
+type pooledLoop[T Float] = func(n, channels, stride int, v []T, at []int32, first, advance int, taps []int32, w []T, next int, list, dst []T, begin, halves []int)
 
 // Lanes is the width of a panel of packed filters.
 const Lanes = 16

@@ -21,6 +21,9 @@ func portableMicro[T Float]() *micro[T] {
 	for c := 1; c <= MaxPatchChannels; c++ {
 		m.folds[c] = fold[T](c)
 	}
+	for k := 1; k <= patchVectors; k++ {
+		m.pooled[k] = pooled[T]
+	}
 	for h := 1; h <= portableMR; h++ {
 		m.tiles[h] = func(n, k int, a, b, c []T, ldc, beta int) {
 			for t := range n {

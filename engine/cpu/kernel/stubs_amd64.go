@@ -238,15 +238,15 @@ func floorAVX2(dst, a []float32)
 //go:noescape
 func sqrtAVX2(dst, a []float32)
 
-// rsqrtAVX2 is rsqrt.
-//
-//go:noescape
-func rsqrtAVX2(dst, a []float32)
-
 // signAVX2 is sign.
 //
 //go:noescape
 func signAVX2(dst, a []float32)
+
+// rsqrtAVX2 is rsqrt.
+//
+//go:noescape
+func rsqrtAVX2(dst, a []float32)
 
 // expAVX2 is exp.
 //
@@ -406,21 +406,66 @@ func addColumnsAVX2(acc []float64, v []float32, rows, stride int)
 //go:noescape
 func addWideAVX2(lanes []float64, a []float32)
 
-// argMaxTapsAVX2 is argMaxTaps.
+// maxTapsAVX2 is MaxTaps.
 //
 //go:noescape
-func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
+func maxTapsAVX2(n int, at []int32, top, image []float32, taps []int32, channels, step, next int)
 
-// spreadTapsAVX2 is spreadTaps.
+// spreadTapsAVX2 is SpreadTaps.
 //
 //go:noescape
-func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+func spreadTapsAVX2(n int, image, v []float32, at, taps []int32, channels, step, next int)
 
 // gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
 // largest index.
 //
 //go:noescape
 func gatherRowsAVX2(dst []uint32, at []int32, src []uint32, columns, limit int)
+
+// pooled1AVX2 is pooled for 2 groups of four.
+//
+//go:noescape
+func pooled1AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled2AVX2 is pooled for 4 groups of four.
+//
+//go:noescape
+func pooled2AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled3AVX2 is pooled for 6 groups of four.
+//
+//go:noescape
+func pooled3AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled4AVX2 is pooled for 8 groups of four.
+//
+//go:noescape
+func pooled4AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled5AVX2 is pooled for 10 groups of four.
+//
+//go:noescape
+func pooled5AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled6AVX2 is pooled for 12 groups of four.
+//
+//go:noescape
+func pooled6AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled7AVX2 is pooled for 14 groups of four.
+//
+//go:noescape
+func pooled7AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// pooled8AVX2 is pooled for 16 groups of four.
+//
+//go:noescape
+func pooled8AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
+
+// chainAVX2 is level.chain.
+//
+//go:noescape
+func chainAVX2(code *ChainStep, addr **float32, n int)
 
 // interleaveAVX2 is pairs.interleave.
 //

@@ -82,7 +82,7 @@ const (
 	chunkTiles   = 48      // of a chunk, at most
 	minTiles     = 18      // of a chunk, unless there are fewer
 	cachedFilter = 160e3   // elements of a filter that shares the second-level cache with a chunk's arrays …
-	cachedArrays = 110e3   // … of so many elements
+	cachedArrays = 125e3   // … of so many elements
 	stepTiles    = 512     // of a step that is taken together
 	stepElements = 6 << 20 // of both point arrays of such a step, unless tiles are few
 	tileChunk    = 8       // tiles that are transformed as one chunk
@@ -104,6 +104,9 @@ func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradCon
 		size = min(size, ceilDiv(tiles, pool.workers))
 	}
 	g.steps = blocks(tiles, size)
+	if !g.together {
+		g.steps = groups(tiles, size, len(g.micro.gathers)-1)
+	}
 	size = largest(g.steps)
 	g.in, g.out = pointArray{g.src.c / Lanes, size}, pointArray{g.dst.c / Lanes, size}
 	for p := range g.in.panels {

@@ -35,6 +35,7 @@ type file struct {
 	constants []uint32 // 32 bits each, stored as whole vectors
 	windowed  bool     // the mask table is in use
 	sequenced bool     // the sequence is in use
+	packs     bool     // the packing is in use
 }
 
 // float is the operand for a vector of one number.
@@ -61,6 +62,13 @@ func (f *file) sequence() string {
 	return "sequence<>(SB)"
 }
 
+// packing is the operand for a table of 8 bytes for every mask of 8 bits: the
+// numbers of the bits that are set, then 0.
+func (f *file) packing() string {
+	f.packs = true
+	return "packing<>(SB)"
+}
+
 // data writes the constants.
 func (f *file) data() {
 	for _, v := range f.constants {
@@ -72,6 +80,20 @@ func (f *file) data() {
 	}
 	if f.sequenced {
 		f.table("sequence", 0, 1, 2, 3, 4, 5, 6, 7)
+	}
+	if f.packs {
+		var words []uint32
+		for mask := range 256 {
+			var numbers, n uint64
+			for bit := range uint64(8) {
+				if mask>>bit&1 != 0 {
+					numbers |= bit << (8 * n)
+					n++
+				}
+			}
+			words = append(words, uint32(numbers), uint32(numbers>>32))
+		}
+		f.table("packing", words...)
 	}
 }
 

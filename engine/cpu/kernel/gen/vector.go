@@ -203,32 +203,46 @@ const (
 	vSig  = "dst, a []float32"
 )
 
+// named is a body with the name of its operation.
+type named struct {
+	name string
+	body body
+}
+
+func plain(instruction string) body {
+	return func(fn *function, set regs, in []string) string {
+		fn.move(in[0], set[0])
+		fn.op(instruction, in[1], set[0], set[0])
+		return set[0]
+	}
+}
+
+// extreme keeps NaN: the processor's maximum is its second operand if one is
+// NaN, so what is left to do is to keep a NaN of the first.
+func extreme(instruction string) body {
+	return func(fn *function, set regs, in []string) string {
+		fn.move(in[0], set[0])
+		fn.op(instruction, in[1], set[0], set[1])
+		fn.op("VCMPPS", unordered, set[0], set[0], set[2])
+		fn.op("VBLENDVPS", set[2], set[0], set[1], set[1])
+		return set[1]
+	}
+}
+
+// move copies an operand to a register, unless it is there.
+func (fn *function) move(from, to string) {
+	if from != to {
+		fn.op("VMOVUPS", from, to)
+	}
+}
+
+var arithmetic = []named{
+	{"add", plain("VADDPS")}, {"sub", plain("VSUBPS")}, {"mul", plain("VMULPS")}, {"div", plain("VDIVPS")},
+	{"max", extreme("VMAXPS")}, {"min", extreme("VMINPS")},
+}
+
 func binaries(f *file) {
-	plain := func(instruction string) body {
-		return func(fn *function, set regs, in []string) string {
-			fn.op("VMOVUPS", in[0], set[0])
-			fn.op(instruction, in[1], set[0], set[0])
-			return set[0]
-		}
-	}
-	// The processor's maximum is its second operand if one is NaN: what is
-	// left to do is to keep a NaN of the first.
-	nan := func(instruction string) body {
-		return func(fn *function, set regs, in []string) string {
-			fn.op("VMOVUPS", in[0], set[0])
-			fn.op(instruction, in[1], set[0], set[1])
-			fn.op("VCMPPS", unordered, set[0], set[0], set[2])
-			fn.op("VBLENDVPS", set[2], set[0], set[1], set[1])
-			return set[1]
-		}
-	}
-	for _, op := range []struct {
-		name string
-		body body
-	}{
-		{"add", plain("VADDPS")}, {"sub", plain("VSUBPS")}, {"mul", plain("VMULPS")}, {"div", plain("VDIVPS")},
-		{"max", nan("VMAXPS")}, {"min", nan("VMINPS")},
-	} {
+	for _, op := range arithmetic {
 		loop(f, op.name+"VVAVX2", vvSig, "is "+op.name+"VV.", []string{"a", "b"}, 4, op.body)
 		loop(f, op.name+"VSAVX2", vsSig, "is "+op.name+"VS.", []string{"a", "s"}, 4, op.body)
 		if op.name == "sub" || op.name == "div" {
@@ -261,10 +275,8 @@ const (
 	smallestNormal = 0x00800000
 )
 
-func unaries(f *file) {
-	u := func(name string, copies int, b body) {
-		loop(f, name+"AVX2", vSig, "is "+name+".", []string{"a"}, copies, b)
-	}
+// simple lists the operations on one operand that take few instructions.
+func simple(f *file) []named {
 	// with makes a body of an instruction and a constant.
 	with := func(instruction, constant string) body {
 		return func(fn *function, set regs, in []string) string {
@@ -273,37 +285,48 @@ func unaries(f *file) {
 			return set[0]
 		}
 	}
-	u("neg", 4, with("VXORPS", f.bits(signBit)))
-	u("abs", 4, with("VANDPS", f.bits(signBit-1)))
-	u("relu", 4, func(fn *function, set regs, in []string) string {
-		// Of zero and NaN, the instruction gives its second source: x, not 0.
-		fn.op("VXORPS", set[0], set[0], set[0])
-		fn.op("VMAXPS", in[0], set[0], set[0])
-		return set[0]
-	})
-	u("floor", 4, func(fn *function, set regs, in []string) string {
-		fn.op("VROUNDPS", "$9", in[0], set[0])
-		return set[0]
-	})
-	u("sqrt", 4, func(fn *function, set regs, in []string) string {
-		fn.op("VSQRTPS", in[0], set[0])
-		return set[0]
-	})
+	return []named{
+		{"neg", with("VXORPS", f.bits(signBit))},
+		{"abs", with("VANDPS", f.bits(signBit-1))},
+		{"relu", func(fn *function, set regs, in []string) string {
+			// Of zero and NaN, the instruction gives its second source: x, not 0.
+			fn.op("VXORPS", set[0], set[0], set[0])
+			fn.op("VMAXPS", in[0], set[0], set[0])
+			return set[0]
+		}},
+		{"floor", func(fn *function, set regs, in []string) string {
+			fn.op("VROUNDPS", "$9", in[0], set[0])
+			return set[0]
+		}},
+		{"sqrt", func(fn *function, set regs, in []string) string {
+			fn.op("VSQRTPS", in[0], set[0])
+			return set[0]
+		}},
+		{"sign", func(fn *function, set regs, in []string) string {
+			x, t, r := set[0], set[1], set[2]
+			fn.op("VMOVUPS", in[0], x)
+			fn.op("VCMPPS", greater, fn.file.bits(0), x, r)
+			fn.op("VANDPS", fn.file.float(1), r, r)
+			fn.op("VCMPPS", less, fn.file.bits(0), x, t)
+			fn.op("VANDPS", fn.file.float(-1), t, t)
+			fn.op("VORPS", t, r, r)
+			return r
+		}},
+	}
+}
+
+func unaries(f *file) {
+	u := func(name string, copies int, b body) {
+		loop(f, name+"AVX2", vSig, "is "+name+".", []string{"a"}, copies, b)
+	}
+	for _, op := range simple(f) {
+		u(op.name, 4, op.body)
+	}
 	u("rsqrt", 4, func(fn *function, set regs, in []string) string {
 		fn.op("VSQRTPS", in[0], set[0])
 		fn.op("VMOVUPS", fn.file.float(1), set[1])
 		fn.op("VDIVPS", set[0], set[1], set[0])
 		return set[0]
-	})
-	u("sign", 4, func(fn *function, set regs, in []string) string {
-		x, t, r := set[0], set[1], set[2]
-		fn.op("VMOVUPS", in[0], x)
-		fn.op("VCMPPS", greater, fn.file.bits(0), x, r)
-		fn.op("VANDPS", fn.file.float(1), r, r)
-		fn.op("VCMPPS", less, fn.file.bits(0), x, t)
-		fn.op("VANDPS", fn.file.float(-1), t, t)
-		fn.op("VORPS", t, r, r)
-		return r
 	})
 	u("exp", 1, func(fn *function, set regs, in []string) string {
 		fn.op("VMOVUPS", in[0], set[0])
@@ -461,15 +484,22 @@ func log(fn *function, set regs, in []string) string {
 	return s
 }
 
+var predicates = []struct{ name, predicate string }{
+	{"eq", equal}, {"ne", notEqual}, {"lt", less}, {"le", lessEqual}, {"gt", greater}, {"ge", greaterEqual},
+}
+
+// comparison gives lanes of all or no bits.
+func comparison(predicate string) body {
+	return func(fn *function, set regs, in []string) string {
+		fn.move(in[0], set[0])
+		fn.op("VCMPPS", predicate, in[1], set[0], set[0])
+		return set[0]
+	}
+}
+
 func comparisons(f *file) {
-	for _, op := range []struct{ name, predicate string }{
-		{"eq", equal}, {"ne", notEqual}, {"lt", less}, {"le", lessEqual}, {"gt", greater}, {"ge", greaterEqual},
-	} {
-		b := func(fn *function, set regs, in []string) string {
-			fn.op("VMOVUPS", in[0], set[0])
-			fn.op("VCMPPS", op.predicate, in[1], set[0], set[0])
-			return set[0]
-		}
+	for _, op := range predicates {
+		b := comparison(op.predicate)
 		loop(f, op.name+"VVAVX2", "dst []uint8, a, b []float32", "is "+op.name+"VV.", []string{"a", "b"}, 4, b)
 		loop(f, op.name+"VSAVX2", "dst []uint8, a []float32, s float32", "is "+op.name+"VS.", []string{"a", "s"}, 4, b)
 	}

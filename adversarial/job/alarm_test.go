@@ -1,0 +1,273 @@
+package job
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"temper/adversarial/run"
+)
+
+// realData returns the folder of real data. Without one it skips the test, or
+// fails it where TEMPER_REQUIRE lists "data".
+func realData(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("TEMPER_DATA")
+	if dir == "" {
+		if slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "data") {
+			t.Fatal("TEMPER_REQUIRE lists data, but TEMPER_DATA is not set")
+		}
+		t.Skip("TEMPER_DATA is not set")
+	}
+	return dir
+}
+
+func TestJudge(t *testing.T) {
+	limits := defaultAlarms()
+	for _, c := range []struct {
+		name string
+		r    reading
+		want []string
+	}{
+		{"a healthy network", reading{single: 0.55, multi: 0.48, search: 0.01, surface: 0, predicted: 0.17, labelled: 0.1, robust: 0.5, best: 0.52}, nil},
+		{"one step says nothing of ten", reading{single: 0.8, multi: 0.02}, []string{"catastrophic_overfitting"}},
+		{"both are low", reading{single: 0.3, multi: 0.02}, nil},
+		{"the held-out examples are lost", reading{robust: 0.45, best: 0.53}, []string{"robust_overfitting"}},
+		{"the first evaluation", reading{robust: 0.45, best: -1}, nil},
+		{"one class of ten", reading{predicted: 1, labelled: 0.1}, []string{"collapse"}},
+		{"one class of two", reading{predicted: 0.95, labelled: 0.5}, []string{"collapse"}},
+		{"a class that nearly all are of", reading{predicted: 1, labelled: 0.97}, []string{"collapse"}},
+		{"a class that all are of", reading{predicted: 1, labelled: 1}, nil},
+		{"Square sees more", reading{multi: 0.6, single: 0.6, search: 0.2}, []string{"gradient_masking"}},
+		{"blind draws see more", reading{multi: 0.6, single: 0.6, surface: 0.2}, []string{"gradient_masking"}},
+	} {
+		var got []string
+		for _, a := range judge(&c.r, alarms, &limits) {
+			got = append(got, a.name)
+			if text := a.text(&c.r); text == "" || strings.Contains(text, "NaN") || strings.Contains(text, "%!") {
+				t.Errorf("%s: %q", c.name, text)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// To stop goes before to go back; to warn does nothing.
+func TestDecide(t *testing.T) {
+	limits := defaultAlarms()
+	holds := alarms[:3]
+	if a := decide(holds, &limits); a != nil {
+		t.Errorf("%s acts", a.name)
+	}
+	limits.Catastrophic.Action = actionRollback
+	if a := decide(holds, &limits); a == nil || a.name != "catastrophic_overfitting" {
+		t.Errorf("%v acts", a)
+	}
+	limits.Collapse.Action = actionStop
+	if a := decide(holds, &limits); a == nil || a.name != "collapse" {
+		t.Errorf("%v acts", a)
+	}
+}
+
+// After a rollback every method has an attack of more steps, and is still one that
+// can be built.
+func TestLongerAttacks(t *testing.T) {
+	want := map[string]string{
+		"fgsm-rs": "pgd-at PGD-4 0.05", "n-fgsm": "pgd-at PGD-4 0.05", "free": "pgd-at PGD-4 0.05", // 2.5·ε/4
+		"pgd-at": "pgd-at PGD-20 0.02", "trades": "trades PGD-20 0.02", "mart": "mart PGD-20 0.02",
+	}
+	for method, want := range want {
+		s := one(t, "data.name=mnist", "recipe=standard", "threat.eps=0.08", "training.method="+method, "batches.drop_last=true")
+		h := history{Longer: 1}
+		got := h.training(s.Training, s.Threat)
+		title, _, _ := strings.Cut(got.Attack.Describe(s.Threat), ",")
+		if is := fmt.Sprintf("%s %s %.4g", got.Method, title, got.Attack.StepSize.Float64()); is != want {
+			t.Errorf("%s: %s, want %s", method, is, want)
+		}
+		if got.Attack.RandomStart != (got.Method == "pgd-at") {
+			t.Errorf("%s: random start %v", method, got.Attack.RandomStart)
+		}
+		h.Longer = 2
+		again := h.training(s.Training, s.Threat)
+		if again.Attack.Steps != 2*got.Attack.Steps || got.Validate() != nil || again.Validate() != nil {
+			t.Errorf("%s: %v, %v; then %d steps", method, got.Validate(), again.Validate(), again.Attack.Steps)
+		}
+	}
+}
+
+func TestAlarmSettings(t *testing.T) {
+	for want, assignment := range map[string]string{
+		`alarms.collapse: unknown action "wran" (did you mean "warn"?): want off, warn, stop, rollback`: "alarms.collapse.action=wran",
+		"alarms.gradient_masking: limit 2: want a share":                                                "alarms.gradient_masking.limit=2",
+		"alarms: probe -1, rollbacks 3":                                                                 "alarms.probe=-1",
+	} {
+		if _, err := Resolve(user(assignment)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	s := one(t, "data.name=mnist", "alarms.collapse.action=off")
+	if got, want := s.describeAlarms(), "probe 100; catastrophic_overfitting warn beyond 0.3, robust_overfitting needs data.held_out, collapse off, gradient_masking warn beyond 0.1"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	s = one(t, "data.name=mnist", "alarms.probe=0")
+	if s.describeAlarms() != "none" || len(s.armed()) > 0 {
+		t.Errorf("without a probe: %s", s.describeAlarms())
+	}
+}
+
+// A run that overfits to its one step on real digits at a large ε is told, goes
+// back, and goes on with more steps: the network then stands ten.
+func TestCatastrophicOverfitting(t *testing.T) {
+	args := []string{"data.name=mnist", "data.dir=" + realData(t), "data.limit=1500", "batches.epochs=7", "batches.size=50", "eval.limit=100", "eval.attack.steps=10", "eval.attack.step_size=0.075",
+		"training.attack.free_start=false", "threat.eps=0.3", "alarms.gradient_masking.action=off"}
+	warned := trainedWith(t, args...)
+	if !slices.ContainsFunc(warned.Alarms, func(e Event) bool { return e.Name == "catastrophic_overfitting" && e.Action == "warn" }) {
+		t.Fatalf("no alarm: %+v", warned.Alarms)
+	}
+	back := trainedWith(t, append(args, "alarms.catastrophic_overfitting.action=rollback")...)
+	e := back.Alarms[slices.IndexFunc(back.Alarms, func(e Event) bool { return e.Action == "rollback" })]
+	if e.To >= e.Step || e.Value <= 0.3 || e.Now != "PGD-4, L∞ 0.3, step 0.1875, loss ce" {
+		t.Errorf("%+v", e)
+	}
+	if !(back.Robust.Value > warned.Robust.Value+0.1) {
+		t.Errorf("robust %v after going back, %v without", back.Robust, warned.Robust)
+	}
+	if n, _ := series(t, back.Run, "alarm/rollback"); len(n) == 0 || n[0] != 1 {
+		t.Errorf("metrics.jsonl has the rollbacks %v", n)
+	}
+	if from, _ := series(t, back.Run, "alarm/rollback_from"); len(from) == 0 || int(from[0]) != e.Step {
+		t.Errorf("metrics.jsonl goes back from %v", from)
+	}
+}
+
+// An alarm that may roll back goes so often and then stops the run; each time the
+// attack has twice as many steps, and the checkpoint knows.
+func TestRollbacksEnd(t *testing.T) {
+	r := trainedWith(t, "training.method=pgd-at", "batches.epochs=20", "eval.every=10", "alarms.rollbacks=2", "alarms.catastrophic_overfitting.action=rollback")
+	var actions, now []string
+	for _, e := range r.Alarms {
+		actions, now = append(actions, e.Action), append(now, e.Now)
+	}
+	if diff := cmp.Diff([]string{"rollback", "rollback", "stop"}, actions); diff != "" || r.Epoch != 10 {
+		t.Errorf("epoch %d: %s", r.Epoch, diff)
+	}
+	if !strings.HasPrefix(now[0], "Gradient ascent-4,") || !strings.HasPrefix(now[1], "Gradient ascent-8,") || now[2] != "" {
+		t.Errorf("now %v", now)
+	}
+	ck, err := run.LatestCheckpoint(r.Run)
+	if err != nil || !strings.Contains(ck.Meta[metaAlarms], `"longer":2`) {
+		t.Errorf("checkpoint metadata %v, %v", ck.Meta, err)
+	}
+	// It is over: to resume does nothing but to measure.
+	before, _ := series(t, r.Run, "train/loss")
+	if err := resume(context.Background(), Console{io.Discard, io.Discard, false}, r.Run, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := series(t, r.Run, "train/loss"); len(before) != 10 || len(after) != 10 {
+		t.Errorf("%d steps, after resuming %d", len(before), len(after))
+	}
+}
+
+// Robust overfitting ends a run where the held-out examples say so.
+func TestRobustOverfitting(t *testing.T) {
+	args := []string{"training.method=pgd-at", "data.held_out=20", "data.structured.train_n=60", "batches.epochs=60", "eval.every=3", "checkpoint.choice=best"}
+	free := trainedWith(t, args...)
+	robust, epochs := series(t, free.Run, "held-out/robust")
+	end, best := 0, robust[0]
+	for i, v := range robust {
+		if best = max(best, v); best-v > 0.05 {
+			end = epochs[i]
+			break
+		}
+	}
+	stopped := trainedWith(t, append(args, "alarms.robust_overfitting.action=stop")...)
+	_, did := series(t, stopped.Run, "held-out/robust")
+	if len(stopped.Alarms) != 1 || stopped.Alarms[0].Name != "robust_overfitting" || stopped.Alarms[0].Epoch != end || end == 0 || did[len(did)-1] != end {
+		t.Errorf("%+v, want to stop at epoch %d", stopped.Alarms, end)
+	}
+	if stopped.Epoch >= end {
+		t.Errorf("the best checkpoint is of epoch %d", stopped.Epoch)
+	}
+}
+
+// A network that says the same of everything is told, and a rollback then halves
+// the learning rate.
+func TestCollapse(t *testing.T) {
+	args := append(stripes(t), "model.name=cifar-small", "model.width=4", "model.hidden=8", "model.blocks=[]", "threat.eps=0.25", "optimizer.lr=0.5",
+		"batches.epochs=10", "eval.every=5", "alarms.collapse.action=rollback", "alarms.rollbacks=1")
+	r := trainedWith(t, args...)
+	i := slices.IndexFunc(r.Alarms, func(e Event) bool { return e.Name == "collapse" })
+	if i < 0 || r.Alarms[i].Now != "learning rate × 0.5" || r.Alarms[i].To != 0 {
+		t.Fatalf("%+v", r.Alarms)
+	}
+	rate, _ := series(t, r.Run, "train/lr")
+	usual, _ := series(t, trainedWith(t, append(args, "alarms.probe=0")...).Run, "train/lr")
+	for i := range usual[:len(rate)] {
+		if rate[i] != usual[i]/2 {
+			t.Errorf("learning rates %v, without alarms %v", rate, usual)
+			break
+		}
+	}
+}
+
+// Weights that saturate the softmax leave PGD no gradient where the network is
+// right: searches without gradients see more than PGD does.
+func TestGradientMasking(t *testing.T) {
+	s := one(t, append(stripes(t), "device=cpu", "batches.epochs=8", "threat.eps=16/255")...)
+	tr, err := newTrainer(Console{io.Discard, io.Discard, false}, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.close()
+	dir := t.TempDir()
+	if tr.run, err = run.Create(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer tr.run.Close()
+	if tr.metrics, err = run.OpenMetrics(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.initialize(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.loop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	masked := func() bool {
+		var r reading
+		if err := tr.prober.read(context.Background(), &r); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v", r)
+		return slices.ContainsFunc(judge(&r, s.armed(), &s.Alarms), func(a alarm) bool { return a.name == "gradient_masking" })
+	}
+	if masked() {
+		t.Error("the network as it was trained is said to mask gradients")
+	}
+	for _, name := range []string{"linear.weight", "linear.bias"} {
+		b, err := tr.state.Bytes(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(b); i += 4 {
+			v := math.Float32frombits(binary.LittleEndian.Uint32(b[i:]))
+			binary.LittleEndian.PutUint32(b[i:], math.Float32bits(v*1e5))
+		}
+		if err := tr.state.SetBytes(name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !masked() {
+		t.Error("a network without gradients is not said to mask them")
+	}
+}

@@ -1,0 +1,112 @@
+package report
+
+import (
+	"fmt"
+	"html/template"
+	"image/color"
+	"io"
+	"time"
+
+	"temper/adversarial/figure"
+)
+
+// MostRuns is how many runs a comparison takes.
+const MostRuns = 12
+
+// compared is a run's row in a comparison.
+type compared struct {
+	Name, Lead, State string
+	Step              int64
+	Best              *Evaluation
+	Color             template.CSS
+	Speed             string
+	Problems          []string
+}
+
+// difference is a setting in which runs differ.
+type difference struct {
+	Key    string
+	Values []string
+}
+
+// lineColors are told apart by the colour-blind too.
+var lineColors = []color.NRGBA{figure.Blue, figure.Vermilion, figure.Green, figure.Amber, figure.Sky, {R: 0xCC, G: 0x79, B: 0xA7, A: 0xFF}, figure.Ink,
+	{R: 0x7A, G: 0x52, B: 0x2B, A: 0xFF}, {R: 0x6B, G: 0x6B, B: 0xD6, A: 0xFF}, {R: 0x8A, G: 0x8A, B: 0x8A, A: 0xFF}, {R: 0x55, G: 0x8B, B: 0x2F, A: 0xFF}, {R: 0xB7, G: 0x1C, B: 0x6B, A: 0xFF}}
+
+// Compare writes one page that shows runs beside each other.
+func Compare(w io.Writer, runs []*Run) error {
+	if len(runs) > MostRuns {
+		return fmt.Errorf("%d runs are too many for one page: give at most %d", len(runs), MostRuns)
+	}
+	p := &page{Title: fmt.Sprintf("%d runs", len(runs)), Lead: "compared", Made: time.Now().UTC().Format("2006-01-02 15:04 UTC")}
+	for i, r := range runs {
+		c := lineColors[i]
+		row := compared{Name: r.Name, Lead: r.lead(), State: r.State(), Step: r.Curves.Step, Best: r.Best(), Color: template.CSS(fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B))}
+		if s := r.Curves.Get("time/images_per_second"); s != nil {
+			row.Speed = number(s.Last)
+		}
+		p.Runs = append(p.Runs, row)
+		for _, problem := range r.Problems {
+			p.Problems = append(p.Problems, r.Name+": "+problem)
+		}
+	}
+	p.Plots = overlays(runs)
+	p.Differences = differences(runs)
+	return pageTemplate.Execute(w, p)
+}
+
+// overlays draws each number of all runs in one plot.
+func overlays(runs []*Run) (list []Plot) {
+	for _, c := range []struct {
+		chart
+		names []string
+	}{
+		{chart{title: "Clean accuracy", y: "share of examples", share: true}, []string{"test/clean", "held-out/clean"}},
+		{chart{title: "Robust accuracy", y: "share of examples", share: true}, []string{"test/robust", "held-out/robust"}},
+		{chart{title: "Loss, mean of the epoch", y: "loss"}, []string{"epoch/loss"}},
+		{chart{title: "Learning rate", y: "learning rate"}, []string{"train/lr"}},
+		{chart{title: "ε in training", y: "ε"}, []string{"train/eps"}},
+		{chart{title: "Training speed", y: "images/s"}, []string{"time/images_per_second"}},
+	} {
+		c.x = "step"
+		for i, r := range runs {
+			for _, name := range c.names {
+				if s := r.Curves.Get(name); s != nil {
+					c.lines = append(c.lines, line{label: r.Name, color: lineColors[i], from: s})
+					break
+				}
+			}
+		}
+		if len(c.lines) > 0 {
+			list = append(list, c.plot())
+		}
+	}
+	return list
+}
+
+// differences lists the settings that are not the same everywhere.
+func differences(runs []*Run) (list []difference) {
+	var keys []string
+	values := make([]map[string]string, len(runs))
+	known := map[string]bool{}
+	for i, r := range runs {
+		values[i] = map[string]string{}
+		for _, s := range r.Settings {
+			if values[i][s.Key] = s.Value; !known[s.Key] {
+				known[s.Key] = true
+				keys = append(keys, s.Key)
+			}
+		}
+	}
+	for _, k := range keys {
+		d, same := difference{Key: k}, true
+		for _, v := range values {
+			d.Values = append(d.Values, v[k])
+			same = same && d.Values[0] == v[k]
+		}
+		if !same {
+			list = append(list, d)
+		}
+	}
+	return list
+}

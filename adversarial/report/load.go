@@ -1,0 +1,251 @@
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"temper/adversarial/run"
+)
+
+// Run is what a page shows of a run folder.
+type Run struct {
+	Name         string
+	Settings     []Setting
+	Environments []run.Environment
+	Facts        run.Facts // zero if the run has none
+	Curves       *Curves
+	Evaluations  []Evaluation // the oldest first; the training's own last
+	Pictures     *run.Pictures
+	Figures      []Picture // that temper features drew
+	Active       bool      // a process is writing it
+	// Problems are what could not be read, a line each.
+	Problems []string
+}
+
+// Setting is a line of config.toml.
+type Setting struct{ Key, Value string }
+
+// Evaluation is what the page needs of a result in evaluations/.
+type Evaluation struct {
+	File           string         `json:"-"`
+	Training       bool           `json:"-"` // on the way, by the training itself
+	Date           time.Time      `json:"date"`
+	Step           int64          `json:"step"`
+	Attack         string         `json:"attack"`
+	N              int            `json:"n"`
+	LargestNorm    float64        `json:"largest_norm"`
+	CleanAccuracy  Interval       `json:"clean_accuracy"`
+	RobustAccuracy Interval       `json:"robust_accuracy"`
+	Classes        []Class        `json:"classes"`
+	Attacks        []Attack       `json:"attacks"`
+	Warnings       []Warning      `json:"warnings"`
+	Confusion      *Confusion     `json:"confusion"`
+	Settings       map[string]any `json:"settings"`
+}
+
+// Interval is a proportion with its 95 % interval.
+type Interval struct{ Value, Low, High float64 }
+
+// String is "98.5 % [95.7, 99.7]".
+func (a Interval) String() string {
+	return fmt.Sprintf("%.1f %% [%.1f, %.1f]", 100*a.Value, 100*a.Low, 100*a.High)
+}
+
+// Class counts one class's examples.
+type Class struct {
+	Class            string
+	N, Clean, Robust int
+}
+
+// Attack is the part of a result that one attack makes up.
+type Attack struct {
+	Attack   string
+	Accuracy Interval
+	Stages   []struct {
+		Attack string
+		Robust int
+	}
+}
+
+// Warning says what makes a number doubtful.
+type Warning struct{ Name, Text, Remedy string }
+
+// Confusion counts predictions by label, without and under the attack.
+type Confusion struct{ Clean, Attacked [][]int }
+
+// Limits of what is shown.
+const (
+	mostSettings    = 1000
+	mostEvaluations = 100
+	mostClasses     = 1000
+	mostWords       = 300 // characters of a text from a file
+)
+
+// Load reads a run folder. It is an error if there is no run.
+func Load(f *run.Folder) (*Run, error) {
+	text, err := f.Read(run.ConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no run: it has no %s", f.Dir, run.ConfigFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{Name: filepath.Base(f.Dir), Curves: &Curves{}, Active: f.Active()}
+	r.note(r.settings(text))
+	r.Environments, err = f.Environments()
+	r.note(err)
+	r.Environments = r.Environments[max(0, len(r.Environments)-20):]
+	r.Facts, err = f.Facts()
+	r.note(err)
+	_, err = f.Metrics(0, r.Curves.Add)
+	r.note(err)
+	if r.Curves.Dropped > 0 {
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: more than %d names: the others are left out", run.MetricsFile, mostSeries))
+	}
+	r.Pictures, err = f.Pictures()
+	r.note(err)
+	r.evaluations(f)
+	r.figures(f)
+	return r, nil
+}
+
+// note keeps what went wrong, but for files that a run may lack.
+func (r *Run) note(err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.Problems = append(r.Problems, clip(err.Error()))
+	}
+}
+
+// clip bounds a text from a file.
+func clip(s string) string {
+	if runes := []rune(s); len(runes) > mostWords {
+		return string(runes[:mostWords]) + "…"
+	}
+	return s
+}
+
+// settings lists config.toml, flat.
+func (r *Run) settings(text []byte) error {
+	var tree map[string]any
+	if err := toml.Unmarshal(text, &tree); err != nil {
+		return fmt.Errorf("%s: %w", run.ConfigFile, err)
+	}
+	r.Settings = flatten("", tree)
+	if len(r.Settings) > mostSettings {
+		r.Settings = r.Settings[:mostSettings]
+		return fmt.Errorf("%s: more than %d settings: the others are left out", run.ConfigFile, mostSettings)
+	}
+	return nil
+}
+
+func flatten(prefix string, tree map[string]any) (list []Setting) {
+	for k, v := range tree {
+		if sub, ok := v.(map[string]any); ok {
+			list = append(list, flatten(prefix+k+".", sub)...)
+			continue
+		}
+		if f, ok := v.(float64); ok {
+			v = number(f)
+		}
+		list = append(list, Setting{clip(prefix + k), clip(fmt.Sprint(v))})
+	}
+	// What stands in no table comes first, then table by table.
+	slices.SortFunc(list, func(a, b Setting) int {
+		return cmp.Or(cmp.Compare(path.Dir(table(a.Key)), path.Dir(table(b.Key))), cmp.Compare(a.Key, b.Key))
+	})
+	return list
+}
+
+// table is a key with slashes for dots.
+func table(key string) string { return strings.ReplaceAll(key, ".", "/") }
+
+// Setting is the value of a setting, "" if there is none.
+func (r *Run) Setting(key string) string {
+	for _, s := range r.Settings {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+const (
+	evaluationsDir = "evaluations"
+	trainingFile   = "training.json"
+	unfinished     = "unfinished-"
+)
+
+func (r *Run) evaluations(f *run.Folder) {
+	names, err := f.List(evaluationsDir, mostEvaluations)
+	r.note(err)
+	for _, name := range names {
+		if path.Ext(name) != ".json" || strings.HasPrefix(name, unfinished) || strings.HasPrefix(name, ".") {
+			continue
+		}
+		e := Evaluation{File: clip(name), Training: name == trainingFile}
+		b, err := f.Read(path.Join(evaluationsDir, name))
+		if err == nil {
+			if err = json.Unmarshal(b, &e); err == nil {
+				err = e.check()
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", path.Join(evaluationsDir, name), err)
+			}
+		}
+		if err != nil {
+			r.note(err)
+			continue
+		}
+		r.Evaluations = append(r.Evaluations, e)
+	}
+}
+
+// check reports what cannot be shown, and drops what is no evaluation's.
+func (e *Evaluation) check() error {
+	if len(e.Classes) > mostClasses || len(e.Attacks) > 100 || len(e.Warnings) > 100 {
+		return fmt.Errorf("%d classes, %d attacks, %d warnings are too many", len(e.Classes), len(e.Attacks), len(e.Warnings))
+	}
+	if c := e.Confusion; c != nil {
+		for _, m := range [][][]int{c.Clean, c.Attacked} {
+			if len(m) != len(e.Classes) {
+				return fmt.Errorf("a confusion matrix of %d rows for %d classes", len(m), len(e.Classes))
+			}
+			for _, row := range m {
+				if len(row) != len(e.Classes) {
+					return fmt.Errorf("a confusion matrix with a row of %d for %d classes", len(row), len(e.Classes))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Split is what the evaluation was made on.
+func (e Evaluation) Split() string {
+	s, _ := e.Settings["split"].(string)
+	return clip(s)
+}
+
+// Best is the evaluation that the page leads with: the last one made on purpose,
+// else the training's own; nil if there is none.
+func (r *Run) Best() *Evaluation {
+	for i := len(r.Evaluations) - 1; i >= 0; i-- {
+		if !r.Evaluations[i].Training {
+			return &r.Evaluations[i]
+		}
+	}
+	if n := len(r.Evaluations); n > 0 {
+		return &r.Evaluations[n-1]
+	}
+	return nil
+}

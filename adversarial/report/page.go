@@ -1,0 +1,255 @@
+package report
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"temper/adversarial/run"
+)
+
+// File is the name of the page in a run folder.
+const File = "report.html"
+
+// page is what the template shows.
+type page struct {
+	Title, Lead string
+	State       string // running, ended, stopped
+	Headline    *Evaluation
+	Cards       []card
+	Alarms      []string
+	Evaluations []Evaluation
+	Plots       []Plot
+	Confusion   *matrix
+	Gallery     *Gallery
+	Figures     []Picture
+	Settings    []Setting
+	Starts      []Setting // of the environment, the latest start
+	StartCount  int
+	Facts       []Setting
+	Problems    []string
+	Runs        []compared // of a comparison
+	Differences []difference
+	Live        *live
+	Made        string
+}
+
+// card is a number that leads the page.
+type card struct{ Name, Value, Note string }
+
+// live is what a page that follows a run needs.
+type live struct{ Events, Nonce string }
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// Write writes the page of a run.
+func (r *Run) Write(w io.Writer) error { return pageTemplate.Execute(w, r.page()) }
+
+// WriteLive writes the page of a run that follows it: it asks events, a URL of
+// server-sent events, when to load itself again. Its script has the nonce.
+func (r *Run) WriteLive(w io.Writer, events, nonce string) error {
+	p := r.page()
+	p.Live = &live{events, nonce}
+	return pageTemplate.Execute(w, p)
+}
+
+// State says in a word whether the run goes on.
+func (r *Run) State() string {
+	switch {
+	case r.Active:
+		return "running"
+	case r.Facts.Steps > 0 && r.Curves.Step < int64(r.Facts.Steps):
+		return "stopped before its end"
+	}
+	return "ended"
+}
+
+func (r *Run) page() *page {
+	p := &page{
+		Title: r.Name, State: r.State(), Headline: r.Best(), Evaluations: r.Evaluations, Plots: r.plots(), Gallery: gallery(r.Pictures), Figures: r.Figures,
+		Settings: r.Settings, Problems: r.Problems, StartCount: len(r.Environments), Facts: r.facts(), Made: time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+	}
+	p.Lead = r.lead()
+	p.cards(r)
+	if e := p.Headline; e != nil {
+		p.Confusion = newMatrix(e)
+	}
+	if n := len(r.Environments); n > 0 {
+		p.Starts = environment(r.Environments[n-1])
+	}
+	for _, name := range r.Curves.Names() {
+		if s := r.Curves.named[name]; s.Bad > 0 {
+			p.Alarms = append(p.Alarms, fmt.Sprintf("%s was NaN or infinite %d times, first at step %d", clip(name), s.Bad, s.BadAt))
+		}
+	}
+	if e := p.Headline; e != nil {
+		for _, w := range e.Warnings {
+			p.Alarms = append(p.Alarms, clip(w.Name+": "+w.Text+"; "+w.Remedy))
+		}
+	}
+	return p
+}
+
+// lead is a sentence about the run.
+func (r *Run) lead() string {
+	var parts []string
+	for _, key := range []string{"training.method", "model.name", "data.name"} {
+		if v := r.Setting(key); v != "" {
+			parts = append(parts, v)
+		}
+	}
+	s := strings.Join(parts, " · ")
+	if eps := r.Setting("threat.eps"); eps != "" {
+		s += fmt.Sprintf(" · %s, ε = %s", r.Setting("threat.norm"), eps)
+	}
+	return s
+}
+
+func (p *page) cards(r *Run) {
+	if e := p.Headline; e != nil {
+		p.Cards = append(p.Cards,
+			card{"clean accuracy", fmt.Sprintf("%.1f %%", 100*e.CleanAccuracy.Value), fmt.Sprintf("95 %% interval %.1f to %.1f, %d examples", 100*e.CleanAccuracy.Low, 100*e.CleanAccuracy.High, e.N)},
+			card{"robust accuracy", fmt.Sprintf("%.1f %%", 100*e.RobustAccuracy.Value), fmt.Sprintf("95 %% interval %.1f to %.1f, under %s", 100*e.RobustAccuracy.Low, 100*e.RobustAccuracy.High, clip(e.Attack))})
+	}
+	steps := fmt.Sprint(r.Curves.Step)
+	if r.Facts.Steps > 0 {
+		steps += fmt.Sprintf(" of %d", r.Facts.Steps)
+	}
+	if r.Curves.Step > 0 {
+		p.Cards = append(p.Cards, card{"steps", steps, fmt.Sprintf("epoch %d", r.Curves.Epoch)})
+	}
+	if s := r.Curves.Get("time/images_per_second"); s != nil {
+		p.Cards = append(p.Cards, card{"training speed", number(s.Last) + " images/s", "since the evaluation before the last"})
+	}
+}
+
+// facts are those that no setting says.
+func (r *Run) facts() (list []Setting) {
+	f := r.Facts
+	if f.Steps == 0 {
+		return nil
+	}
+	return []Setting{
+		{"steps", fmt.Sprintf("%d, of which an epoch has %d", f.Steps, f.PerEpoch)},
+		{"examples", fmt.Sprintf("%d to train on, %d %s; (C,H,W) = %v; %d classes", f.Train, f.Watched, clip(f.Watching), f.Shape, len(f.Classes))},
+		{"parameters", fmt.Sprint(f.Parameters)},
+		{"memory", fmt.Sprintf("%s of state, %s a step needs beside it", Bytes(f.StateBytes), Bytes(f.ProgramBytes))},
+	}
+}
+
+// Bytes is a size for people.
+func Bytes(n int) string {
+	v, unit := float64(n), 0
+	for v >= 1000 && unit < 4 {
+		v /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.3g %s", v, []string{"bytes", "kB", "MB", "GB", "TB"}[unit])
+}
+
+func environment(e run.Environment) []Setting {
+	commit := e.Commit
+	if e.Modified {
+		commit += ", with changes"
+	}
+	list := []Setting{
+		{"command", strings.Join(e.Command, " ")}, {"date", e.Date.Format(time.RFC3339)}, {"temper", e.Version}, {"commit", commit},
+		{"go", e.Go}, {"system", e.OS + "/" + e.Arch}, {"processor", e.CPU}, {"instruction sets", strings.Join(e.Features, " ")},
+		{"cores", fmt.Sprintf("%d, GOMAXPROCS %d", e.Cores, e.GOMAXPROCS)}, {"device", e.Device},
+	}
+	for i := range list {
+		list[i].Value = clip(list[i].Value)
+	}
+	return slices.DeleteFunc(list, func(s Setting) bool { return s.Value == "" })
+}
+
+// matrix is a confusion matrix for people: of few classes whole, of many the
+// pairs that are confused most.
+type matrix struct {
+	Classes []string
+	Parts   []matrixPart
+}
+
+type matrixPart struct {
+	Title string
+	Rows  []matrixRow // nil: Pairs
+	Pairs []pair
+}
+
+type matrixRow struct {
+	Class string
+	Cells []cell
+}
+
+type cell struct {
+	N     int
+	Shade int // 0 to 100: the share of the row
+	Right bool
+}
+
+type pair struct {
+	Label, Pred string
+	N           int
+}
+
+const mostSquare = 20
+
+func newMatrix(e *Evaluation) *matrix {
+	if e.Confusion == nil || len(e.Classes) == 0 {
+		return nil
+	}
+	m := &matrix{}
+	for _, c := range e.Classes {
+		m.Classes = append(m.Classes, clip(c.Class))
+	}
+	for i, counts := range [][][]int{e.Confusion.Clean, e.Confusion.Attacked} {
+		part := matrixPart{Title: []string{"Without an attack", "Under the attack"}[i]}
+		for label, row := range counts {
+			sum := 0
+			for _, n := range row {
+				sum += max(n, 0)
+			}
+			one := matrixRow{Class: m.Classes[label]}
+			for pred, n := range row {
+				one.Cells = append(one.Cells, cell{n, max(0, min(100, 100*n/max(sum, 1))), label == pred})
+				if label != pred && n > 0 {
+					part.Pairs = append(part.Pairs, pair{m.Classes[label], m.Classes[pred], n})
+				}
+			}
+			part.Rows = append(part.Rows, one)
+		}
+		slices.SortStableFunc(part.Pairs, func(a, b pair) int { return b.N - a.N })
+		part.Pairs = part.Pairs[:min(len(part.Pairs), 20)]
+		if len(m.Classes) > mostSquare {
+			part.Rows = nil
+		} else {
+			part.Pairs = nil
+		}
+		m.Parts = append(m.Parts, part)
+	}
+	return m
+}
+
+// Refresh writes the page into the run folder dir and returns its path.
+func Refresh(dir string) (string, error) {
+	f, err := run.OpenFolder(dir)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	r, err := Load(f)
+	if err != nil {
+		return "", err
+	}
+	r.Active = false // whoever writes the page is done
+	path := filepath.Join(dir, File)
+	return path, run.WriteFileAtomic(path, r.Write)
+}
