@@ -13,9 +13,9 @@ import (
 // Σ(x - mean x) = 0. The gradient of batch norm's mean is such a sum; known
 // beforehand, it spares a walk over the images. Only rounding changes.
 //
-// Where the target wants less traffic, one of the parts' sums may be new: that of
-// what batch norm's gradient starts from is computed beside the other sum of its
-// elements, and spares the walk all the same.
+// Where the target wants less traffic, a sum may be new beside one of deviations
+// from the mean: that of what batch norm's gradient starts from is computed
+// together with the other sum of its elements, and spares the walk all the same.
 func sums(g *graph.Graph, t Target) (*graph.Graph, error) {
 	known := map[*graph.Node][]*graph.Node{} // the sums of a value so far
 	return graph.Rewrite(g, func(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
@@ -26,7 +26,7 @@ func sums(g *graph.Graph, t Target) (*graph.Graph, error) {
 		s, ok := l.sum(ins[0])
 		if !ok && t.LessTraffic {
 			l.add = func(x *graph.Node) *graph.Node { return c.Keep(n, []*graph.Node{x}) }
-			if s, ok = l.sum(ins[0]); ok && l.follows && l.added != nil {
+			if s, ok = l.sum(ins[0]); ok && l.deviates && l.added != nil {
 				known[l.added] = append(known[l.added], l.sumAdded)
 			} else {
 				ok = false
@@ -50,7 +50,7 @@ type linear struct {
 	block *graph.Block // where they are needed
 	known map[*graph.Node][]*graph.Node
 
-	follows         bool                            // something does from known sums
+	deviates        bool                            // some part is deviations from the mean: 0
 	add             func(x *graph.Node) *graph.Node // makes a sum; nil if none may be added,
 	added, sumAdded *graph.Node                     // or else the one value whose sum was
 }
@@ -59,7 +59,6 @@ type linear struct {
 func (l *linear) sum(x *graph.Node) (*graph.Node, bool) {
 	for _, s := range l.known[x] {
 		if slices.Equal(s.Attrs().Axes, l.axes) && s.Block().Encloses(l.block) {
-			l.follows = true
 			return s, true
 		}
 	}
@@ -82,7 +81,7 @@ func (l *linear) sum(x *graph.Node) (*graph.Node, bool) {
 		return a, ok && also
 	case graph.OpSub:
 		if l.deviation(x) {
-			l.follows = true
+			l.deviates = true
 			return nil, true
 		}
 	case graph.OpMul:
