@@ -49,7 +49,7 @@ var table = []Pass{
 	{"fold", "compute operations on constants", false, plain(fold), nil},
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, plain(simplify), nil},
 	{"narrow", "compute before broadcasting, not after", false, plain(narrow), nil},
-	{"sums", "take sums of linear expressions apart where their parts' sums are known", false, sums, nil},
+	{"sums", "take sums of linear expressions apart where their parts' sums are known", false, plain(sums), nil},
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
 	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
 	{"precision", "multiply at the precision asked for, and in bf16 what is bf16 before and after", true, precision, func(t Target) bool { return t.BF16 }},
