@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures evidence-features gpu-bundle clean
+.PHONY: help test race vet check generate fixtures evidence-features gpu-bundle release clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -20,6 +20,9 @@ evidence-features: ## run S with five seeds and in float64: docs/paper.md's numb
 
 gpu-bundle: ## a folder that proves and measures temper on a GPU host: see build/bundle/README.md
 	build/gpu-bundle.sh gpu-bundle
+
+release: ## binaries for Linux and macOS, checksums and bills of materials, in dist/
+	go run ./build/release
 
 check: vet test race ## what CI runs
 
