@@ -27,7 +27,7 @@ type Problem struct {
 	Buffers nn.Tree
 	X       *graph.Node // (N,C,H,W) of f32, in the threat model's domain
 	Y       *graph.Node // labels (N) of i32
-	Target  *graph.Node // classes to reach (N) of i32, for a targeted attack
+	Target  *graph.Node // classes to reach (N) of i32, for a targeted attack that chooses none itself
 	Threat  ThreatModel // its norm and domain; ε is Eps
 	Eps     *graph.Node // f32 scalar, as is the next
 	Alpha   *graph.Node // the step size; fgsm takes Eps
@@ -42,8 +42,13 @@ type Problem struct {
 // Solution is what an attack found.
 type Solution struct {
 	X       *graph.Node // (N,C,H,W), without derivative
+	Target  *graph.Node // of a targeted attack: the classes (N) of i32
 	Buffers nn.Tree     // after the attack's passes; changed under batch-update only
 }
+
+// AttackedLabel names the attacked examples in a graph: what they need is the
+// attack, and the rest of a training step the update.
+const AttackedLabel = "attacked examples"
 
 // Build builds the attack. Errors stick to the graph.
 //
@@ -60,7 +65,7 @@ func (a Attack) Build(p Problem) Solution {
 		g.Fail(err)
 	}
 	if g.Err() != nil {
-		return Solution{p.X, p.Buffers}
+		return Solution{X: p.X, Buffers: p.Buffers}
 	}
 	a = a.Resolve(p.Threat)
 	s := &search{attack: a, Problem: p, ball: p.Threat.around(p.X, p.Eps)}
@@ -68,6 +73,8 @@ func (a Attack) Build(p Problem) Solution {
 	s.algorithm = attacks[a.Name]
 	if !a.Targeted {
 		s.Target = nil
+	} else if a.Target != "" {
+		s.Target = s.chosen()
 	}
 	if a.Name == "fgsm" {
 		s.Alpha = p.Eps
@@ -77,7 +84,7 @@ func (a Attack) Build(p Problem) Solution {
 		from.buffers = p.Buffers
 	}
 	end := s.rounds(from)
-	found := Solution{end.x.StopGradient(), p.Buffers}
+	found := Solution{end.x.StopGradient().Named(AttackedLabel), s.Target, p.Buffers}
 	if s.mode == nn.BatchUpdate {
 		found.Buffers = end.buffers.Map(func(_ int, l nn.Leaf) *graph.Node { return l.Node.StopGradient() })
 	}
@@ -94,6 +101,7 @@ func (a Attack) check(p Problem) error {
 	switch {
 	case p.X.Rank() != 4:
 		return fmt.Errorf("attack %s on inputs of shape %v: want (N,C,H,W)", a.Name, p.X.Shape())
+	case a.Target != "":
 	case a.Targeted && p.Target == nil:
 		return fmt.Errorf("attack %s is targeted but has no target labels", a.Name)
 	case a.Targeted && p.Target == p.Y:
@@ -259,7 +267,7 @@ func (s *search) round(round *graph.Node, p point) point {
 
 // classes is the number of classes that the network tells apart.
 func (s *search) classes() int {
-	if s.attack.Targets == 0 {
+	if s.attack.Targets == 0 && s.attack.Target == "" {
 		return 0 // nobody asks
 	}
 	return s.at(s.X).Logits.Dim(1)
@@ -271,12 +279,36 @@ func (s *search) aim(round *graph.Node) *search {
 	if s.attack.Targets == 0 {
 		return s
 	}
-	z := nn.Others(s.at(s.X).Logits.StopGradient(), s.Y)
-	k := min(s.attack.Targets, z.Dim(1)-1)
+	k := min(s.attack.Targets, s.classes()-1)
 	rank := round.Sub(round.Div(round.C(float64(k))).Mul(round.C(float64(k)))) // round modulo k
 	aimed := *s
-	aimed.Target = z.ArgSort(1, true).Gather(1, rank.BroadcastTo(z.Dim(0), 1)).Reshape(z.Dim(0))
+	aimed.Target = s.ranked(rank)
 	return &aimed
+}
+
+// ranked is the class (N) of a rank, an i32 scalar, among those that are not the
+// label: 0 is the likeliest at the given inputs.
+func (s *search) ranked(rank *graph.Node) *graph.Node {
+	z := nn.Others(s.at(s.X).Logits.StopGradient(), s.Y)
+	return z.ArgSort(1, true).Gather(1, rank.BroadcastTo(z.Dim(0), 1)).Reshape(z.Dim(0))
+}
+
+// chosen are the targets (N) that the attack's rule says.
+func (s *search) chosen() *graph.Node {
+	g, classes := s.X.Graph(), s.classes()
+	rank := func(k int) *graph.Node { return s.ranked(g.Const(graph.I32, []float64{float64(k)})) }
+	switch s.attack.Target {
+	case "least-likely":
+		return rank(classes - 2)
+	case "likeliest":
+		return rank(0)
+	}
+	after := s.Y.AddC(1)
+	if s.attack.Target == "random" {
+		u := s.Draw.Uniform("attack.target", 1, 1, 1).Reshape(s.Y.Dim(0))
+		after = after.Add(u.MulC(float64(classes - 1)).Floor().Convert(graph.I32))
+	}
+	return graph.Select(after.Ge(after.C(float64(classes))), after.SubC(float64(classes)), after)
 }
 
 // at is the network's pass at x, with the buffers as given.
@@ -302,11 +334,18 @@ func (s *search) start(round *graph.Node) *graph.Node {
 // ascend is a round of steps of a given size.
 func (s *search) ascend(round *graph.Node, p point) point {
 	p.x = s.start(round)
+	before := p.worst
+	if !s.attack.Best {
+		p.worst = nil // the steps leave it alone
+	}
 	a := ascent{point: p}
 	if s.attack.Momentum > 0 {
 		a.sum = p.x.MulC(0)
 	}
 	p = repeat(s.attack.Steps, a, func(_ *graph.Node, a ascent) ascent { return s.step(a) }).point
+	if !s.attack.Best {
+		p.worst = before
+	}
 	if p.worst != nil {
 		p.worst = s.judge(p, s.forward(p))
 	}

@@ -45,6 +45,7 @@ type Attack struct {
 	Loss        string  `toml:"loss"`         // what it drives up, by name; default ce; the names of apgd say theirs; square's is cw
 	Best        bool    `toml:"best"`         // keep each sample's worst iterate, else the last one; only fgsm, pgd, ascent, mi-fgsm and ni-fgsm ask
 	Targeted    bool    `toml:"targeted"`     // go towards given labels, not away from the true ones
+	Target      string  `toml:"target"`       // chooses the classes of a targeted attack: least-likely or likeliest (at x, but for the label), random, next (label + 1); "": they are given
 	Targets     int     `toml:"targets"`      // go towards each of so many classes in turn, the likeliest first; 0: away from the label; default apgd-t, fab-t 9
 	Momentum    float64 `toml:"momentum"`     // decay of the running sum of mi-fgsm and ni-fgsm; default 1
 	BN          string  `toml:"bn"`           // nn.Mode of batch norm while attacking; default eval
@@ -67,6 +68,9 @@ const (
 	minimal                  // looks for the nearest point that the network gets wrong
 	gradientFree             // uses no gradients; keeps the worst point
 )
+
+// targetRules choose a class that is not the label.
+var targetRules = []string{"least-likely", "likeliest", "random", "next"}
 
 // attacks are the algorithms by their names.
 var attacks = named(map[string]algorithm{
@@ -122,6 +126,10 @@ func (a Attack) Validate() error {
 	if err != nil {
 		return err
 	}
+	if a.Target != "" && !slices.Contains(targetRules, a.Target) {
+		return unknown("target", a.Target, targetRules)
+	}
+	a.Targeted = a.Targeted || a.Target != ""
 	kind := attacks[a.Name].kind
 	restarting := a.RandomStart || kind == gradientFree || a.Name == "fab" || a.Name == "fab-t" // these draw from the second run on
 	switch {
@@ -171,6 +179,7 @@ func (a Attack) Resolve(t ThreatModel) Attack {
 	a.Restarts = cmp.Or(a.Restarts, 1)
 	a.Loss = cmp.Or(a.Loss, known.Loss, "ce")
 	a.Targets = cmp.Or(a.Targets, known.Targets)
+	a.Targeted = a.Targeted || a.Target != ""
 	a.Momentum = cmp.Or(a.Momentum, known.Momentum)
 	a.BN = cmp.Or(a.BN, nn.Eval.String())
 	switch {
@@ -242,6 +251,9 @@ func (a Attack) describe(threat string) string {
 	}
 	if a.Targeted {
 		s += ", targeted"
+	}
+	if a.Target != "" {
+		s += ": " + a.Target
 	}
 	if a.BN != nn.Eval.String() {
 		s += ", bn " + a.BN

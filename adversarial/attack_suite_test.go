@@ -2,11 +2,13 @@ package adversarial
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"temper/engine/graph"
 	"temper/engine/interp"
+	"temper/engine/passes"
 	"temper/engine/rng"
 	"temper/nn"
 )
@@ -260,5 +262,83 @@ func TestSuites(t *testing.T) {
 		if got := squareSide(Linf, query, 28, 28); got != want {
 			t.Errorf("the window of query %d has side %d, want %d", query, got, want)
 		}
+	}
+}
+
+// No round of any attack mixes the rows of a batch, so that a host may fill
+// batches up, or leave rows out.
+func TestRoundsByRows(t *testing.T) {
+	for _, model := range []string{"mnist-wong", "preactresnet18"} {
+		m := tiny(t, model)
+		for _, name := range AttackNames() {
+			for _, norm := range []Norm{Linf, L2, L1} {
+				if norms := attacks[name].norms; norms != nil && !slices.Contains(norms, norm) {
+					continue
+				}
+				a := few(name)
+				if name == "pgd" {
+					a.Restarts = 3
+				}
+				g, err := RoundGraph(m, a, ThreatModel{norm, MustEpsilon("0.3"), Unit}, 6, graph.U8)
+				must(t, err)
+				var inputs []string
+				for n := range graph.Live(g) {
+					if n.Op() == graph.OpInput {
+						inputs = append(inputs, n.Attrs().Name)
+					}
+				}
+				if err := passes.RowIndependent(g, inputs...); err != nil {
+					t.Errorf("%s under %s in %s: %v", model, name, norm, err)
+				}
+			}
+		}
+	}
+}
+
+// A targeted attack's own choice of targets: never the label, and by its rule.
+func TestTargetRules(t *testing.T) {
+	const n = 40
+	m := tiny(t, "mnist-wong")
+	for _, rule := range targetRules {
+		t.Run(rule, func(t *testing.T) {
+			a := Attack{Name: "pgd", Steps: 2, Target: rule}
+			threat := ThreatModel{Linf, MustEpsilon("0.3"), Unit}
+			g, err := EvalGraph(m, &a, threat, n, graph.F32)
+			must(t, err)
+			params, buffers := m.Declare(g, "z.")
+			g.Output("logits", m.Apply(params, buffers, g.Root().Nodes()[0], nn.Eval).Logits)
+			feed := with(startOf(t, m, 4), batch(m, n, graph.F32, 4), interp.Feed{
+				"scalar seed":  interp.New(graph.U32, nil, 1),
+				"scalar eps":   interp.New(graph.F32, nil, 0.3),
+				"scalar alpha": interp.New(graph.F32, nil, 0.1),
+			})
+			for key, v := range startOf(t, m, 4) {
+				if name, ok := strings.CutPrefix(key, "state "); ok {
+					feed["state z."+name] = v
+				}
+			}
+			out := eval(t, g, feed).Outputs
+			seen := map[float64]bool{}
+			for i, y := range feed["input y"].Data {
+				z, target := out["logits"].Data[i*10:][:10], out["target"].Data[i]
+				seen[target] = true
+				if target == y || target < 0 || target > 9 {
+					t.Fatalf("sample %d: label %v, target %v", i, y, target)
+				}
+				if rule == "next" && target != float64((int(y)+1)%10) {
+					t.Errorf("sample %d: label %v, next %v", i, y, target)
+				}
+				for k, v := range z {
+					switch {
+					case k == int(y):
+					case rule == "least-likely" && v < z[int(target)], rule == "likeliest" && v > z[int(target)]:
+						t.Errorf("sample %d: %v has %v, class %d has %v", i, target, z[int(target)], k, v)
+					}
+				}
+			}
+			if rule == "random" && len(seen) < 8 {
+				t.Errorf("only the targets %v", seen)
+			}
+		})
 	}
 }

@@ -13,13 +13,15 @@ import (
 // that samples do not depend on each other.
 //
 //	inputs   x (N,C,H,W) of u8, decoded to [0,1], or of f32; y (N) of i32;
-//	         ids (N) of u32; target (N) of i32, if the attack is targeted
+//	         ids (N) of u32; given (N) of i32, the targets of a targeted attack
+//	         that chooses none itself
 //	scalars  seed (u32); eps, alpha (f32)
 //	states   the model's, by their names
 //	outputs  clean_pred, adv_pred (i32); clean_correct, adv_correct (bool);
 //	         clean_loss, adv_loss (f32): cross-entropy; norm (f32), the
 //	         perturbation's in the threat model's norm, for ThreatModel.Allows:
-//	         (N) each; x_adv (N,C,H,W) of f32
+//	         (N) each; x_adv (N,C,H,W) of f32; target (N) of i32, if the
+//	         attack is targeted
 //
 // Without an attack, outputs named adv, norm and x_adv are missing. The random
 // draws depend on the seed and on a sample's id only.
@@ -46,11 +48,8 @@ func EvalGraph(m *nn.Model, attack *Attack, threat ThreatModel, batch int, input
 	}
 	report("clean", in.x)
 	if attack != nil {
-		p := in.problem(m)
-		if attack.Targeted {
-			p.Target = g.Input("target", graph.I32, batch)
-		}
-		x := attack.Build(p).X
+		found := in.attack(m, *attack, nil)
+		x := found.X
 		report("adv", x)
 		g.Output("norm", threat.Size(x.Sub(in.x)))
 		g.Output("x_adv", x)
@@ -65,7 +64,8 @@ func EvalGraph(m *nn.Model, attack *Attack, threat ThreatModel, batch int, input
 //	inputs   those of EvalGraph; start (N,C,H,W) of f32, if the attack
 //	         continues: what the round before found, anything in round 0
 //	scalars  those of EvalGraph; round (i32)
-//	outputs  adv_pred (i32), norm (f32): (N) each; x_adv (N,C,H,W) of f32
+//	outputs  adv_pred (i32), norm (f32): (N) each; x_adv (N,C,H,W) of f32;
+//	         target (N) of i32, if the attack is targeted
 func RoundGraph(m *nn.Model, attack Attack, threat ThreatModel, batch int, input graph.DType) (*graph.Graph, error) {
 	if err := onModel(attack, threat, m); err != nil {
 		return nil, err
@@ -77,19 +77,29 @@ func RoundGraph(m *nn.Model, attack Attack, threat ThreatModel, batch int, input
 	}
 	in.draw.Step = g.Const(graph.U32, []float64{0})
 	in.x = decode(in.x)
-	p := in.problem(m)
-	p.Round = g.Scalar("round", graph.I32)
-	if attack.Targeted {
-		p.Target = g.Input("target", graph.I32, batch)
-	}
-	if attack.Continues() {
-		p.Start = g.Input("start", graph.F32, in.x.Shape()...)
-	}
-	x := attack.Build(p).X
+	found := in.attack(m, attack, g.Scalar("round", graph.I32))
+	x := found.X
 	g.Output("adv_pred", m.Apply(in.params, in.buffers, x, nn.Eval).Logits.ArgMax(1))
 	g.Output("norm", threat.Size(x.Sub(in.x)))
 	g.Output("x_adv", x)
 	return g, g.Err()
+}
+
+// attack builds an attack on decoded inputs, or a round of it, and declares
+// what it needs besides them.
+func (in inputs) attack(m *nn.Model, a Attack, round *graph.Node) Solution {
+	g, p := in.x.Graph(), in.problem(m)
+	if p.Round = round; round != nil && a.Continues() {
+		p.Start = g.Input("start", graph.F32, in.x.Shape()...)
+	}
+	if a.Targeted && a.Target == "" {
+		p.Target = g.Input("given", graph.I32, in.y.Dim(0))
+	}
+	found := a.Build(p)
+	if found.Target != nil {
+		g.Output("target", found.Target)
+	}
+	return found
 }
 
 // CheckGraph builds what tells whether the numbers of an evaluation can be

@@ -12,6 +12,7 @@ import (
 
 	"temper/engine"
 	"temper/engine/graph"
+	"temper/engine/passes"
 )
 
 // Command is a command line of temper bench.
@@ -22,6 +23,7 @@ type Command struct {
 	Threads int // 0: all
 	// Precision of temper's products, and of the peer's.
 	Precision string
+	ExactConv bool // no Winograd
 	Seconds   float64
 	Peer      bool
 	Python    string
@@ -85,9 +87,13 @@ func (c Command) Run(out, progress io.Writer) error {
 	if _, err := dev.Target(precision); err != nil {
 		return err
 	}
-	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second)), Precision: precision}
+	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second)), Compile: engine.Options{Precision: precision}}
 	o.Variants = slices.DeleteFunc(slices.Clone(Variants), func(v string) bool { return slices.Contains(c.Skip, v) })
 	r := &Report{Device: dev.Info(), Precision: precision.String()}
+	if c.ExactConv {
+		o.Compile.Passes.Off = passes.Inexact()
+		r.Precision += ", exact convolutions"
+	}
 	if c.Peer {
 		threads := c.Threads
 		if threads == 0 {

@@ -22,10 +22,10 @@ func (p *program) close() {
 }
 
 // prepare compiles a case and runs it once.
-func prepare(dev *engine.Device, s Spec, precision graph.Precision) (*program, error) {
+func prepare(dev *engine.Device, s Spec, o engine.Options) (*program, error) {
 	p := &program{state: dev.NewState()}
 	layout := graph.NCHW
-	target, err := dev.Target(precision)
+	target, err := dev.Target(o.Precision)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func prepare(dev *engine.Device, s Spec, precision graph.Precision) (*program, e
 		return nil, err
 	}
 	p.flops = contractions(lean.Root())
-	if p.exec, err = dev.Compile(g, p.state, engine.Options{Precision: precision}); err != nil {
+	if p.exec, err = dev.Compile(g, p.state, o); err != nil {
 		return nil, err
 	}
 	if err := feed(dev, p, s); err != nil {

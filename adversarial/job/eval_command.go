@@ -68,6 +68,7 @@ type evaluation struct {
 	evals    []*EvalSettings // a radius each
 	eval     *EvalSettings   // the one at work
 	examples datasets.Source
+	targets  []int32   // for each of them; nil if none are given
 	pictures *pictures // of the latest radius
 }
 
@@ -82,7 +83,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	e.eval = e.evals[0]
-	s.Data.Dir, s.Device, s.Threads, s.Precision = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.Precision
+	s.Data.Dir, s.Device, s.Threads, s.Precision, s.ExactConv = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.Precision, e.eval.ExactConv
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
@@ -93,6 +94,11 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	}
 	if n := e.eval.Limit; n > 0 && n < e.examples.Len() {
 		if e.examples, err = datasets.Take(e.examples, n); err != nil {
+			return nil, err
+		}
+	}
+	if path := e.eval.TargetLabels; path != "" {
+		if e.targets, err = readTargets(path, e.examples); err != nil {
 			return nil, err
 		}
 	}
@@ -111,15 +117,14 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	return e, nil
 }
 
-// visitor gets a batch, what was found of it and, for each attack, its examples
-// as attacked.
-type visitor func(b *datasets.Batch, v *verdict, x [][]float32)
+// visitor gets a batch, what was found of it, and its examples as the first
+// attack left them (N,C,H,W).
+type visitor func(b *datasets.Batch, v *verdict, x []float32)
 
-// measure runs the evaluation with a progress line. One with a visitor is not
-// gone on with after an interrupt.
+// measure runs the evaluation with a progress line.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
 	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	c.say("%s; precision %s", e.describe(), e.eval.Precision)
+	c.say("%s; precision %s", e.describe(), precisionLine(e.eval.Precision, e.eval.ExactConv))
 	began := time.Now()
 	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
 	if err != nil {
@@ -130,18 +135,17 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 	if err != nil {
 		return nil, err
 	}
-	log := &evalLog{}
-	if visit == nil {
-		if log, err = e.openLog(); err != nil {
-			return nil, err
-		}
-		if n := len(log.Batches); n > 0 {
-			c.say("going on after %d finished batches of an evaluation with the same settings", n)
-		}
+	log, err := e.openLog(visit != nil)
+	if err != nil {
+		return nil, err
+	}
+	defer log.close()
+	if n := len(log.Batches); n > 0 {
+		c.say("going on after %d finished batches of an evaluation with the same settings", n)
 	}
 	if err := e.batches(ctx, c, p, log, visit); err != nil {
 		if errors.Is(err, context.Canceled) {
-			if log.path != "" && len(log.Batches) > 0 {
+			if len(log.Batches) > 0 {
 				c.say("%d finished batches are kept: the same command goes on after them", len(log.Batches))
 			}
 			return nil, &InterruptedError{}
@@ -177,18 +181,30 @@ func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *e
 		if !ok {
 			return nil
 		}
-		if i >= len(log.Batches) {
+		if i < len(log.Batches) {
+			if visit != nil {
+				x, err := log.attacked(i)
+				if err != nil {
+					return err
+				}
+				visit(b, log.Batches[i], x)
+			}
+		} else {
 			n := 0
-			v, x, err := p.one(ctx, b, func() { n++; bar.Update(done*rounds + n*b.N) })
+			var given []int32
+			if e.targets != nil {
+				given = e.targets[done:][:b.N]
+			}
+			v, x, err := p.one(ctx, b, given, func() { n++; bar.Update(done*rounds + n*b.N) })
 			if err != nil {
+				return err
+			}
+			if err := log.add(v, x[0]); err != nil {
 				return err
 			}
 			e.pictures.add(b, v.Clean, v.predictions(0), x[0])
 			if visit != nil {
-				visit(b, v, x)
-			}
-			if err := log.add(v); err != nil {
-				return err
+				visit(b, v, x[0])
 			}
 		}
 		done += b.N
@@ -227,7 +243,7 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		if err != nil {
 			return err
 		}
-		e.dropLog()
+		e.dropLog(false)
 		if err := e.keepPictures(); err != nil {
 			return err
 		}
@@ -273,6 +289,7 @@ func (e *evaluation) write(result *Evaluation) (path string, err error) {
 // Attack is temper attack: it evaluates and saves the attacked examples as
 // arrays x (as in the data set), x_adv (f32), y, clean_pred, adv_pred (i32) and
 // ids (i64) of an .npz file. Examples that are wrong already stay as they are.
+// After an interrupt, the same command goes on behind the last finished batch.
 func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	switch info, err := os.Stat(filepath.Dir(o.Save)); {
 	case o.Save == "":
@@ -298,6 +315,7 @@ func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	if err := datasets.SaveNPZ(o.Save, kept.arrays()...); err != nil {
 		return err
 	}
+	e.dropLog(true)
 	if err := c.result(result, result.print); err != nil {
 		return err
 	}
@@ -325,9 +343,9 @@ type attackedSet struct {
 	ids           []int64
 }
 
-func (s *attackedSet) add(b *datasets.Batch, v *verdict, x [][]float32) {
+func (s *attackedSet) add(b *datasets.Batch, v *verdict, x []float32) {
 	s.u8, s.f32 = append(s.u8, b.U8...), append(s.f32, b.F32...)
-	s.adv = append(s.adv, x[0]...)
+	s.adv = append(s.adv, x...)
 	s.y, s.clean = append(s.y, v.Labels...), append(s.clean, v.Clean...)
 	s.got = append(s.got, v.predictions(0)...)
 	for _, id := range b.IDs {

@@ -14,15 +14,22 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"temper/adversarial/run"
+	"temper/engine"
 )
 
 // evalLog is the finished batches of an evaluation, kept in a file until the
 // result is written. Its name says what decides the verdicts: the weights and
-// the settings.
+// the settings. The examples as attacked, if they are wanted, are kept in a file
+// beside it, one after the other as float32.
 type evalLog struct {
-	Batches []*verdict `json:"batches"`
-	path    string     // "": it is not kept
+	Batches  []*verdict `json:"batches"`
+	path     string
+	examples *os.File // nil: nobody wants them
+	size     int      // elements of an example
 }
+
+// logExamples is the name of the second file, behind that of the first.
+const logExamples = ".f32"
 
 // fingerprint is what weights are known by.
 func fingerprint(tensors []run.Tensor) string {
@@ -34,7 +41,9 @@ func fingerprint(tensors []run.Tensor) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func (e *evaluation) logPath() string {
+// logPath names the log of the evaluation at work, with the attacked examples or
+// without.
+func (e *evaluation) logPath(examples bool) string {
 	s := *e.eval
 	s.Device, s.Threads, s.DataDir, s.Checkpoint = "", 0, "", ""
 	b, err := toml.Marshal(s)
@@ -44,27 +53,69 @@ func (e *evaluation) logPath() string {
 	for _, entry := range s.entries {
 		b = fmt.Appendf(b, "%+v\n", entry)
 	}
-	sum := sha256.Sum256(append(b, e.weights...))
+	b = fmt.Appendf(b, "%s %v %v\n", e.weights, examples, e.targets)
+	sum := sha256.Sum256(b)
 	return filepath.Join(e.dir, evaluations, "unfinished-"+hex.EncodeToString(sum[:8])+".json")
 }
 
-// openLog reads what an interrupted evaluation left.
-func (e *evaluation) openLog() (*evalLog, error) {
-	l := &evalLog{path: e.logPath()}
+// openLog reads what an interrupted evaluation left. The log is to be closed.
+func (e *evaluation) openLog(examples bool) (*evalLog, error) {
+	l := &evalLog{path: e.logPath(examples), size: e.examples.Info().Elements()}
 	b, err := os.ReadFile(l.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
+	case err == nil:
+		if err = json.Unmarshal(b, l); err == nil {
+			err = l.fits(len(e.eval.entries), len(e.examples.Info().Classes), e.eval.BatchSize, e.examples.Len())
+		}
 	}
-	if err == nil {
-		err = json.Unmarshal(b, l)
-	}
-	if err == nil {
-		err = l.fits(len(e.eval.entries), len(e.examples.Info().Classes), e.eval.BatchSize, e.examples.Len())
+	if err == nil && examples {
+		err = l.openExamples()
 	}
 	if err != nil {
+		l.close()
 		return nil, fmt.Errorf("%s, which an interrupted evaluation left, cannot be read: %w; delete it to begin again", l.path, err)
 	}
 	return l, nil
+}
+
+// openExamples opens the second file, which must hold the finished batches.
+func (l *evalLog) openExamples() error {
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(l.path+logExamples, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	l.examples = f
+	info, err := f.Stat()
+	if want := l.at(len(l.Batches)); err == nil && info.Size() < want {
+		err = fmt.Errorf("%s has %d bytes of %d", filepath.Base(f.Name()), info.Size(), want)
+	}
+	return err
+}
+
+// at is where the examples of a batch begin in their file.
+func (l *evalLog) at(batch int) (offset int64) {
+	for _, v := range l.Batches[:batch] {
+		offset += int64(4 * l.size * len(v.Labels))
+	}
+	return offset
+}
+
+// attacked reads the examples of a finished batch (N,C,H,W).
+func (l *evalLog) attacked(batch int) ([]float32, error) {
+	x := make([]float32, l.size*len(l.Batches[batch].Labels))
+	_, err := l.examples.ReadAt(engine.Bytes(x), l.at(batch))
+	return x, err
+}
+
+func (l *evalLog) close() {
+	if l.examples != nil {
+		l.examples.Close()
+	}
 }
 
 // fits reports what does not belong to an evaluation of n examples.
@@ -88,12 +139,18 @@ func (l *evalLog) fits(plans, classes, batch, n int) error {
 	return nil
 }
 
-// add keeps a batch.
-func (l *evalLog) add(v *verdict) error {
-	l.Batches = append(l.Batches, v)
-	if l.path == "" {
-		return nil
+// add keeps a batch, with its examples x as attacked (N,C,H,W) if they are
+// wanted.
+func (l *evalLog) add(v *verdict, x []float32) error {
+	if l.examples != nil {
+		if _, err := l.examples.WriteAt(engine.Bytes(x), l.at(len(l.Batches))); err != nil {
+			return fmt.Errorf("cannot keep what is finished: %w", err)
+		}
+		if err := l.examples.Sync(); err != nil {
+			return fmt.Errorf("cannot keep what is finished: %w", err)
+		}
 	}
+	l.Batches = append(l.Batches, v)
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -108,4 +165,8 @@ func (l *evalLog) add(v *verdict) error {
 }
 
 // dropLog removes the log of a finished evaluation.
-func (e *evaluation) dropLog() { os.Remove(e.logPath()) }
+func (e *evaluation) dropLog(examples bool) {
+	path := e.logPath(examples)
+	os.Remove(path)
+	os.Remove(path + logExamples)
+}

@@ -9,13 +9,15 @@ import (
 	"temper/datasets"
 	"temper/engine"
 	"temper/engine/graph"
+	"temper/engine/passes"
 	"temper/nn"
 )
 
 // protocol measures a network clean and under several attacks. An attack sees
 // only the examples that the network gets right, and of these, round by round,
 // only those that still stand: they move together into the smallest batch that
-// holds them.
+// holds them. An example falls when the network is wrong about it or, under a
+// targeted attack, when it says the target.
 type protocol struct {
 	threat adversarial.ThreatModel
 	batch  int
@@ -42,7 +44,11 @@ type stage struct {
 func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings, o engine.Options) (*protocol, error) {
 	p := &protocol{threat: e.Threat, batch: e.BatchSize, input: inputType(in)}
 	p.clean = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
-		return adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
+		g, err := adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
+		if err != nil {
+			return nil, err
+		}
+		return g, rowsApart(g)
 	}, o)
 	scalars := map[string]float64{"seed": float64(e.Seed), "eps": e.Threat.Epsilon.Float64(), "alpha": 0}
 	if err := setAll(p.clean, scalars); err != nil {
@@ -53,7 +59,11 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 		for _, a := range entry.attacks {
 			s := stage{attack: a, rounds: a.Rounds(len(in.Classes))}
 			s.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
-				return adversarial.RoundGraph(m, a, e.Threat, n, p.input)
+				g, err := adversarial.RoundGraph(m, a, e.Threat, n, p.input)
+				if err != nil {
+					return nil, err
+				}
+				return g, rowsApart(g)
 			}, o)
 			scalars["alpha"] = a.Alpha(e.Threat).Float64()
 			if err := setAll(s.program, scalars); err != nil {
@@ -67,6 +77,25 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 		p.plans = append(p.plans, pl)
 	}
 	return p, nil
+}
+
+// rowsApart refuses a graph in which the rows of a batch depend on each other:
+// batches are filled up with rows that must not matter.
+func rowsApart(g *graph.Graph) error {
+	var rows []string
+	batch := 0
+	for n := range graph.Live(g) {
+		if n.Op() == graph.OpInput {
+			rows, batch = append(rows, n.Attrs().Name), n.Dim(0)
+		}
+	}
+	if batch < 2 { // nothing to fill up
+		return nil
+	}
+	if err := passes.RowIndependent(g, rows...); err != nil {
+		return fmt.Errorf("batches cannot be filled up: %w", err)
+	}
+	return nil
 }
 
 func setAll(p *engine.Program, scalars map[string]float64) error {
@@ -129,16 +158,18 @@ func bucket(n, full int) int {
 	return full
 }
 
-// one evaluates a batch and calls tick after every round. x has, for each
-// plan, the examples as attacked (N,C,H,W).
-func (p *protocol) one(ctx context.Context, b *datasets.Batch, tick func()) (v *verdict, x [][]float32, err error) {
+// one evaluates a batch, with the targets given for it, nil if none are, and
+// calls tick after every round. x has, for each plan, the examples as attacked
+// (N,C,H,W).
+func (p *protocol) one(ctx context.Context, b *datasets.Batch, given []int32, tick func()) (v *verdict, x [][]float32, err error) {
 	v = &verdict{Labels: append([]int32(nil), b.Labels...)}
 	from := gathered(b, p.input)
+	from.given = given
 	rows := make([]int, b.N)
 	for i := range rows {
 		rows[i] = i
 	}
-	if _, err := p.set.run(p.clean, from, nil, rows, p.batch, func(exe *engine.Executable) error {
+	if _, err := p.set.run(p.clean, gathered(b, p.input), nil, rows, p.batch, func(exe *engine.Executable) error {
 		clean, err := fetch[int32](exe, "clean_pred")
 		v.Clean = append([]int32(nil), clean[:b.N]...)
 		return err
@@ -199,6 +230,12 @@ func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standin
 		if err != nil {
 			return err
 		}
+		var target []int32
+		if s.attack.Targeted {
+			if target, err = fetch[int32](exe, "target"); err != nil {
+				return err
+			}
+		}
 		for i, row := range standing {
 			at := x[i*from.size:][:from.size]
 			if err := p.check(from.ids[row], norm[i], at); err != nil {
@@ -206,7 +243,11 @@ func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standin
 			}
 			copy(adv[row*from.size:], at)
 			fates[row] = fate{Fell: -1, Pred: pred[i], Norm: norm[i]}
-			if pred[i] != labels[row] {
+			fell := pred[i] != labels[row]
+			if target != nil {
+				fell = pred[i] == target[i]
+			}
+			if fell {
 				fates[row].Fell = k
 			} else {
 				left = append(left, row)
@@ -243,6 +284,7 @@ type rowSet struct {
 	f32   []float32 // else
 	start []float32
 	y     []int32
+	given []int32 // targets; nil if nobody gave any
 	ids   []uint32
 }
 
@@ -270,7 +312,7 @@ func (s *rowSet) decoded() []float32 {
 // calls done before the next run can change the outputs.
 func (s *rowSet) run(program *engine.Program, from *rowSet, start []float32, rows []int, full int, done func(*engine.Executable) error) (size int, err error) {
 	size = bucket(len(rows), full)
-	s.u8, s.f32, s.start, s.y, s.ids = s.u8[:0], s.f32[:0], s.start[:0], s.y[:0], s.ids[:0]
+	s.u8, s.f32, s.start, s.y, s.given, s.ids = s.u8[:0], s.f32[:0], s.start[:0], s.y[:0], s.given[:0], s.ids[:0]
 	for i := range size {
 		row := rows[0]
 		if i < len(rows) {
@@ -285,19 +327,25 @@ func (s *rowSet) run(program *engine.Program, from *rowSet, start []float32, row
 			s.start = append(s.start, start[row*from.size:][:from.size]...)
 		}
 		s.y, s.ids = append(s.y, from.y[row]), append(s.ids, from.ids[row])
+		if from.given != nil {
+			s.given = append(s.given, from.given[row])
+		}
 	}
 	exe, err := program.For(size)
 	if err != nil {
 		return size, err
 	}
-	x := engine.Bytes(s.f32)
-	if from.input != graph.F32 {
-		x = s.u8
+	feeds := map[string][]byte{"x": s.u8, "y": engine.Bytes(s.y), "ids": engine.Bytes(s.ids)}
+	if from.input == graph.F32 {
+		feeds["x"] = engine.Bytes(s.f32)
 	}
-	for name, b := range map[string][]byte{"x": x, "y": engine.Bytes(s.y), "ids": engine.Bytes(s.ids), "start": engine.Bytes(s.start)} {
-		if name == "start" && start == nil {
-			continue
-		}
+	if start != nil {
+		feeds["start"] = engine.Bytes(s.start)
+	}
+	if from.given != nil {
+		feeds["given"] = engine.Bytes(s.given)
+	}
+	for name, b := range feeds {
 		if err := exe.FeedBytes(name, b); err != nil {
 			return size, err
 		}

@@ -25,9 +25,13 @@ type EvalSettings struct {
 	Device     string                  `toml:"device"`
 	Threads    int                     `toml:"threads"`
 	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise
+	ExactConv  bool                    `toml:"exact_conv"`
 	Threat     adversarial.ThreatModel `toml:"threat"`
 	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
-	entries    []entry
+	// TargetLabels is a file of the classes that a targeted attack goes towards:
+	// a number for each example, one a line.
+	TargetLabels string `toml:"target_labels"`
+	entries      []entry
 }
 
 // entry is an attack, or a suite of attacks, to be reported as one.
@@ -74,7 +78,7 @@ func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err err
 func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
 		Checkpoint: s.Checkpoint.Choice, Weights: s.weights(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
-		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Precision: graph.PrecisionFloat32.String(), Threat: s.Threat, Attack: s.Eval.Attack,
+		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Precision: graph.PrecisionFloat32.String(), ExactConv: s.ExactConv, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	names, source := e.Attack.Name, ""
 	var others, ofAttack []Assignment
@@ -97,7 +101,7 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
 	}
-	if _, err := compileOptions(e.Precision); err != nil {
+	if _, err := compileOptions(e.Precision, e.ExactConv); err != nil {
 		return nil, err
 	}
 	if err := e.Threat.Validate(); err != nil {
@@ -127,6 +131,9 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 		if len(user) > 0 {
 			return entry{}, fmt.Errorf("%s %s: %s has its published settings: leave this out, or name its attacks", user[0].Source, user[0].Value, name)
 		}
+		if e.TargetLabels != "" {
+			return entry{}, fmt.Errorf("--target-labels %s: %s is not targeted: leave this out, or name one of its attacks", e.TargetLabels, name)
+		}
 		if reference := graph.PrecisionFloat32.String(); e.Precision != reference {
 			return entry{}, fmt.Errorf("precision %s: %s is defined in float32; leave --precision out, or name its attacks", e.Precision, name)
 		}
@@ -145,8 +152,13 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 		return entry{}, err
 	}
 	a := one.Attack.Resolve(e.Threat)
-	if a.Targeted {
-		return entry{}, errors.New("attack.targeted needs target labels, which no data set has: attack.targets goes towards other classes in turn")
+	switch {
+	case a.Target != "" && e.TargetLabels != "":
+		return entry{}, fmt.Errorf("--target %s and --target-labels %s: take one of them", a.Target, e.TargetLabels)
+	case e.TargetLabels != "":
+		a.Targeted = true
+	case a.Targeted && a.Target == "":
+		return entry{}, errors.New("attack.targeted needs targets: choose them with --target, or give them with --target-labels")
 	}
 	return entry{name, false, []adversarial.Attack{a}}, a.Validate()
 }

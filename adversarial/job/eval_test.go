@@ -172,7 +172,7 @@ func (*evaluation) pathOf(t *testing.T, root string, args []string) string {
 		t.Fatal(err)
 	}
 	defer e.close()
-	return e.logPath()
+	return e.logPath(false)
 }
 
 // afterCalls is a context that ends after its error was asked for n times.
@@ -207,16 +207,20 @@ func TestEvalSettings(t *testing.T) {
 		}
 	}
 	for want, assignments := range map[string][]string{
-		`unknown attack "autoattak" (did you mean "autoattack"?)`: {"attack.name=autoattak"},
-		"autoattack has its published settings":                   {"attack.name=autoattack", "threat.norm=linf", "attack.steps=3"},
-		"autoattack is not complete in L2 per patch":              {"attack.name=autoattack"},
-		"has no loss: leave loss out":                             {"attack.name=fab-t", "attack.loss=cw"},
-		"attack.targets goes towards other classes":               {"attack.targeted=true"},
-		"precision tf32: autoattack is defined in float32":        {"attack.name=autoattack", "threat.norm=linf", "precision=tf32"},
-		`unknown precision "bf17"`:                                {"precision=bf17"},
-		"eps is 0":                                                {"threat.eps=1,0"},
-		"eps is not set":                                          {"threat.eps=1,"},
-		"limit -1, batch size":                                    {"limit=-1"},
+		`unknown attack "autoattak" (did you mean "autoattack"?)`:        {"attack.name=autoattak"},
+		"autoattack has its published settings":                          {"attack.name=autoattack", "threat.norm=linf", "attack.steps=3"},
+		"autoattack is not complete in L2 per patch":                     {"attack.name=autoattack"},
+		"has no loss: leave loss out":                                    {"attack.name=fab-t", "attack.loss=cw"},
+		"attack.targeted needs targets: choose them with --target":       {"attack.targeted=true"},
+		"take one of them":                                               {"attack.target=next", "target_labels=x"},
+		`unknown target "nearest"`:                                       {"attack.target=nearest"},
+		"attack apgd-t: targeted goes towards given labels, targets = 9": {"attack.name=apgd-t", "attack.target=next"},
+		"autoattack is not targeted":                                     {"threat.norm=linf", "attack.name=autoattack", "target_labels=x"},
+		"eps is 0":                                                       {"threat.eps=1,0"},
+		"eps is not set":                                                 {"threat.eps=1,"},
+		"limit -1, batch size":                                           {"limit=-1"},
+		"precision tf32: autoattack is defined in float32":               {"attack.name=autoattack", "threat.norm=linf", "precision=tf32"},
+		`unknown precision "bf17"`:                                       {"precision=bf17"},
 	} {
 		if _, err := evalSettings(&s, user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", assignments, err, want)
@@ -318,5 +322,139 @@ func TestBlackBoxWarning(t *testing.T) {
 		if got := blackBox(r, c.p); len(got) > 0 != c.want {
 			t.Errorf("%+v, %v: %v", c.p.plans, c.left, got)
 		}
+	}
+}
+
+// An interrupted temper attack goes on too, to the same file.
+func TestAttackResumes(t *testing.T) {
+	root := trained(t)
+	o := EvalOptions{Root: root, Run: Latest, User: user(slices.Concat(linf, []string{"attack.name=pgd", "attack.restarts=3", "batch_size=20"})...)}
+	attack := func(ctx context.Context, name string) (string, error) {
+		o.Save = filepath.Join(root, name)
+		stderr := &bytes.Buffer{}
+		err := Attack(ctx, Console{Out: &bytes.Buffer{}, Err: stderr}, o)
+		return stderr.String(), err
+	}
+	if _, err := attack(context.Background(), "straight.npz"); err != nil {
+		t.Fatal(err)
+	}
+	stopped := &afterCalls{Context: context.Background(), n: 7} // in the third batch: a batch has a call a round, 3
+	if _, err := attack(stopped, "resumed.npz"); !errors.As(err, new(*InterruptedError)) {
+		t.Fatalf("not interrupted: %v", err)
+	}
+	log := func() string {
+		list, err := filepath.Glob(filepath.Join(root, "latest", evaluations, "unfinished-*"+logExamples))
+		if err != nil || len(list) != 1 {
+			t.Fatalf("logs %v, %v", list, err)
+		}
+		return list[0]
+	}
+	kept, err := os.ReadFile(log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(b []byte) {
+		if err := os.WriteFile(log(), b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(kept[:len(kept)-4])
+	if _, err := attack(context.Background(), "resumed.npz"); err == nil || !strings.Contains(err.Error(), "delete it to begin again") {
+		t.Errorf("a log cut off: %v", err)
+	}
+	write(append(slices.Clone(kept), "half of a batch"...))
+	stderr, err := attack(context.Background(), "resumed.npz")
+	if err != nil || !strings.Contains(stderr, "going on after 2 finished batches") {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	if left, _ := filepath.Glob(filepath.Join(root, "latest", evaluations, "unfinished-*")); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	a, err := os.ReadFile(filepath.Join(root, "straight.npz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(root, "resumed.npz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, b) {
+		t.Error("the resumed file is another one")
+	}
+}
+
+// Targets that a user gives are those that a rule chooses: the same numbers
+// fall. What is no target is refused.
+func TestTargetLabels(t *testing.T) {
+	root := trained(t)
+	labels := func(change func(i int, y int32) int32) string {
+		e, err := prepare(EvalOptions{Root: root, Run: Latest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.close()
+		var text strings.Builder
+		for i := range e.examples.Len() {
+			fmt.Fprintln(&text, change(i, e.examples.Label(i)))
+		}
+		path := filepath.Join(t.TempDir(), "targets.txt")
+		if err := os.WriteFile(path, []byte(text.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	next := labels(func(_ int, y int32) int32 { return (y + 1) % 5 })
+	args := slices.Concat(linf, []string{"attack.name=pgd,square", "attack.steps=100"})
+	rule, err := evaluate(t, context.Background(), root, append(slices.Clone(args), "attack.target=next")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := evaluate(t, context.Background(), root, append(slices.Clone(args), "target_labels="+next)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rule.Robust == rule.Clean || rule.Robust != given.Robust || rule.Attacks[1].Robust != given.Attacks[1].Robust {
+		t.Errorf("%d and %d of %d reach no target", rule.Robust, given.Robust, rule.Clean)
+	}
+	untargeted, err := evaluate(t, context.Background(), root, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if untargeted.Robust >= rule.Robust {
+		t.Errorf("%d stand without a target, %d with one", untargeted.Robust, rule.Robust)
+	}
+	for want, path := range map[string]string{
+		"which is the example's own label": labels(func(i int, y int32) int32 { return (y + min(1, int32(i%7))) % 5 }),
+		`number 1 is "9": want a class`:    labels(func(int, int32) int32 { return 9 }),
+		"no such file":                     "none.txt",
+	} {
+		if _, err := evaluate(t, context.Background(), root, append(slices.Clone(args), "target_labels="+path)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: want one that says %q", err, want)
+		}
+	}
+	if _, err := evaluate(t, context.Background(), root, append(slices.Clone(args), "limit=10", "target_labels="+next)...); err == nil || !strings.Contains(err.Error(), "has 60 numbers: want one for each of 10 examples") {
+		t.Errorf("too many: %v", err)
+	}
+}
+
+// A batch is filled up only where rows cannot touch each other.
+func TestRowsApart(t *testing.T) {
+	build := func(n int, mixing bool) *graph.Graph {
+		g := graph.New("net")
+		x := g.Input("x", graph.F32, n, 3)
+		if mixing {
+			x = x.Sub(x.MeanKeep(0))
+		}
+		g.Output("z", x.Sum(1))
+		return g
+	}
+	if err := rowsApart(build(8, false)); err != nil {
+		t.Error(err)
+	}
+	if err := rowsApart(build(1, true)); err != nil {
+		t.Errorf("one row is not filled up: %v", err)
+	}
+	if err := rowsApart(build(8, true)); err == nil || !strings.Contains(err.Error(), "batches cannot be filled up") || !strings.Contains(err.Error(), "mixes rows") {
+		t.Errorf("rows that mix: %v", err)
 	}
 }

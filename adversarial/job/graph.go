@@ -63,7 +63,7 @@ func Graph(c Console, o GraphOptions) error {
 		return err
 	}
 	defer dev.Close()
-	compile, err := compileOptions(s.Precision)
+	compile, err := compileOptions(s.Precision, s.ExactConv)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func Graph(c Console, o GraphOptions) error {
 	if err != nil {
 		return err
 	}
-	options := passes.Options{Target: target}
+	options := passes.Options{Target: target, Off: compile.Passes.Off}
 	options.Dump = func(pass string, g *graph.Graph) { texts[pass] = g.String() }
 	final, err := passes.Run(g, options)
 	if err != nil {
@@ -80,7 +80,7 @@ func Graph(c Console, o GraphOptions) error {
 	text := final.String()
 	switch {
 	case o.Plan:
-		text = plan.Build(final, plan.Options{}).String()
+		text = plan.Build(final, plan.Options{LessTraffic: options.Target.LessTraffic}).String()
 	case o.Pass != "":
 		if text = texts[o.Pass]; text == "" {
 			return usage("the pass %q is not for %s", o.Pass, dev.Info().Spec)

@@ -34,6 +34,11 @@ func Resolve(user []Assignment) ([]Settings, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.resolve(s, user)
+}
+
+// resolve is Resolve for the recipe, over settings that name the data set.
+func (r Recipe) resolve(s Settings, user []Assignment) ([]Settings, error) {
 	s.Recipe = r.Name
 	body := recipeBody{Settings: s}
 	if err := r.over(&body); err != nil {
@@ -203,7 +208,7 @@ func (s *Settings) validate() error {
 	if _, err := s.schedule(); err != nil {
 		return err
 	}
-	if _, err := compileOptions(s.Precision); err != nil {
+	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {
 		return err
 	}
 	atLeast := func(key string, value, least int) error {

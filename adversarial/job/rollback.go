@@ -27,7 +27,7 @@ func (t *trainer) watchOver(ctx context.Context, out *Outcome) (next history, li
 	}
 	s := t.settings
 	r := &reading{robust: out.robust(), best: t.best}
-	if err := t.prober.read(ctx, r); err != nil {
+	if err := t.prober.read(ctx, r, s.Training.Warmup(t.at(t.step-1))); err != nil {
 		return next, nil, nil, err
 	}
 	armed := s.armed()

@@ -35,6 +35,7 @@ the ratio is taken against the variant with the shortest median.`,
 	f.StringVar(&b.Device, "device", "auto", "device to measure: auto, cpu, cuda:0, …")
 	f.IntVar(&b.Threads, "threads", 0, "CPU workers, of the peer too; 0 is one a core")
 	f.StringVar(&b.Precision, "precision", bench.Precisions[0], "of products and convolutions, of the peer's too: "+strings.Join(bench.Precisions, ", "))
+	f.BoolVar(&b.ExactConv, "exact-conv", false, job.ExactConvHelp)
 	f.Float64Var(&b.Seconds, "seconds", 5, "how long to measure each case")
 	f.BoolVar(&b.Peer, "peer", false, "run PyTorch's twin of each case beside it")
 	f.StringVar(&b.Python, "python", "python3", "the Python interpreter that has torch, for --peer")

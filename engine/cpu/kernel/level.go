@@ -21,6 +21,8 @@ type level struct {
 	random    randomFill
 	columns   columns
 	chain     func(first *ChainStep, slots **float32, n int)
+	halves    halves
+	pairs     *pairs           // nil: no products of bf16
 	peak      func(rounds int) // of 96 multiply-adds each
 }
 
@@ -35,6 +37,8 @@ var portable = &level{
 	random:    portableRandom,
 	columns:   portableColumns,
 	chain:     portableChain,
+	halves:    portableHalves,
+	pairs:     portablePairs,
 	peak:      peakPortable,
 }
 

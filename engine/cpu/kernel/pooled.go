@@ -52,7 +52,7 @@ const (
 	patchVector  = 8    // elements of a vector
 	patchVectors = 8    // of a patch that are computed together
 	patchWindows = 8    // of a row that are handled together
-	maxTaps      = 6400 // elements of the filters that are used together
+	maxPatches   = 6400 // elements of the filters that are used together
 )
 
 func newPooledShape(s ConvShape, ph, pw int) (pooledShape, error) {
@@ -108,7 +108,7 @@ func NewPooledConv[T Float](pool *Pool, s ConvShape, ph, pw int) (*PooledConv[T]
 		return nil, err
 	}
 	p := &PooledConv[T]{pooledShape: shape, pool: pool, micro: microFor[T](), dx: extents{s.H, s.W, s.C}}
-	p.channels = blocks(s.O, max(1, maxTaps/(ph*pw*p.width)))
+	p.channels = blocks(s.O, max(1, maxPatches/(ph*pw*p.width)))
 	p.groups = blocks(p.along, patchWindows)
 	p.vectors = blocks(p.width/patchVector, patchVectors)
 	_, ow := s.Out()
