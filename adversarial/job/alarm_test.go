@@ -170,7 +170,7 @@ func TestRollbacksEnd(t *testing.T) {
 	}
 	// It is over: to resume does nothing but to measure.
 	before, _ := series(t, r.Run, "train/loss")
-	if err := resume(context.Background(), Console{io.Discard, io.Discard, false}, r.Run, "", nil); err != nil {
+	if _, err := resume(context.Background(), Console{io.Discard, io.Discard, false}, r.Run, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := series(t, r.Run, "train/loss"); len(before) != 10 || len(after) != 10 {

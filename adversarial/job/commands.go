@@ -74,7 +74,11 @@ func Train(ctx context.Context, c Console, o TrainOptions) error {
 	if len(o.Args) > 0 {
 		name = o.Args[0]
 	}
-	return resume(ctx, c, RunFolder(o.Root, name), o.ResumeFrom, o.User)
+	one, err := resume(ctx, c, RunFolder(o.Root, name), o.ResumeFrom, o.User)
+	if err != nil {
+		return err
+	}
+	return summary(c, []Trained{*one})
 }
 
 // RunFolder is the folder of a run that the user named: a path, or a name

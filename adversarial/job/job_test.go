@@ -122,6 +122,18 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
+// The paper's network cuts images into patches, as the features' experiments do.
+func TestPatchesOfImages(t *testing.T) {
+	s := one(t, "data.name=mnist", "model.name=patchcnn", "model.patch=7", "model.width=0", "model.hidden=0")
+	m, err := s.model(infos["mnist"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := m.Specs()[0].Shape, (graph.Shape{160, 1, 7, 7}); !got.Equal(want) {
+		t.Errorf("filters %v, want %v", got, want)
+	}
+}
+
 func TestHash(t *testing.T) {
 	base := one(t).hash()
 	for assignment, same := range map[string]bool{

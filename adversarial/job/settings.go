@@ -81,6 +81,7 @@ type Model struct {
 	Blocks     []int     `toml:"blocks"`
 	Hidden     int       `toml:"hidden"`
 	Activation string    `toml:"activation"`
+	Patch      int       `toml:"patch"`
 	Filters    int       `toml:"filters"`
 	Q          float64   `toml:"q"`
 	Rho        float64   `toml:"rho"`
