@@ -216,6 +216,14 @@ func (e *Executable) Scalars() []string {
 // Run runs the program once: it reads inputs, step block and state, computes
 // the outputs, and replaces the state that the graph assigns.
 func (e *Executable) Run() error {
+	if err := e.checkFed(); err != nil {
+		return err
+	}
+	return e.code.Run()
+}
+
+// checkFed reports what was never fed, until everything was once.
+func (e *Executable) checkFed() error {
 	if e.fed == 0 {
 		for _, m := range []map[string]*port{e.inputs, e.scalars} {
 			for name, p := range m {
@@ -226,7 +234,7 @@ func (e *Executable) Run() error {
 		}
 		e.fed = 1
 	}
-	return e.code.Run()
+	return nil
 }
 
 func (e *Executable) output(name string) (plan.Output, error) {
