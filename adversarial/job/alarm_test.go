@@ -284,7 +284,7 @@ func TestGoodIsNotAhead(t *testing.T) {
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
 	var stopped *InterruptedError
-	if err := resume(canceled, Console{io.Discard, io.Discard, false}, r.Run, "step-00000005", nil); !errors.As(err, &stopped) || stopped.Step != 5 {
+	if _, err := resume(canceled, Console{io.Discard, io.Discard, false}, r.Run, "step-00000005", nil); !errors.As(err, &stopped) || stopped.Step != 5 {
 		t.Fatal(err)
 	}
 	if good, err = run.LoadCheckpoint(r.Run, run.GoodCheckpoint); err != nil || good.Step != 5 {
