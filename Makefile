@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures evidence-features evidence-effects gpu-bundle clean
+.PHONY: help test race vet check generate fixtures evidence-features evidence-effects gpu-bundle images clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -23,6 +23,9 @@ evidence-effects: ## what GradAlign, AWP and averaged weights bring on a few dig
 
 gpu-bundle: ## a folder that proves and measures temper on a GPU host: see build/bundle/README.md
 	build/gpu-bundle.sh gpu-bundle
+
+images: ## the Dockerfile's images without a container engine, as root
+	python3 build/clean_root.py
 
 check: vet test race ## what CI runs
 

@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"adversarial/job":         {"adversarial/*", "datasets", "engine", "engine/graph", "engine/onnx", "engine/passes", "engine/plan", "nn"},
 	"adversarial/figure":      {},
 	"adversarial/report":      {"adversarial/figure", "adversarial/run"},
+	"adversarial/live":        {"adversarial/report", "adversarial/run"},
 	"adversarial/features":    {"adversarial", "adversarial/figure", "adversarial/job", "adversarial/report", "adversarial/run", "datasets", "engine", "engine/graph", "engine/plan", "nn"},
 	"adversarial/run":         {},
 	"nn":                      {"engine/graph", "engine/autodiff"},

@@ -171,7 +171,7 @@ func TestRollbacksEnd(t *testing.T) {
 	}
 	// It is over: to resume does nothing but to measure.
 	before, _ := series(t, r.Run, "train/loss")
-	if err := resume(context.Background(), Console{io.Discard, io.Discard, false}, r.Run, "", nil); err != nil {
+	if _, err := resume(context.Background(), Console{io.Discard, io.Discard, false}, r.Run, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if after, _ := series(t, r.Run, "train/loss"); len(before) != 10 || len(after) != 10 {
@@ -284,7 +284,7 @@ func TestGoodIsNotAhead(t *testing.T) {
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
 	var stopped *InterruptedError
-	if err := resume(canceled, Console{io.Discard, io.Discard, false}, r.Run, "step-00000005", nil); !errors.As(err, &stopped) || stopped.Step != 5 {
+	if _, err := resume(canceled, Console{io.Discard, io.Discard, false}, r.Run, "step-00000005", nil); !errors.As(err, &stopped) || stopped.Step != 5 {
 		t.Fatal(err)
 	}
 	if good, err = run.LoadCheckpoint(r.Run, run.GoodCheckpoint); err != nil || good.Step != 5 {

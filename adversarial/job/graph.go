@@ -80,7 +80,7 @@ func Graph(c Console, o GraphOptions) error {
 	text := final.String()
 	switch {
 	case o.Plan:
-		text = plan.Build(final, plan.Options{}).String()
+		text = plan.Build(final, plan.Options{LessTraffic: options.Target.LessTraffic}).String()
 	case o.Pass != "":
 		if text = texts[o.Pass]; text == "" {
 			return usage("the pass %q is not for %s", o.Pass, dev.Info().Spec)

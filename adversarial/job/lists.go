@@ -66,7 +66,7 @@ func ListRecipes(c Console, names []string) error {
 	}
 	if c.JSON {
 		for _, r := range recipes {
-			if err := c.result(map[string]any{"recipe": r.Name, "datasets": r.Datasets, "summary": r.Summary, "text": r.Text()}, nil); err != nil {
+			if err := c.result(map[string]any{"recipe": r.Name, "datasets": r.Datasets, "summary": r.Summary, "published": r.Published, "measured": r.Measured, "text": r.Text()}, nil); err != nil {
 				return err
 			}
 		}
@@ -82,8 +82,14 @@ func ListRecipes(c Console, names []string) error {
 	fmt.Fprintf(w, "RECIPE\tDATA SETS\t\n")
 	for _, r := range recipes {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, strings.Join(r.Datasets, " "), r.Summary)
+		for _, f := range r.Published {
+			fmt.Fprintf(w, "\t\t  published %v\n", f)
+		}
+		for _, f := range r.Measured {
+			fmt.Fprintf(w, "\t\t  temper    %v\n", f)
+		}
 	}
 	w.Flush()
-	fmt.Fprintf(c.Out, "\nWithout --recipe a data set's first one is taken. temper recipes NAME prints one.\n")
+	fmt.Fprintf(c.Out, "\nWithout --recipe a data set's first one is taken. temper recipes NAME prints one,\ntemper reproduce NAME compares it with its published number.\n")
 	return nil
 }

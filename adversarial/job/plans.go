@@ -27,11 +27,12 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 			return nil, err
 		}
 		for _, g := range graphs {
-			final, err := passes.Run(g, passes.Options{Target: target(o.Precision), Off: o.Passes.Off})
+			want := target(o.Precision)
+			final, err := passes.Run(g, passes.Options{Target: want, Off: o.Passes.Off})
 			if err != nil {
 				return nil, err
 			}
-			plans = append(plans, plan.Build(final, plan.Options{}))
+			plans = append(plans, plan.Build(final, plan.Options{LessTraffic: want.LessTraffic}))
 		}
 	}
 	return plans, nil

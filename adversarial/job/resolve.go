@@ -34,6 +34,11 @@ func Resolve(user []Assignment) ([]Settings, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.resolve(s, user)
+}
+
+// resolve is Resolve for the recipe, over settings that name the data set.
+func (r Recipe) resolve(s Settings, user []Assignment) ([]Settings, error) {
 	s.Recipe = r.Name
 	body := recipeBody{Settings: s}
 	if err := r.over(&body); err != nil {

@@ -45,6 +45,7 @@ type trainer struct {
 	since    int           // examples trained on in it
 	steps    int           // steps done in it
 	waited   time.Duration // for data in it
+	parts    parts         // of the steps in it that were timed part by part
 	last     *Outcome      // of the latest evaluation
 	pictures *run.Pictures // what it left to be looked at
 
@@ -295,7 +296,16 @@ func (t *trainer) launch(b *datasets.Batch, moving map[string]float64) (*engine.
 			return nil, err
 		}
 	}
+	if t.nextEvaluation()-t.step <= tracedSteps {
+		return e, t.traced(e)
+	}
 	return e, e.Run()
+}
+
+// nextEvaluation is the step after which the next evaluation comes.
+func (t *trainer) nextEvaluation() int {
+	every := t.perEpoch * t.settings.Eval.Every
+	return min((t.step/every+1)*every, t.total())
 }
 
 // results waits for a step and reads what it says of itself.
@@ -351,7 +361,7 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 			t.progress.EpochLine(line)
 		}
 		t.last, t.history = out, next
-		t.began, t.since, t.steps, t.waited = time.Now(), 0, 0, 0
+		t.began, t.since, t.steps, t.waited, t.parts = time.Now(), 0, 0, 0, parts{}
 	}
 	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
 		return nil, err

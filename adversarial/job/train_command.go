@@ -43,7 +43,17 @@ func trainAll(ctx context.Context, c Console, list []Settings, root string) erro
 	return summary(c, done)
 }
 
+// trainNew trains in a new folder under root.
 func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Trained, error) {
+	return trainIn(ctx, c, s, func() (string, error) {
+		short := strings.NewReplacer(":", "-", "/", "-", string(filepath.Separator), "-").Replace(filepath.Base(s.Data.Name)) + "-" + s.Training.Method
+		return run.NewDir(root, short, time.Now())
+	})
+}
+
+// trainIn trains in a folder that is named once nothing can be wrong with the
+// settings.
+func trainIn(ctx context.Context, c Console, s *Settings, name func() (string, error)) (*Trained, error) {
 	t, err := newTrainer(c, s)
 	if err != nil {
 		return nil, err
@@ -52,8 +62,7 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	if err := t.initialize(); err != nil {
 		return nil, err
 	}
-	short := strings.NewReplacer(":", "-", "/", "-", string(filepath.Separator), "-").Replace(filepath.Base(s.Data.Name)) + "-" + s.Training.Method
-	dir, err := run.NewDir(root, short, time.Now())
+	dir, err := name()
 	if err != nil {
 		return nil, err
 	}
@@ -75,43 +84,39 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 
 // resume goes on with the run in dir from a checkpoint, the newest if from is
 // empty. Device and threads may differ from the run's.
-func resume(ctx context.Context, c Console, dir, from string, user []Assignment) error {
+func resume(ctx context.Context, c Console, dir, from string, user []Assignment) (*Trained, error) {
 	r, err := run.Resume(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Close()
 	s := Defaults()
 	if err := run.ReadConfig(r.Dir, &s); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.move(user); err != nil {
-		return err
+		return nil, err
 	}
 	t, err := newTrainer(c, &s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer t.close()
 	t.run = r
 	if err := t.goBack(from); err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.Rewind(int64(t.step)); err != nil {
-		return err
+		return nil, err
 	}
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
-		return err
+		return nil, err
 	}
 	if err := errors.Join(t.freshenGood(), t.noteRollback()); err != nil {
-		return err
+		return nil, err
 	}
 	c.say("resuming %s at step %d of %d", r.Dir, t.step, t.total())
-	one, err := t.finish(ctx)
-	if err != nil {
-		return err
-	}
-	return summary(c, []Trained{*one})
+	return t.finish(ctx)
 }
 
 // move applies the settings that may change after a run has begun: where it runs

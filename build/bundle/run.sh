@@ -43,6 +43,7 @@ tests() { # part, pattern: runs tests of the kernels, and counts
   local code=$? passed failed skipped
   passed=$(grep -c -- '--- PASS' "$log") failed=$(grep -c -- '--- FAIL' "$log") skipped=$(grep -c -- '--- SKIP' "$log")
   text="$passed passed, $failed failed, $skipped skipped"
+  grep -q 'no NVRTC' "$log" && text="$text: $(grep -m 1 -o 'no NVRTC.*' "$log")"
   [ $code = 0 ] && [ "$passed" -gt 0 ]
 }
 

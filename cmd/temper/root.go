@@ -43,7 +43,7 @@ kept a checkpoint and says how to go on).`,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &job.UsageError{Err: err} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
-	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), devices(c), kernels(c), recipes(c), version(c))
+	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), watch(c), serve(c), devices(c), kernels(c), recipes(c), reproduce(c), version(c))
 	return cmd
 }
 
@@ -71,6 +71,13 @@ func environment(flags *pflag.FlagSet) (err error) {
 // settings registers flags that set a setting, and --set. What it returns lists
 // what the user set, once the command line is read.
 func settings(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
+	named := flags(cmd, list)
+	set := cmd.Flags().StringArray("set", nil, "any setting as key=value; a run's config.toml has the keys")
+	return func() []job.Assignment { return append(named(), job.Sets(*set)...) }
+}
+
+// flags is settings without --set.
+func flags(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 	for _, f := range list {
 		if f.Switch() {
 			cmd.Flags().Bool(f.Name, false, f.Help)
@@ -78,7 +85,6 @@ func settings(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 			cmd.Flags().String(f.Name, "", f.Help)
 		}
 	}
-	set := cmd.Flags().StringArray("set", nil, "any setting as key=value; a run's config.toml has the keys")
 	return func() (user []job.Assignment) {
 		for _, f := range list {
 			flag := cmd.Flag(f.Name)
@@ -90,7 +96,7 @@ func settings(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 				user = append(user, job.Assignment{Key: f.Key, Value: flag.Value.String(), Source: source})
 			}
 		}
-		return append(user, job.Sets(*set)...)
+		return user
 	}
 }
 

@@ -111,12 +111,21 @@ type code struct {
 	plan    *plan.Plan
 	base    []unsafe.Pointer // of each buffer, all set before the first run
 	words   []uint32         // the step block
-	steps   []func()
+	steps   []step
 	scratch *workspaces
 	lanes   []lane // of the workers, for parallel loops
 	held    *int   // bytes that were allocated for all this
+	trace   *tracing
 
 	inside bool // it is a body
+	worker int  // that the body is for, from 1 on
+}
+
+// step is a step of the plan made ready; of is nil for a loop, whose steps are
+// timed one by one.
+type step struct {
+	run func()
+	of  *plan.Step
 }
 
 // alloc is alloc, counted.
@@ -149,7 +158,7 @@ func newScratch(pool *kernel.Pool) *workspaces {
 
 // Load implements engine.Driver.
 func (d *device) Load(p *plan.Plan) (engine.Code, error) {
-	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int)}
+	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int), trace: &tracing{}}
 	for k := 0; p.Private > 0 && k < d.pool.Workers(); k++ {
 		one := kernel.NewPool(1)
 		c.lanes = append(c.lanes, lane{dev: &device{one}, private: c.alloc(p.Private), scratch: newScratch(one)})
@@ -175,12 +184,13 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 	return c, err
 }
 
-func (c *code) load(steps []plan.Step) ([]func(), error) {
-	var out []func()
+func (c *code) load(steps []plan.Step) ([]step, error) {
+	var out []step
 	for ; len(steps) > 0; steps = steps[1:] {
+		of := &steps[0]
 		if len(steps) > 1 {
 			if f := c.maxPool(steps[0], steps[1]); f != nil {
-				out, steps = append(out, f), steps[1:]
+				out, steps = append(out, step{f, of}), steps[1:]
 				continue
 			}
 		}
@@ -188,7 +198,10 @@ func (c *code) load(steps []plan.Step) ([]func(), error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, f)
+		if of.Loop != nil {
+			of = nil
+		}
+		out = append(out, step{f, of})
 	}
 	return out, nil
 }
@@ -207,6 +220,17 @@ func (c *code) step(s plan.Step) (func(), error) {
 	return c.op(s.Op)
 }
 
+// play runs steps one behind the other.
+func (c *code) play(steps []step) {
+	if c.trace.on {
+		c.timed(steps)
+		return
+	}
+	for i := range steps {
+		steps[i].run()
+	}
+}
+
 // BindState implements engine.Code.
 func (c *code) BindState(i int, m engine.Memory) { c.base[i] = unsafe.Pointer(&m.(*memory).b[0]) }
 
@@ -218,9 +242,7 @@ func (c *code) SetScalar(i int, bits uint32) { c.words[i] = bits }
 
 // Run implements engine.Code.
 func (c *code) Run() error {
-	for _, f := range c.steps {
-		f()
-	}
+	c.play(c.steps)
 	return nil
 }
 
@@ -257,9 +279,7 @@ func (c *code) loop(l *plan.Loop) (func(), error) {
 				part := c.bytes(s.Part)
 				copy(part, c.bytes(s.Whole)[i*len(part):])
 			}
-			for _, f := range steps {
-				f()
-			}
+			c.play(steps)
 			for _, s := range l.Stack {
 				part := c.bytes(s.Part)
 				copy(c.bytes(s.Whole)[i*len(part):], part)
@@ -291,7 +311,7 @@ func (c *code) parallel(l *plan.Loop) (func(), error) {
 	}
 	workers := make([]worker, len(c.lanes))
 	for k, at := range c.lanes {
-		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, inside: true}
+		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, trace: c.trace, inside: true, worker: k + 1}
 		for i := range w.base {
 			if b := &c.plan.Buffers[i]; b.Kind == plan.Temp && b.Private {
 				w.base[i] = unsafe.Pointer(&at.private[b.Offset])
@@ -339,9 +359,7 @@ func (c *code) body(l *plan.Loop) (func(i int), error) {
 		for _, v := range views {
 			c.base[v.Part] = unsafe.Add(c.base[v.Whole], i*c.plan.Buffers[v.Part].Bytes())
 		}
-		for _, f := range steps {
-			f()
-		}
+		c.play(steps)
 	}, nil
 }
 

@@ -28,6 +28,9 @@ type Target struct {
 	BF16 bool
 	// Precision is asked for of float32 products. That of bf16 needs BF16.
 	Precision graph.Precision
+	// LessTraffic asks the plan to compute again what would take longer to read,
+	// and for groups of operations right behind the contractions that they read.
+	LessTraffic bool
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
 	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from

@@ -8,42 +8,65 @@ import (
 )
 
 // sums takes the sum of a linear expression apart where it then follows from
-// sums that are computed before anyway: Σ(a+b) = Σa + Σb, Σ(-a) = -Σa,
-// Σ(f·a) = f·Σa for a factor that is the same wherever is summed, and
-// Σ(x - mean x) = 0. The gradient of batch norm's mean is such a sum; known
-// beforehand, it spares a walk over the images. Only rounding changes.
+// sums that are computed before: Σ(a+b) = Σa + Σb, Σ(-a) = -Σa, Σ(f·a) = f·Σa
+// for a factor that is the same wherever is summed, and Σ(x - mean x) = 0. The
+// gradient of batch norm's mean is such a sum; known beforehand, it spares a walk
+// over the images. Only rounding changes.
+//
+// A sum of a itself is made where a walk over a sums something else, as that of
+// a·b: it costs little beside it.
 func sums(g *graph.Graph) (*graph.Graph, error) {
-	known := map[*graph.Node][]*graph.Node{} // the sums of a value so far
+	l := linear{known: map[*graph.Node][]*graph.Node{}, beside: map[*graph.Node][]*graph.Node{}}
 	return graph.Rewrite(g, func(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 		if n.Op() != graph.OpReduceSum || !n.DType().Float() {
 			return nil
 		}
-		l := linear{axes: n.Attrs().Axes, block: c.Current(), known: known}
+		l.dst, l.axes, l.block = c.Dst, n.Attrs().Axes, c.Current()
 		switch s, ok := l.sum(ins[0]); {
 		case ok && s == nil:
 			return c.Dst.Const(n.DType(), []float64{0}, n.Shape()...)
 		case ok:
 			return s
 		}
-		s := c.Keep(n, ins)
-		known[ins[0]] = append(known[ins[0]], s)
-		return s
+		return l.make(ins[0])
 	})
 }
 
 // linear finds sums over some axes.
 type linear struct {
-	axes  []int
-	block *graph.Block // where they are needed
-	known map[*graph.Node][]*graph.Node
+	dst    *graph.Graph
+	axes   []int
+	block  *graph.Block                  // where they are needed
+	known  map[*graph.Node][]*graph.Node // the sums of a value so far
+	beside map[*graph.Node][]*graph.Node // those of element-wise values that read it
+}
+
+// make makes the sum of x.
+func (l *linear) make(x *graph.Node) *graph.Node {
+	s := l.dst.Make(graph.OpReduceSum, graph.Attrs{Axes: l.axes}, x)
+	l.known[x] = append(l.known[x], s)
+	if x.Op().Class() == graph.ClassElementwise {
+		for _, in := range x.Ins() {
+			l.beside[in] = append(l.beside[in], s)
+		}
+	}
+	return s
+}
+
+// visible is a sum over the axes that can be read, nil if there is none.
+func (l *linear) visible(sums []*graph.Node) *graph.Node {
+	for _, s := range sums {
+		if slices.Equal(s.Attrs().Axes, l.axes) && s.Block().Encloses(l.block) {
+			return s
+		}
+	}
+	return nil
 }
 
 // sum is the sum of x, nil for 0, if it follows from sums that are there.
 func (l *linear) sum(x *graph.Node) (*graph.Node, bool) {
-	for _, s := range l.known[x] {
-		if slices.Equal(s.Attrs().Axes, l.axes) && s.Block().Encloses(l.block) {
-			return s, true
-		}
+	if s := l.visible(l.known[x]); s != nil {
+		return s, true
 	}
 	switch x.Op() {
 	case graph.OpNeg:
@@ -76,6 +99,9 @@ func (l *linear) sum(x *graph.Node) (*graph.Node, bool) {
 			}
 			return s, ok
 		}
+	}
+	if s := l.visible(l.beside[x]); s != nil && s.Block() == l.block {
+		return l.make(x), true
 	}
 	return nil, false
 }

@@ -27,6 +27,9 @@ type micro[T Float] struct {
 	// lie stride apart.
 	copyPanel func(k int, dst, src []T, stride int)
 
+	// copyLanes packs Lanes columns of k rows.
+	copyLanes func(k int, dst, src []T, stride int)
+
 	// transpose stores n elements of each of rows ≤ 8 rows side by side:
 	// dst[k*dstStride+r] = src[r*srcStride+k]. Lanes rows … 7 of dst may be
 	// left with anything, but nothing is written past the last row's lanes.

@@ -9,6 +9,7 @@ func avx2Micro() *micro[float32] {
 		gathers:   []gather{nil, gather1AVX2, gather2AVX2, gather3AVX2, gather4AVX2, gather5AVX2, gather6AVX2},
 		columns:   Lanes,
 		copyPanel: copyPanelAVX2,
+		copyLanes: copyPanelAVX2,
 		transpose: transposeTail,
 		winograd: winogradTransforms[float32]{
 			input: winogradInputAVX2, delta: winogradDeltaAVX2, output: winogradOutputAVX2,
