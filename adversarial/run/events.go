@@ -18,10 +18,9 @@ import (
 )
 
 // TensorBoard's event files are TFRecords (a length, its checksum, the data,
-// theirs) of Event messages (tensorflow's
-// event.proto and summary.proto); the numbers of fields below are theirs. Each
-// start of a run has a file of its own, as TensorBoard expects: it goes on from
-// one file to the next and never looks back.
+// theirs) of Event messages; the numbers of fields are those of TensorFlow's
+// event.proto and summary.proto. Each start of a run has a file of its own, as
+// TensorBoard expects: it goes on from one file to the next and never looks back.
 
 const (
 	eventsPrefix = "events.out.tfevents." // what TensorBoard knows the files by
