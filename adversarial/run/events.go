@@ -157,9 +157,9 @@ type events struct {
 	sizes []int
 }
 
-// openEvents makes the event file of a start of the run in dir. Where an earlier
-// start has left records, of steps up to last, a mark tells TensorBoard that
-// later ones, which it may have read before they were cut off, count no more.
+// openEvents makes the event file of a start of the run in dir, whose records go
+// up to step last. A mark tells TensorBoard that later ones, which it may have
+// read before they were cut off, count no more.
 func openEvents(dir string, last int64) (*events, error) {
 	earlier, err := eventFiles(dir)
 	if err != nil {
@@ -181,7 +181,7 @@ func openEvents(dir string, last int64) (*events, error) {
 	e.begin(now, 0)
 	e.buf = appendMessage(e.buf, eventFileVersion, []byte("brain.Event:2"))
 	err = e.end()
-	if err == nil && len(earlier) > 0 {
+	if err == nil {
 		e.begin(now, last+1)
 		start := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1) // status: START
 		e.buf = appendMessage(e.buf, eventSessionLog, start)
