@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures evidence-features gpu-bundle clean
+.PHONY: help test race vet check generate fixtures evidence-features evidence-effects gpu-bundle images release clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -18,8 +18,17 @@ vet: ## gofmt, go vet and staticcheck
 evidence-features: ## run S with five seeds and in float64: docs/paper.md's numbers, minutes
 	TEMPER_EVIDENCE=1 go test -count=1 -timeout 60m -v -run 'RunS|Float64|Plateau|Reversed|Epsilon' ./adversarial/features
 
+evidence-effects: ## what GradAlign, AWP and averaged weights bring on a few digits: docs/results/effects, minutes
+	TEMPER_EVIDENCE=1 go test -count=1 -timeout 120m -v -run Effect ./adversarial/job
+
 gpu-bundle: ## a folder that proves and measures temper on a GPU host: see build/bundle/README.md
 	build/gpu-bundle.sh gpu-bundle
+
+images: ## the Dockerfile's images without a container engine, as root
+	python3 build/clean_root.py
+
+release: ## binaries for Linux and macOS, checksums and bills of materials, in dist/
+	go run ./build/release
 
 check: vet test race ## what CI runs
 

@@ -46,6 +46,10 @@ type Solution struct {
 	Buffers nn.Tree     // after the attack's passes; changed under batch-update only
 }
 
+// AttackedLabel names the attacked examples in a graph: what they need is the
+// attack, and the rest of a training step the update.
+const AttackedLabel = "attacked examples"
+
 // Build builds the attack. Errors stick to the graph.
 //
 // The objective is the sum of the per-sample losses, so that the gradient of a
@@ -80,7 +84,7 @@ func (a Attack) Build(p Problem) Solution {
 		from.buffers = p.Buffers
 	}
 	end := s.rounds(from)
-	found := Solution{end.x.StopGradient(), s.Target, p.Buffers}
+	found := Solution{end.x.StopGradient().Named(AttackedLabel), s.Target, p.Buffers}
 	if s.mode == nn.BatchUpdate {
 		found.Buffers = end.buffers.Map(func(_ int, l nn.Leaf) *graph.Node { return l.Node.StopGradient() })
 	}

@@ -136,7 +136,14 @@ func StatisticsGraph(m *nn.Model, batch int, input graph.DType) (*graph.Graph, e
 	if err != nil {
 		return nil, err
 	}
-	own := m.Statistics(in.params, in.buffers, decode(in.x))
-	nn.Assign(in.buffers, nn.Average(in.buffers, own, g.Scalar("weight", graph.F32)))
+	weight := g.Scalar("weight", graph.F32)
+	before := in.buffers.Map(func(_ int, l nn.Leaf) *graph.Node {
+		if l.Node.DType().Float() {
+			return l.Node
+		}
+		return graph.Select(weight.Eq(weight.C(1)), l.Node.C(0), l.Node) // counters count from the first batch
+	})
+	own := m.Statistics(in.params, before, decode(in.x))
+	nn.Assign(in.buffers, nn.Average(in.buffers, own, weight))
 	return g, g.Err()
 }

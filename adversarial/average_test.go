@@ -118,6 +118,11 @@ func TestStatistics(t *testing.T) {
 	g, err := StatisticsGraph(m, n, graph.F32)
 	must(t, err)
 	state := startOf(t, m, 1)
+	for _, s := range m.Specs() {
+		if s.DType == graph.I32 { // as an earlier pass leaves it
+			state["state "+s.Name].Data[0] = 7
+		}
+	}
 	var own []map[string][]float64
 	for k := range 3 {
 		h := graph.New("own")
@@ -144,7 +149,13 @@ func TestStatistics(t *testing.T) {
 		}
 	}
 	for _, s := range m.Specs() {
-		if !s.Buffer || s.DType == graph.I32 {
+		if s.DType == graph.I32 {
+			if got := state["state "+s.Name].Data[0]; got != 3 {
+				t.Errorf("%s counts %v batches, want 3", s.Name, got)
+			}
+			continue
+		}
+		if !s.Buffer {
 			continue
 		}
 		for i, got := range state["state "+s.Name].Data {

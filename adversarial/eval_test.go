@@ -38,7 +38,7 @@ func TestEvalGraph(t *testing.T) {
 				"scalar alpha": interp.New(graph.F32, nil, float64(float32(c.attack.Alpha(c.threat).Float64()))),
 			})
 			if c.attack.Targeted {
-				feed["input target"] = interp.New(graph.I32, graph.Shape{n}, 1, 2, 3, 4, 5, 6)
+				feed["input given"] = interp.New(graph.I32, graph.Shape{n}, 1, 2, 3, 4, 5, 6)
 			}
 			p := compile(t, g)
 			p.give(feed)

@@ -33,6 +33,8 @@ var reduced = []struct {
 	{"preactresnet10", "preactresnet18", nn.Config{Width: 2, Blocks: []int{1, 1, 1, 1}}},
 	{"preactresnet18", "preactresnet18", nn.Config{Width: 4}},
 	{"wideresnet-10-2", "wideresnet-28-10", nn.Config{Width: 2, Widen: 2, Blocks: []int{1, 1, 1}}},
+	{"resnet10", "resnet18", nn.Config{Width: 2, Blocks: []int{1, 1, 1, 1}}},
+	{"dm-wideresnet-10-2", "dm-wideresnet-28-10", nn.Config{Width: 2, Widen: 2, Blocks: []int{1, 1, 1}}},
 }
 
 // fixture is what PyTorch computed in float64 on one of them.
@@ -269,13 +271,15 @@ func (p program) tensor(name string) *interp.Tensor {
 // time. No extent is a multiple of 7, the batch of the tests that look at
 // shapes.
 var tinySizes = map[string]nn.Config{
-	"patchcnn":         {Input: graph.Shape{8, 1, 9}, Classes: 3, Filters: 4, Sigma: 0.3},
-	"mnist-wong":       {Input: graph.Shape{1, 12, 12}, Classes: 10, Width: 4, Hidden: 20},
-	"mnist-madry":      {Input: graph.Shape{1, 12, 12}, Classes: 10, Width: 4, Hidden: 16},
-	"cifar-small":      {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Hidden: 16},
-	"preactresnet18":   {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Blocks: []int{1, 1, 1, 1}},
-	"wideresnet-28-10": {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 1, 1}},
-	"wideresnet-34-10": {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 2, 1}, Activation: "silu"},
+	"patchcnn":            {Input: graph.Shape{8, 1, 9}, Classes: 3, Filters: 4, Sigma: 0.3},
+	"mnist-wong":          {Input: graph.Shape{1, 12, 12}, Classes: 10, Width: 4, Hidden: 20},
+	"mnist-madry":         {Input: graph.Shape{1, 12, 12}, Classes: 10, Width: 4, Hidden: 16},
+	"cifar-small":         {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Hidden: 16},
+	"preactresnet18":      {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Blocks: []int{1, 1, 1, 1}},
+	"resnet18":            {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Blocks: []int{1, 1, 1, 1}},
+	"dm-wideresnet-28-10": {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 1, 1}},
+	"wideresnet-28-10":    {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 1, 1}},
+	"wideresnet-34-10":    {Input: graph.Shape{3, 16, 16}, Classes: 10, Width: 4, Widen: 2, Blocks: []int{1, 2, 1}, Activation: "silu"},
 }
 
 func tiny(t *testing.T, name string) *nn.Model {

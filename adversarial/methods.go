@@ -87,17 +87,22 @@ func (s *step) nextToX() Problem {
 // tradesStep trades accuracy for robustness: both forward passes are in training
 // mode, that at x first.
 func tradesStep(s *step) outcome {
-	p := s.nextToX()
-	mode, _ := s.training.Attack.mode()
-	clean := p.Forward(s.x, s.buffers, mode).Logits.StopGradient()
-	p.Loss = func(out nn.Output, _ *graph.Node) *graph.Node { return nn.KLDivergence(clean, out.Logits) }
-	found := s.training.Attack.Build(p)
+	found := s.divergenceAttack()
 	return s.descend(func(params, buffers nn.Tree) pass {
 		at := s.model.Apply(params, buffers, s.x, nn.BatchUpdate)
 		adv := s.model.Apply(params, at.Buffers, found.X, nn.BatchUpdate)
 		loss := s.labelled(at.Logits).Mean().Add(nn.KLDivergence(at.Logits, adv.Logits).Mean().MulC(s.training.Beta))
 		return pass{loss, adv.Logits, adv.Buffers}
 	}, found.Buffers)
+}
+
+// divergenceAttack drives the outputs away from those at x.
+func (s *step) divergenceAttack() Solution {
+	p := s.nextToX()
+	mode, _ := s.training.Attack.mode()
+	clean := p.Forward(s.x, s.buffers, mode).Logits.StopGradient()
+	p.Loss = func(out nn.Output, _ *graph.Node) *graph.Node { return nn.KLDivergence(clean, out.Logits) }
+	return s.training.Attack.Build(p)
 }
 
 func martStep(s *step) outcome {

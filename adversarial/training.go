@@ -170,13 +170,19 @@ func (t Training) Describe() string {
 	return text
 }
 
-// Radius is ε and the attack's step size for the step block, before the step at
-// p: with a warm-up both rise, a step taking the values of its end.
-func (t Training) Radius(threat ThreatModel, p nn.Progress) (eps, alpha float64) {
-	share := 1.0
-	if t.EpsWarmup > 0 {
-		share = min(float64(p.Step+1)/float64(p.PerEpoch)/t.EpsWarmup, 1)
+// Warmup is the share of ε that the step at p attacks with: that of the step's
+// end, so that the first one attacks too.
+func (t Training) Warmup(p nn.Progress) float64 {
+	if t.EpsWarmup == 0 {
+		return 1
 	}
+	return min(float64(p.Step+1)/float64(p.PerEpoch)/t.EpsWarmup, 1)
+}
+
+// Radius is ε and the attack's step size for the step block, before the step at
+// p; a warm-up raises both.
+func (t Training) Radius(threat ThreatModel, p nn.Progress) (eps, alpha float64) {
+	share := t.Warmup(p)
 	eps, alpha = share*threat.Epsilon.Float64(), t.Attack.Alpha(threat).Float64()
 	if t.Attack.Name != "ascent" { // whose steps are in units of the gradient
 		alpha *= share

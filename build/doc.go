@@ -1,8 +1,10 @@
 // Package build holds what stands beside the program: the scripts that write
 // test fixtures (oracle) and the PyTorch twins that temper bench measures itself
 // against (peer), gorgoniacu.sh, which tests the border with gorgonia.org/cu
-// where there is no GPU, nvrtc.sh and python.sh, which install NVRTC and the readers that tests
-// hold temper's files to from pinned wheels (nvrtc, python), and gpu-bundle.sh, which makes a folder for GPU hosts (bundle: what runs there).
+// where there is no GPU, nvrtc.sh and python.sh, which install NVRTC and the
+// readers that tests hold temper's files to from pinned wheels (nvrtc, python),
+// gpu-bundle.sh, which makes a folder for GPU hosts (bundle: what runs there), and
+// clean_root.py, which carries out the Dockerfile where no container engine is.
 // As a package it carries the twins in the binary.
 package build
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a folder to carry to a GPU host without toolchain or network: temper, the
-# tests of its kernels as a program, and what runs and compares them. Its
-# README.md says how to run it.
+# tests of its kernels as a program, what runs and compares them, and the kernels
+# of its training runs, compiled for sm_90, so that those need a driver alone. Its
+# README.md says how to run it. ARCH= leaves the kernels out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,4 +11,12 @@ mkdir -p "$to"
 go build -trimpath -ldflags="-s -w" -o "$to/temper" ./cmd/temper
 go test -c -trimpath -ldflags="-s -w" -o "$to/cuda.test" ./cuda
 cp build/bundle/* LICENSE "$to"
-echo "$to: $(du -sh "$to" | cut -f1); there: bash run.sh"
+if [ -n "${ARCH=sm_90}" ]; then
+  eval "$(build/nvrtc.sh)"
+  kernels() { TEMPER_CACHE="$to/cache" "$to/temper" kernels build --arch "$ARCH" "$@"; }
+  kernels --dataset structured
+  kernels --precision bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at
+fi
+size=$(du -sm "$to" | cut -f1)
+echo "$to: $size MiB; there: bash run.sh"
+[ "$size" -le 60 ] || { echo "gpu-bundle.sh: that is more than 60 MiB" >&2; exit 1; }

@@ -34,10 +34,7 @@ type GroupKernel struct {
 // a GPU, several blocks share the rows of a column, and a second kernel joins
 // their parts.
 func GroupKernels(p *plan.Plan, f *plan.Fused) (kernels []GroupKernel, scratch int) {
-	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
-	for i, n := range f.Nodes {
-		e.member[n] = i
-	}
+	e := newEmitter(p, f)
 	e.args()
 	switch {
 	case f.Axes == nil:
@@ -46,6 +43,50 @@ func GroupKernels(p *plan.Plan, f *plan.Fused) (kernels []GroupKernel, scratch i
 		return []GroupKernel{e.reducing()}, 0
 	}
 	return e.reducingColumns()
+}
+
+func newEmitter(p *plan.Plan, f *plan.Fused) *emitter {
+	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
+	for i, n := range f.Nodes {
+		e.member[n] = i
+	}
+	return e
+}
+
+// smallGroup is the number of elements up to which groups without reductions
+// run one behind the other in one kernel, and smallGroups the number of such
+// groups: on what belongs to a layer's channels, launches take the time.
+const (
+	smallGroup  = 2048
+	smallGroups = 16
+)
+
+// small lists the groups that begin a schedule and that one kernel runs.
+func small(steps []plan.Step) (groups []*plan.Fused) {
+	for _, s := range steps {
+		if s.Fused == nil || s.Fused.Axes != nil || s.Fused.Space.Size() > smallGroup || len(groups) == smallGroups {
+			break
+		}
+		groups = append(groups, s.Fused)
+	}
+	return groups
+}
+
+// inTurn writes a kernel, of one block, that runs groups one behind the other.
+func inTurn(p *plan.Plan, groups []*plan.Fused) GroupKernel {
+	all := &emitter{b: new(strings.Builder)}
+	for i, f := range groups {
+		e := newEmitter(p, f)
+		e.prefix = fmt.Sprintf("g%d_", i)
+		e.args()
+		e.elementwise()
+		if i > 0 {
+			all.line(1, "__syncthreads();  // what stands above has been stored")
+		}
+		all.b.WriteString(e.b.String())
+		all.params, all.buffers = append(all.params, e.params...), append(all.buffers, e.buffers...)
+	}
+	return all.kernel(1, 1)
 }
 
 // kernel finishes a kernel whose body has been written.
@@ -112,6 +153,9 @@ type emitter struct {
 
 	producer *graph.Node // whose sums an epilogue starts from
 	columns  int         // of them
+	kept     string      // the buffer that stores them, if any
+
+	prefix string // of the parameters' names, in kernels of several groups
 }
 
 func (e *emitter) line(indent int, format string, args ...any) {
@@ -128,16 +172,26 @@ func (e *emitter) args() {
 		if slices.Contains(writes, i) || e.producer != nil && i == e.p.Buffer(e.producer) {
 			continue
 		}
-		e.arg[i] = fmt.Sprintf("in%d", len(e.params))
-		e.params = append(e.params, fmt.Sprintf("const %v* __restrict__ %s", e.p.Buffers[i].DType, e.arg[i]))
+		e.arg[i] = fmt.Sprintf("%sin%d", e.prefix, len(e.params))
+		qualifier := "__restrict__ "
+		if e.prefix != "" {
+			qualifier = ""
+		}
+		e.params = append(e.params, fmt.Sprintf("const %v* %s%s", e.p.Buffers[i].DType, qualifier, e.arg[i]))
 		e.buffers = append(e.buffers, i)
 	}
 	for k, i := range writes {
-		name := fmt.Sprintf("out%d", k)
+		name := fmt.Sprintf("%sout%d", e.prefix, k)
 		e.out = append(e.out, name)
+		if e.producer != nil && e.f.Stored[k].Op().Class() == graph.ClassReduce {
+			continue // which the second kernel stores
+		}
 		qualifier := "__restrict__ "
 		if slices.Contains(reads, i) {
-			e.arg[i], qualifier = name, ""
+			e.arg[i] = name
+		}
+		if slices.Contains(reads, i) || e.prefix != "" {
+			qualifier = ""
 		}
 		e.params = append(e.params, fmt.Sprintf("%v* %s%s", e.p.Buffers[i].DType, qualifier, name))
 		e.buffers = append(e.buffers, i)
@@ -180,7 +234,11 @@ func (e *emitter) body(indent int) string {
 	e.b = new(strings.Builder)
 	for _, n := range e.f.Nodes {
 		if n.Op().Class() == graph.ClassReduce {
-			e.line(indent, "s%d = %s(s%d, %s);", e.member[n], joiner(n), e.member[n], e.operand(n.In(0)))
+			s := fmt.Sprintf("s%d", e.member[n])
+			if e.producer != nil { // of eight columns
+				s += "[e]"
+			}
+			e.line(indent, "%s = %s(%s, %s);", s, joiner(n), s, e.operand(n.In(0)))
 			continue
 		}
 		args := make([]string, len(n.Ins()))
@@ -208,17 +266,26 @@ func (e *emitter) elementwise() GroupKernel {
 		e.vectors()
 		return e.kernel(n/4, ceil(n/4, BlockThreads))
 	}
-	e.line(1, "for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {")
+	e.each("i", n)
 	body := e.body(2)
 	e.index(2, "i", e.all(), body)
 	e.b.WriteString(body + "  }\n")
 	return e.kernel(n, ceil(n, BlockThreads))
 }
 
+// each begins the loop over a thread's items.
+func (e *emitter) each(item string, items int) {
+	if e.prefix != "" {
+		e.line(1, "for (u32 %s = threadIdx.x; %s < %du; %s += BLOCK) {", item, item, items, item)
+		return
+	}
+	e.line(1, "for (u32 %s = blockIdx.x * BLOCK + threadIdx.x; %s < n; %s += gridDim.x * BLOCK) {", item, item, item)
+}
+
 // vectors computes four neighbours at a time. They differ in their last
 // coordinate alone; what lies side by side is loaded and stored at once.
 func (e *emitter) vectors() {
-	e.line(1, "for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {")
+	e.each("v", e.f.Space.Size()/4)
 	e.vector = []string{}
 	body := e.body(3)
 	last := len(e.f.Space) - 1
@@ -372,11 +439,10 @@ func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
 	e.eachReduction(func(n *graph.Node, i int) {
 		to := fmt.Sprintf("%s[outer * %du + column]", e.out[slices.Index(e.f.Stored, n)], inner)
 		if parts > 1 {
-			from := fmt.Sprintf("(%v*)(scratch + %d)", n.DType(), scratch)
-			to = fmt.Sprintf("(%s)[(part * %du + outer) * %du + column]", from, outer, inner)
-			join = append(join, fmt.Sprintf("join_parts<%d>((const %v*)(scratch + %d), out%d, n, [](%v a, %v b) { return %s(a, b); });",
-				parts, n.DType(), scratch, slices.Index(e.f.Stored, n), n.DType(), n.DType(), joiner(n)))
-			scratch += (parts*outer*inner*n.DType().Size() + 15) &^ 15
+			to = fmt.Sprintf("((%v*)(scratch + %d))[(part * %du + outer) * %du + column]", n.DType(), scratch, outer, inner)
+			var line string
+			line, scratch = e.joinLine(n, parts, outer*inner, scratch)
+			join = append(join, line)
 		}
 		e.line(3, "%s = s%d;", to, i)
 	})
@@ -388,13 +454,32 @@ func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
 	}
 	kernels = []GroupKernel{e.kernel(outer*across*parts, outer*across*parts)}
 	if parts > 1 {
-		kernels = append(kernels, e.joining(join, outer*inner))
+		kernels = append(kernels, e.joining(join, outer*inner, parts))
 	}
 	return kernels, scratch
 }
 
+// manyParts is the number of parts from which each thread joins fewer of them.
+const manyParts = 64
+
+// joinWidth is the number of columns that a block joins the parts of.
+func joinWidth(parts int) int {
+	if parts >= manyParts {
+		return 8
+	}
+	return 32
+}
+
+// joinLine joins the parts of a reduction, which lie at an offset in scratch
+// memory; next is the offset behind them.
+func (e *emitter) joinLine(n *graph.Node, parts, results, offset int) (line string, next int) {
+	t := n.DType()
+	return fmt.Sprintf("join_parts<%d, %d>((const %v*)(scratch + %d), out%d, n, [](%v a, %v b) { return %s(a, b); });",
+		parts, joinWidth(parts), t, offset, slices.Index(e.f.Stored, n), t, t, joiner(n)), offset + (parts*results*t.Size()+15)&^15
+}
+
 // joining is the second kernel.
-func (e *emitter) joining(join []string, results int) GroupKernel {
+func (e *emitter) joining(join []string, results, parts int) GroupKernel {
 	s := &emitter{p: e.p, f: e.f, b: new(strings.Builder)}
 	for k, n := range e.f.Stored {
 		if n.Op().Class() == graph.ClassReduce {
@@ -406,7 +491,16 @@ func (e *emitter) joining(join []string, results int) GroupKernel {
 	for _, line := range join {
 		s.line(1, "%s", line)
 	}
-	return s.kernel(results, ceil(results, 32))
+	return s.kernel(results, ceil(results, joinWidth(parts)))
+}
+
+// eachStored calls fn for the members that are stored element by element.
+func (e *emitter) eachStored(fn func(n *graph.Node, k int)) {
+	for k, n := range e.f.Stored {
+		if n.Op().Class() != graph.ClassReduce {
+			fn(n, k)
+		}
+	}
 }
 
 func (e *emitter) eachReduction(fn func(n *graph.Node, i int)) {

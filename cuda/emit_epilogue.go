@@ -10,33 +10,89 @@ import (
 )
 
 // An epilogue computes a fused group where a contraction, the step before it,
-// has its sums: the result is never stored, nor read again.
+// has its sums: the result is stored only if something else reads it, and not
+// read again. What the group adds up over rows is added up tile by tile, and a
+// second kernel joins the tiles' parts, as behind reducingColumns.
 
-// epilogue writes the kernel of a contraction with the group behind it. It
+// epilogue writes the kernels of a contraction with the group behind it. It
 // returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused) (Kernel, bool) {
-	if !onTensorTiles(n) || f.Axes != nil || f.Space.Size() != n.Size() || !onlyReadBy(p, n, f) || overwrites(p, n, f) {
-		return Kernel{}, false
+func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused) ([]Kernel, bool) {
+	if !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
+		return nil, false
 	}
 	op := newTensorOp(n)
-	if op.parts > 1 || op.batch > 1 {
-		return Kernel{}, false
+	if op.parts > 1 || op.batch > 1 || f.Axes != nil && !overRows(f, op.n) {
+		return nil, false
 	}
-	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}, producer: n, columns: op.n,
-		linear: true, vector: []string{}, params: op.params(), buffers: []int{p.Buffer(n.In(0)), p.Buffer(n.In(1))}}
-	for i, m := range f.Nodes {
-		e.member[m] = i
+	e := newEmitter(p, f)
+	e.producer, e.columns, e.linear, e.vector = n, op.n, true, []string{}
+	e.params, e.buffers = op.params(), []int{p.Buffer(n.In(0)), p.Buffer(n.In(1))}
+	for _, m := range f.Nodes {
 		for _, in := range m.Ins() {
 			if base(in) == n && !e.same(p.Operand(in).Strides) {
-				return Kernel{}, false
+				return nil, false
 			}
 		}
 	}
 	e.args()
-	k := named(op.source(e.params, e.result()))
-	items := op.tiles
-	k.Buffers, k.Numbers, k.Blocks, k.Shared = e.buffers, []uint32{uint32(items)}, items, op.shared()
-	return k, true
+	if !onlyReadBy(p, n, f) {
+		e.kept = "product"
+		e.params = append(e.params, fmt.Sprintf("%v* __restrict__ %s", n.DType(), e.kept))
+		e.buffers = append(e.buffers, p.Buffer(n))
+	}
+	if overwrites(p, n, e) {
+		return nil, false
+	}
+	before, after, join, scratch := e.rowParts(op)
+	k := named(op.source(e.params, before, e.result(), after))
+	k.Buffers, k.Numbers, k.Blocks, k.Shared, k.Scratch = e.buffers, []uint32{uint32(op.tiles)}, op.tiles, op.shared(), scratch
+	if join == nil {
+		return []Kernel{k}, true
+	}
+	return []Kernel{k, e.joining(join, op.n, op.tiles/op.across()).kernel(scratch)}, true
+}
+
+// readBy says whether a group reads a value.
+func readBy(f *plan.Fused, n *graph.Node) bool {
+	return slices.ContainsFunc(f.Nodes, func(m *graph.Node) bool {
+		return slices.ContainsFunc(m.Ins(), func(in *graph.Node) bool { return base(in) == n })
+	})
+}
+
+// overRows says whether a group's reductions leave the columns of a product, in
+// f32.
+func overRows(f *plan.Fused, columns int) bool {
+	last := len(f.Space) - 1
+	for _, n := range f.Nodes {
+		if n.Op().Class() == graph.ClassReduce && n.DType() != graph.F32 {
+			return false
+		}
+	}
+	for a := range last {
+		if f.Space[a] > 1 && !slices.Contains(f.Axes, a) {
+			return false
+		}
+	}
+	return f.Space[last] == columns && !slices.Contains(f.Axes, last)
+}
+
+// rowParts writes what stands before and after the contraction of a tile: each
+// thread has the reductions of eight columns, and a tile leaves one row of parts.
+// join is the body of the kernel that joins them.
+func (e *emitter) rowParts(op *tensorOp) (before, after string, join []string, scratch int) {
+	parts := op.tiles / op.across()
+	e.eachReduction(func(n *graph.Node, i int) {
+		before += fmt.Sprintf("    f32 s%d[8];\n    UNROLL for (u32 e = 0; e < 8; e++) s%d[e] = %s_start<f32>();\n", i, i, reducer(n))
+		after += fmt.Sprintf("    store_part<tile, %d>(shared, s%d, (f32*)(scratch + %d), i, [](f32 a, f32 b) { return %s(a, b); });\n", op.n, i, scratch, joiner(n))
+		var line string
+		line, scratch = e.joinLine(n, parts, op.n, scratch)
+		join = append(join, line)
+	})
+	if join != nil {
+		e.params = append(e.params, "u8* __restrict__ scratch")
+		e.buffers = append(e.buffers, Scratch)
+	}
+	return before, after, join, scratch
 }
 
 // result is the Result that computes the group's members.
@@ -49,8 +105,9 @@ func (e *emitter) result() string {
 	for _, d := range e.vector {
 		e.line(5, "%s", d)
 	}
-	for k, n := range e.f.Stored {
-		e.line(5, "%v r%d[8];", n.DType(), k)
+	e.eachStored(func(n *graph.Node, k int) { e.line(5, "%v r%d[8];", n.DType(), k) })
+	if e.kept != "" {
+		e.line(5, "%v kept[8];", e.producer.DType())
 	}
 	e.line(5, "UNROLL for (u32 e = 0; e < 8; e++) {")
 	inside := "e"
@@ -60,10 +117,14 @@ func (e *emitter) result() string {
 	e.line(6, "const u32 i = first + %s;", inside)
 	e.index(6, "i", e.all(), body)
 	e.line(6, "const %v y = convert<%v>(sums[e]);", e.producer.DType(), e.producer.DType())
+	if e.kept != "" {
+		e.line(6, "kept[e] = y;")
+	}
 	e.b.WriteString(body)
 	e.line(5, "}")
-	for k := range e.f.Stored {
-		e.line(5, "store8<%d>(%s + first, column, r%d);", e.columns, e.out[k], k)
+	e.eachStored(func(_ *graph.Node, k int) { e.line(5, "store8<%d>(%s + first, column, r%d);", e.columns, e.out[k], k) })
+	if e.kept != "" {
+		e.line(5, "store8<%d>(%s + first, column, kept);", e.columns, e.kept)
 	}
 	e.b.WriteString("        }")
 	text := e.b.String()
@@ -108,29 +169,34 @@ func onlyReadBy(p *plan.Plan, n *graph.Node, f *plan.Fused) bool {
 			return false
 		}
 	}
-	return readOnlyBy(p.Graph.Root(), n, f)
+	return !readElsewhere(p.Steps, n, f)
 }
 
-func readOnlyBy(b *graph.Block, n *graph.Node, f *plan.Fused) bool {
+// readElsewhere says whether steps read a node's value, the group f apart. Other
+// groups may have the same members.
+func readElsewhere(steps []plan.Step, n *graph.Node, f *plan.Fused) bool {
 	reads := func(in *graph.Node) bool { return base(in) == n }
-	if slices.ContainsFunc(b.Results(), reads) {
-		return false
-	}
-	for _, user := range b.Nodes() {
-		if user.Op() != graph.OpReshape && slices.ContainsFunc(user.Ins(), reads) && !slices.Contains(f.Nodes, user) {
-			return false
+	for _, s := range steps {
+		switch {
+		case s.Fused != nil && s.Fused != f && readBy(s.Fused, n),
+			s.Op != nil && slices.ContainsFunc(s.Op.Ins(), reads):
+			return true
+		case s.Loop != nil:
+			l := s.Loop.Node
+			if slices.ContainsFunc(l.Ins(), reads) || slices.ContainsFunc(l.Body().Results(), reads) || readElsewhere(s.Loop.Steps, n, f) {
+				return true
+			}
 		}
-		if user.Body() != nil && !readOnlyBy(user.Body(), n, f) {
-			return false
-		}
 	}
-	return true
+	return false
 }
 
-// overwrites says whether a group writes where its producer's operands lie: the
-// plan may give it their memory, since it runs when they have been read.
-func overwrites(p *plan.Plan, n *graph.Node, f *plan.Fused) bool {
-	_, writes := Args(p, f)
+// overwrites says whether an epilogue writes where its producer's operands lie:
+// the plan may give the group their memory, since it runs when they have been
+// read.
+func overwrites(p *plan.Plan, n *graph.Node, e *emitter) bool {
+	var writes []int
+	e.eachStored(func(m *graph.Node, _ int) { writes = append(writes, p.Buffer(m)) })
 	for _, w := range writes {
 		for _, in := range n.Ins() {
 			r := p.Buffer(in)

@@ -39,7 +39,7 @@ func divide(t graph.DType, m, n, depth, batch int, inParts bool) division {
 	candidates := []struct {
 		tensorTile
 		pace float64 // of products, relative to the largest tile
-	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}}
+	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}, {tensorTile{128, 16}, 0.35}}
 	if t == graph.F32 {
 		candidates = candidates[1:] // the largest would need too many registers
 	}
@@ -187,7 +187,7 @@ func (op *tensorOp) kernels() []OpKernel {
 	}
 	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
-	k := []OpKernel{{Source: op.source(params, op.storing()), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
+	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
 	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
@@ -224,8 +224,12 @@ func (op *tensorOp) storing() string {
 	return fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<%d>(%s, column, v); }", op.n, position)
 }
 
-// source is the kernel's with some Result.
-func (op *tensorOp) source(params []string, result string) string {
+// across is the number of tiles side by side.
+func (op *tensorOp) across() int { return ceil(op.n, op.columns) }
+
+// source is the kernel's with some Result, and what stands before and after the
+// contraction of a tile.
+func (op *tensorOp) source(params []string, before, result, after string) string {
 	tile, begin, end := "i", "0", fmt.Sprint(op.depth)
 	switch {
 	case op.batch > 1:
@@ -243,11 +247,12 @@ func (op *tensorOp) source(params []string, result string) string {
   typedef tensor_tile<%v, %d, %d%s> tile;
 %s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
   DYNAMIC_SHARED(u8, shared);
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
-    %s;
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+%s    %s;
+%s  }
 }
 EXPORT(NAME)
-`, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), call)
+`, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), before, call, after)
 }
 
 func (op *tensorOp) sum() OpKernel {

@@ -43,7 +43,7 @@ func TestEmitPGDStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := plan.Build(g, plan.Options{})
+	p := plan.Build(g, plan.Options{LessTraffic: true})
 	of, _, err := kernelsOf(p)
 	if err != nil {
 		t.Fatal(err)

@@ -64,3 +64,36 @@ func TemplateKernels() (all []Kernel) {
 	}
 	return all
 }
+
+// Traffic is what a plan's kernels and copies read and write, in bytes, if each
+// reads and writes each of its buffers once; and how many launches there are.
+func Traffic(p *plan.Plan) (bytes, launches int, err error) {
+	of, _, err := kernelsOf(p)
+	if err != nil {
+		return 0, 0, err
+	}
+	var visit func(steps []plan.Step, times int)
+	visit = func(steps []plan.Step, times int) {
+		for _, s := range steps {
+			switch {
+			case s.Loop != nil:
+				visit(s.Loop.Steps, times*s.Loop.Node.Attrs().Trips)
+				continue
+			case s.Copy != nil:
+				bytes += 2 * times * p.Buffers[s.Copy.Dst].Bytes()
+			}
+			for _, k := range of[stepKey(s)] {
+				launches += times
+				for _, i := range k.Buffers {
+					if i == Scratch {
+						bytes += times * k.Scratch
+					} else {
+						bytes += times * p.Buffers[i].Bytes()
+					}
+				}
+			}
+		}
+	}
+	visit(p.Steps, 1)
+	return bytes, launches, nil
+}

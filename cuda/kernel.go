@@ -15,7 +15,7 @@ import (
 // Target is what the compiler should do for a GPU at a precision: they all have
 // every one.
 func Target(p graph.Precision) passes.Target {
-	return passes.Target{ChannelsLast: true, BF16: true, Precision: p}
+	return passes.Target{ChannelsLast: true, BF16: true, Precision: p, LessTraffic: true}
 }
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
@@ -56,11 +56,15 @@ func named(source string) Kernel {
 func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
 	groups, scratch := GroupKernels(p, f)
 	for _, g := range groups {
-		k := named(g.Source)
-		k.Buffers, k.Numbers, k.Blocks, k.Scratch = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch
-		ks = append(ks, k)
+		ks = append(ks, g.kernel(scratch))
 	}
 	return ks
+}
+
+func (g GroupKernel) kernel(scratch int) Kernel {
+	k := named(g.Source)
+	k.Buffers, k.Numbers, k.Blocks, k.Scratch = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch
+	return k
 }
 
 func opKernels(p *plan.Plan, n *graph.Node) ([]Kernel, error) {
@@ -123,13 +127,21 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				continue
 			}
 			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil {
-				if k, ok := epilogue(p, s.Op, steps[i+1].Fused); ok {
-					of[stepKey(s)], all = []Kernel{k}, append(all, k)
+				if ks, ok := epilogue(p, s.Op, steps[i+1].Fused); ok {
+					of[stepKey(s)], all = ks, append(all, ks...)
 					of[stepKey(steps[i+1])] = []Kernel{}
 					continue
 				}
 			}
-			if of[stepKey(s)] != nil { // with the step before it
+			if of[stepKey(s)] != nil { // with a step before it
+				continue
+			}
+			if groups := small(steps[i:]); len(groups) > 1 {
+				k := inTurn(p, groups).kernel(0)
+				for _, g := range groups {
+					of[g] = []Kernel{}
+				}
+				of[groups[0]], all = []Kernel{k}, append(all, k)
 				continue
 			}
 			ks, err := Kernels(p, s)

@@ -117,6 +117,13 @@ func TestPrebuild(t *testing.T) {
 	if again := must(Prebuild(plans, "sm_90a"))(t); again.Kernels != first.Kernels || again.Compiled != 0 {
 		t.Errorf("%+v after %+v", again, first)
 	}
+	entries := must(filepath.Glob(filepath.Join(os.Getenv("TEMPER_CACHE"), "cubin-*")))(t)
+	if err := os.WriteFile(entries[0], []byte("damaged"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if mended := must(Prebuild(plans, "sm_90a"))(t); mended.Compiled != 1 {
+		t.Errorf("%+v with a damaged entry", mended)
+	}
 	t.Setenv("TEMPER_NVRTC", "/no/libnvrtc.so.12")
 	if _, err := Prebuild(plans, "sm_90a"); err == nil || !strings.HasPrefix(err.Error(), "no NVRTC, ") {
 		t.Error(err)

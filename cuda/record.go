@@ -14,6 +14,7 @@ type command struct {
 	from   Ptr
 	host   []byte // to, if not nil
 	n      int
+	of     *plan.Step // nil for what a loop does itself
 }
 
 func (k *command) put(s *Stream) error {
@@ -100,7 +101,8 @@ func (c *program) forget() {
 }
 
 func (c *program) steps(steps []plan.Step) error {
-	for _, s := range steps {
+	for i, s := range steps {
+		before := len(c.commands)
 		switch {
 		case s.Copy != nil:
 			c.copy(c.base[s.Copy.Dst], c.base[s.Copy.Src], c.plan.Buffers[s.Copy.Dst].Bytes())
@@ -113,6 +115,11 @@ func (c *program) steps(steps []plan.Step) error {
 				if err := c.launch(&c.kernels[stepKey(s)][i]); err != nil {
 					return err
 				}
+			}
+		}
+		if s.Loop == nil {
+			for k := before; k < len(c.commands); k++ {
+				c.commands[k].of = &steps[i]
 			}
 		}
 	}

@@ -169,6 +169,42 @@ func diff(t *testing.T, want, got string) {
 	}
 }
 
+// TestTraffic counts, for a run of each shipped program, what its kernels read
+// and write if each touches its buffers once, and its launches. The counts are in
+// testdata/traffic.txt, which -update rewrites.
+func TestTraffic(t *testing.T) {
+	lines := []string{"# MB read and written, and launches, of one run at a batch of 128 (evaluation: 500)"}
+	for _, m := range shipped {
+		plans, err := job.Plans(settings(m.settings+" precision="+m.precision), cuda.Target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range plans {
+			bytes, launches, err := cuda.Traffic(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, fmt.Sprintf("%9.1f %5d  %s: %s", float64(bytes)/1e6, launches, m.name, p.Graph.Name()))
+		}
+	}
+	golden(t, "testdata/traffic.txt", strings.Join(lines, "\n")+"\n")
+}
+
+// golden compares a text with a file, or writes it there.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if flag.Lookup("update").Value.String() == "true" {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff(t, string(want), got)
+}
+
 func compiler(t *testing.T, variable string) *cuda.Compiler {
 	t.Helper()
 	need := slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "nvrtc")

@@ -51,14 +51,8 @@ func (c *program) SetScalar(i int, bits uint32) {
 
 // Run implements engine.Code. It returns when the work is queued.
 func (c *program) Run() error {
-	if err := c.err; err != nil {
-		c.err = nil
+	if err := c.ready(); err != nil {
 		return err
-	}
-	if c.commands == nil && c.exec == nil {
-		if err := c.prepare(); err != nil {
-			return err
-		}
 	}
 	if err := c.bring(); err != nil {
 		return err
@@ -68,6 +62,18 @@ func (c *program) Run() error {
 		return err
 	}
 	return c.gpu.work.Record(c.done)
+}
+
+// ready reports what went wrong since the last run, and prepares the first one.
+func (c *program) ready() error {
+	if err := c.err; err != nil {
+		c.err = nil
+		return err
+	}
+	if c.commands == nil && c.exec == nil {
+		return c.prepare()
+	}
+	return nil
 }
 
 // bring puts what was fed and set since the last run where the graph reads it.

@@ -246,7 +246,7 @@ func TestAutocast(t *testing.T) {
 
 // TestEpilogue computes groups behind contractions, with what they read beside
 // the sums: rows, columns, single values, neither; in columns that fill vectors
-// and that do not; and groups that have to stay apart.
+// and that do not; with reductions; and groups that have to stay apart.
 func TestEpilogue(t *testing.T) {
 	type nodes = []*graph.Node
 	cases := []struct {
@@ -258,8 +258,19 @@ func TestEpilogue(t *testing.T) {
 		{"residual", 1, func(y, rows, _, one, _ *graph.Node) nodes { return nodes{y.Mul(one).Add(rows)} }},
 		{"per sample", 1, func(y, _, _, _, each *graph.Node) nodes { return nodes{y.Sub(each)} }},
 		{"behind a reshape", 1, func(y, _, _, _, _ *graph.Node) nodes { return nodes{y.Reshape(y.Size()/y.Dim(3), y.Dim(3)).Exp()} }},
-		{"read twice", 2, func(y, _, bias, _, _ *graph.Node) nodes { return nodes{y, y.Add(bias)} }},
+		{"read twice", 1, func(y, _, bias, _, _ *graph.Node) nodes { return nodes{y, y.Add(bias)} }},
 		{"reduced", 2, func(y, _, _, _, _ *graph.Node) nodes { return nodes{y.MulC(2).Sum(0, 1, 2)} }},
+		{"reduced and stored", 2, func(y, rows, _, _, _ *graph.Node) nodes {
+			z := y.Add(rows)
+			return nodes{y, z, z.Sum(0, 1, 2), z.Mul(y).SumKeep(0, 1, 2), z.ReduceMax(0, 1, 2)}
+		}},
+		{"normalised by its statistics", 5, func(y, _, _, _, _ *graph.Node) nodes {
+			mean := y.SumKeep(0, 1, 2).MulC(1. / 90)
+			centred := y.Sub(mean)
+			return nodes{centred.Div(centred.Mul(centred).SumKeep(0, 1, 2).AddC(0.1).Sqrt()).ReLU()}
+		}},
+		{"each sample's columns", 2, func(y, _, _, _, _ *graph.Node) nodes { return nodes{y.Sum(1, 2)} }},
+		{"rows", 2, func(y, _, _, _, _ *graph.Node) nodes { return nodes{y.Sum(3)} }},
 	}
 	graphs, plans := []*graph.Graph{}, []*plan.Plan{}
 	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
@@ -278,7 +289,7 @@ func TestEpilogue(t *testing.T) {
 					}
 					return nil
 				}))(t)
-				p := plan.Build(final, plan.Options{})
+				p := plan.Build(final, plan.Options{LessTraffic: true})
 				graphs, plans = append(graphs, g), append(plans, p)
 				_, all, err := kernelsOf(p)
 				if err != nil {
@@ -326,7 +337,7 @@ func TestPrologue(t *testing.T) {
 		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w))
 		op.call = strings.Replace(op.call, fmt.Sprintf("pixels_by_taps<%v, shape>(in0)", dt), fmt.Sprintf("rectified<%v, shape>(in0, scale, shift)", dt), 1)
 		params := append(op.params(), "const f32* __restrict__ scale", "const f32* __restrict__ shift", fmt.Sprintf("%v* __restrict__ out", dt))
-		k := named(op.source(params, op.storing()))
+		k := named(op.source(params, "", op.storing(), ""))
 		_, dev := openEmulator(t, "checked,seed=1")
 		if err := dev.load([]Kernel{k}); err != nil {
 			t.Fatal(err)

@@ -61,6 +61,7 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	if err != nil {
 		return nil, err
 	}
+	o.Plan.LessTraffic = o.Plan.LessTraffic || o.Passes.Target.LessTraffic
 	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Plan),
 		inputs: map[string]*port{}, scalars: map[string]*port{}, outputs: map[string]plan.Output{}}
 	if err := e.declare(g.Root(), st); err != nil { // first: what is left of the memory is the program's
@@ -215,6 +216,14 @@ func (e *Executable) Scalars() []string {
 // Run runs the program once: it reads inputs, step block and state, computes
 // the outputs, and replaces the state that the graph assigns.
 func (e *Executable) Run() error {
+	if err := e.checkFed(); err != nil {
+		return err
+	}
+	return e.code.Run()
+}
+
+// checkFed reports what was never fed, until everything was once.
+func (e *Executable) checkFed() error {
 	if e.fed == 0 {
 		for _, m := range []map[string]*port{e.inputs, e.scalars} {
 			for name, p := range m {
@@ -225,7 +234,7 @@ func (e *Executable) Run() error {
 		}
 		e.fed = 1
 	}
-	return e.code.Run()
+	return nil
 }
 
 func (e *Executable) output(name string) (plan.Output, error) {

@@ -23,6 +23,7 @@ struct bf16 {  // the upper half of an f32
 #define DEVICE static __device__ __forceinline__
 #define METHOD __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define UNROLL8 _Pragma("unroll 8")
 // EXPORT(kernel) follows each kernel: the emulator needs the parameters' sizes.
 #define EXPORT(kernel)
 // DYNAMIC_SHARED declares the launch's dynamic shared memory as an array of T.
@@ -274,15 +275,15 @@ template <u32 WIDTH, class T> DEVICE T column_max(T v, T* tree) {
   return column_reduce<WIDTH>(v, tree, [](T a, T b) { return max_(a, b); });
 }
 
-// join_parts joins PARTS rows of n results, a block 32 columns at a time.
-template <u32 PARTS, class T, class F> DEVICE void join_parts(const T* parts, T* out, u32 n, F join) {
+// join_parts joins PARTS rows of n results, a block WIDTH columns at a time.
+template <u32 PARTS, u32 WIDTH, class T, class F> DEVICE void join_parts(const T* parts, T* out, u32 n, F join) {
   __shared__ T tree[BLOCK];
-  for (u32 first = blockIdx.x * 32; first < n; first += gridDim.x * 32) {
-    const u32 column = first + threadIdx.x % 32, row = threadIdx.x / 32;
+  for (u32 first = blockIdx.x * WIDTH; first < n; first += gridDim.x * WIDTH) {
+    const u32 column = first + threadIdx.x % WIDTH, row = threadIdx.x / WIDTH;
     T v = T();
     bool some = false;
     if (column < n)
-      for (u32 k = row; k < PARTS; k += BLOCK / 32) {
+      UNROLL8 for (u32 k = row; k < PARTS; k += BLOCK / WIDTH) {
         const T x = parts[k * n + column];
         v = some ? join(v, x) : x;
         some = true;
@@ -291,7 +292,7 @@ template <u32 PARTS, class T, class F> DEVICE void join_parts(const T* parts, T*
     tree[threadIdx.x] = v;
     __syncthreads();
     if (row == 0 && column < n) {
-      for (u32 k = 1; k < BLOCK / 32 && k < PARTS; k++) v = join(v, tree[k * 32 + threadIdx.x]);
+      for (u32 k = 1; k < BLOCK / WIDTH && k < PARTS; k++) v = join(v, tree[k * WIDTH + threadIdx.x]);
       out[column] = v;
     }
   }

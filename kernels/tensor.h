@@ -24,7 +24,7 @@ template <class T_, u32 ROWS_, u32 COLUMNS_, precision P_ = EXACT> struct tensor
   static constexpr precision P = P_;
   static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, STAGES = 3;
   static constexpr u32 DEPTH = 64 / sizeof(T);  // products at a time
-  static constexpr u32 WARPS_ACROSS = COLUMNS >= 128 ? 4 : 2, WARPS_DOWN = BLOCK / 32 / WARPS_ACROSS;
+  static constexpr u32 WARPS_ACROSS = COLUMNS >= 128 ? 4 : COLUMNS >= 32 ? 2 : 1, WARPS_DOWN = BLOCK / 32 / WARPS_ACROSS;
   static constexpr u32 WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
   static constexpr u32 M = WARP_ROWS / 16, N = WARP_COLUMNS / 8;  // fragments of 16 x 8
   static constexpr u32 RESULT_STRIDE = COLUMNS + 8;               // of sums in shared memory
@@ -313,4 +313,25 @@ template <u32 COLUMNS, class T> DEVICE void store_sums(T* to, u32 column, const 
   T x[8];
   UNROLL for (u32 c = 0; c < 8; c++) x[c] = convert<T>(v[c]);
   store8<COLUMNS>(to, column, x);
+}
+
+// store_part joins, in a fixed tree, what the threads that gave a Result the rows
+// of tile i have of their eight columns, of COLUMNS in all, and stores the tile's
+// row of parts.
+template <class Tile, u32 COLUMNS, class F> DEVICE void store_part(u8* shared, f32 (&v)[8], f32* parts, u32 i, F join) {
+  constexpr u32 ACROSS = Tile::COLUMNS / 8, TILES = (COLUMNS + Tile::COLUMNS - 1) / Tile::COLUMNS;
+  f32* const tree = (f32*)shared;
+  __syncthreads();  // the tile's sums, or the last tree, have been read
+  store_vector(tree + threadIdx.x * 8, v);
+  UNROLL for (u32 rows = BLOCK / ACROSS / 2; rows > 0; rows /= 2) {
+    __syncthreads();
+    if (threadIdx.x < rows * ACROSS) {
+      f32 other[8];
+      load_vector(other, tree + (threadIdx.x + rows * ACROSS) * 8);
+      UNROLL for (u32 e = 0; e < 8; e++) v[e] = join(v[e], other[e]);
+      store_vector(tree + threadIdx.x * 8, v);
+    }
+  }
+  const u32 column = i % TILES * Tile::COLUMNS + threadIdx.x * 8;
+  if (threadIdx.x < ACROSS && column < COLUMNS) store8<COLUMNS>(parts + i / TILES * COLUMNS + column, column, v);
 }

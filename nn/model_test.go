@@ -12,13 +12,15 @@ func cifar() Config { return Config{Input: graph.Shape{3, 32, 32}, Classes: 10} 
 
 // inputs maps every registered model to the data that it was made for.
 var inputs = map[string]Config{
-	"patchcnn":         {Input: graph.Shape{16, 1, 81}, Classes: 5},
-	"mnist-wong":       mnist(),
-	"mnist-madry":      mnist(),
-	"cifar-small":      cifar(),
-	"preactresnet18":   cifar(),
-	"wideresnet-28-10": cifar(),
-	"wideresnet-34-10": cifar(),
+	"patchcnn":            {Input: graph.Shape{16, 1, 81}, Classes: 5},
+	"mnist-wong":          mnist(),
+	"mnist-madry":         mnist(),
+	"cifar-small":         cifar(),
+	"preactresnet18":      cifar(),
+	"resnet18":            cifar(),
+	"dm-wideresnet-28-10": cifar(),
+	"wideresnet-28-10":    cifar(),
+	"wideresnet-34-10":    cifar(),
 }
 
 func lookup(t *testing.T, name string, c Config) *Model {
@@ -78,6 +80,8 @@ func TestParameters(t *testing.T) {
 		want   int
 	}{
 		{"preactresnet18", cifar(), 11172170},
+		{"resnet18", cifar(), 11173962},
+		{"dm-wideresnet-28-10", cifar(), 36479194},
 		{"wideresnet-28-10", cifar(), 36479194},
 		{"wideresnet-34-10", cifar(), 46160474},
 		{"mnist-wong", mnist(), 16*16 + 16 + 32*16*16 + 32 + 1568*100 + 100 + 1010},

@@ -23,6 +23,8 @@ var reduced = []struct {
 	{"preactresnet10", "preactresnet18", Config{Width: 2, Blocks: []int{1, 1, 1, 1}}},
 	{"preactresnet18", "preactresnet18", Config{Width: 4}},
 	{"wideresnet-10-2", "wideresnet-28-10", Config{Width: 2, Widen: 2, Blocks: []int{1, 1, 1}}},
+	{"resnet10", "resnet18", Config{Width: 2, Blocks: []int{1, 1, 1, 1}}},
+	{"dm-wideresnet-10-2", "dm-wideresnet-28-10", Config{Width: 2, Widen: 2, Blocks: []int{1, 1, 1}}},
 }
 
 // job is a fixture with the model that it was computed on.

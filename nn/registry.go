@@ -36,13 +36,15 @@ type architecture struct {
 }
 
 var architectures = map[string]architecture{
-	"patchcnn":         {Config{Patch: 1, Filters: 16, Q: 3, Rho: 0.5, Sigma: 0.05}, patchCNN},
-	"mnist-wong":       {Config{Width: 16, Hidden: 100}, mnistWong},
-	"mnist-madry":      {Config{Width: 32, Hidden: 1024}, mnistMadry},
-	"cifar-small":      {Config{Width: 32, Hidden: 128}, cifarSmall},
-	"preactresnet18":   {Config{Width: 64, Blocks: []int{2, 2, 2, 2}, Activation: "relu"}, preActResNet},
-	"wideresnet-28-10": {Config{Width: 16, Widen: 10, Blocks: []int{4, 4, 4}, Activation: "relu"}, wideResNet},
-	"wideresnet-34-10": {Config{Width: 16, Widen: 10, Blocks: []int{5, 5, 5}, Activation: "relu"}, wideResNet},
+	"patchcnn":            {Config{Patch: 1, Filters: 16, Q: 3, Rho: 0.5, Sigma: 0.05}, patchCNN},
+	"mnist-wong":          {Config{Width: 16, Hidden: 100}, mnistWong},
+	"mnist-madry":         {Config{Width: 32, Hidden: 1024}, mnistMadry},
+	"cifar-small":         {Config{Width: 32, Hidden: 128}, cifarSmall},
+	"preactresnet18":      {Config{Width: 64, Blocks: []int{2, 2, 2, 2}, Activation: "relu"}, preActResNet},
+	"resnet18":            {Config{Width: 64, Blocks: []int{2, 2, 2, 2}, Activation: "relu"}, resNet},
+	"wideresnet-28-10":    {Config{Width: 16, Widen: 10, Blocks: []int{4, 4, 4}, Activation: "relu"}, wideResNet},
+	"wideresnet-34-10":    {Config{Width: 16, Widen: 10, Blocks: []int{5, 5, 5}, Activation: "relu"}, wideResNet},
+	"dm-wideresnet-28-10": {Config{Width: 16, Widen: 10, Blocks: []int{4, 4, 4}, Activation: "silu"}, dmWideResNet},
 }
 
 // Names lists the registered models in alphabetical order.

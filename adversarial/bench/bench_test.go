@@ -14,7 +14,6 @@ import (
 
 	"temper/engine"
 	_ "temper/engine/cpu"
-	"temper/engine/graph"
 )
 
 func open(t testing.TB) *engine.Device {
@@ -32,7 +31,7 @@ func BenchmarkSteps(b *testing.B) {
 	dev := open(b)
 	for _, s := range Suite("all", regexp.MustCompile("")) {
 		b.Run(s.Name(), func(b *testing.B) {
-			p, err := prepare(dev, s, graph.PrecisionFloat32)
+			p, err := prepare(dev, s, engine.Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -67,7 +66,7 @@ func TestFLOPs(t *testing.T) {
 		"matmul": 2 * 8 * 8 * 8, "conv2d": convolution, "conv2d-input-grad": convolution, "conv2d-filter-grad": convolution,
 	} {
 		small.Kind = kind
-		p, err := prepare(dev, small, graph.PrecisionFloat32)
+		p, err := prepare(dev, small, engine.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +86,7 @@ func TestFLOPs(t *testing.T) {
 
 func flops(t *testing.T, dev *engine.Device, steps int) float64 {
 	t.Helper()
-	p, err := prepare(dev, Spec{Kind: "step", Model: "cifar-small", Steps: steps, Batch: 2}, graph.PrecisionFloat32)
+	p, err := prepare(dev, Spec{Kind: "step", Model: "cifar-small", Steps: steps, Batch: 2}, engine.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

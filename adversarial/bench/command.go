@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"temper/adversarial/run"
 	"temper/engine"
 	"temper/engine/graph"
+	"temper/engine/passes"
 )
 
 // Command is a command line of temper bench.
@@ -22,12 +24,14 @@ type Command struct {
 	Threads int // 0: all
 	// Precision of temper's products, and of the peer's.
 	Precision string
+	ExactConv bool // no Winograd
 	Seconds   float64
 	Peer      bool
 	Python    string
 	Skip      []string // variants of the peer to leave out
 	Format    string   // table, json, go
 	List      bool     // only print the names
+	Against   string   // JSON of an earlier run to compare with; "": none
 }
 
 // Formats are what Command.Format takes.
@@ -77,6 +81,13 @@ func (c Command) Run(out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var then *Report
+	if c.Against != "" { // before the work: it may not be there
+		var err error
+		if then, err = ReadReport(c.Against); err != nil {
+			return fmt.Errorf("--against: %w", err)
+		}
+	}
 	dev, err := engine.Open(c.Device, engine.DeviceOptions{Threads: c.Threads})
 	if err != nil {
 		return err
@@ -85,9 +96,13 @@ func (c Command) Run(out, progress io.Writer) error {
 	if _, err := dev.Target(precision); err != nil {
 		return err
 	}
-	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second)), Precision: precision}
+	o := Options{Budget: time.Duration(c.Seconds * float64(time.Second)), Compile: engine.Options{Precision: precision}}
 	o.Variants = slices.DeleteFunc(slices.Clone(Variants), func(v string) bool { return slices.Contains(c.Skip, v) })
 	r := &Report{Device: dev.Info(), Precision: precision.String()}
+	if c.ExactConv {
+		o.Compile.Passes.Off = passes.Inexact()
+		r.Precision += ", exact convolutions"
+	}
 	if c.Peer {
 		threads := c.Threads
 		if threads == 0 {
@@ -116,6 +131,13 @@ func (c Command) Run(out, progress io.Writer) error {
 	if err := r.measureCeilings(dev); err != nil {
 		return err
 	}
+	env := run.CurrentEnvironment("")
+	if r.Commit, r.Go = env.Commit, env.Go; env.Modified {
+		r.Commit += "+"
+	}
+	if then != nil {
+		r.Changes = r.Against(then)
+	}
 	switch c.Format {
 	case "json":
 		return json.NewEncoder(out).Encode(r)
@@ -123,6 +145,9 @@ func (c Command) Run(out, progress io.Writer) error {
 		r.GoFormat(out)
 	default:
 		r.Table(out)
+		if then != nil {
+			r.writeAgainst(out, then, c.Against)
+		}
 	}
 	return nil
 }

@@ -6,15 +6,14 @@ import (
 	"time"
 
 	"temper/engine"
-	"temper/engine/graph"
 )
 
 // Options say how much is measured.
 type Options struct {
-	Budget    time.Duration // for each case, preparation not counted
-	Precision graph.Precision
-	Peer      *Peer    // nil: none
-	Variants  []string // of the peer
+	Budget   time.Duration // for each case, preparation not counted
+	Compile  engine.Options
+	Peer     *Peer    // nil: none
+	Variants []string // of the peer
 }
 
 // Times are the times of one runner's steps, in seconds, ascending.
@@ -64,7 +63,7 @@ func (r *Result) BestPeer() string {
 // Measure runs one case on the device, in turn with the peer's variants, until
 // the budget is spent: at least three times each.
 func Measure(dev *engine.Device, s Spec, o Options) (*Result, error) {
-	p, err := prepare(dev, s, o.Precision)
+	p, err := prepare(dev, s, o.Compile)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name(), err)
 	}

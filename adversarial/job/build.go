@@ -30,7 +30,7 @@ func (s *Settings) model(in datasets.Info) (*nn.Model, error) {
 
 // config is what the model's sizes are to nn.
 func (m Model) config() nn.Config {
-	return nn.Config{Width: m.Width, Widen: m.Widen, Blocks: list(m.Blocks), Hidden: m.Hidden, Activation: m.Activation,
+	return nn.Config{Width: m.Width, Widen: m.Widen, Blocks: list(m.Blocks), Hidden: m.Hidden, Activation: m.Activation, Patch: m.Patch,
 		Filters: m.Filters, Q: m.Q, Rho: m.Rho, Sigma: m.Sigma}
 }
 
@@ -41,7 +41,7 @@ func (m *Model) complete() error {
 	if err != nil {
 		return err
 	}
-	m.Width, m.Widen, m.Blocks, m.Hidden, m.Activation = c.Width, c.Widen, c.Blocks, c.Hidden, c.Activation
+	m.Width, m.Widen, m.Blocks, m.Hidden, m.Activation, m.Patch = c.Width, c.Widen, c.Blocks, c.Hidden, c.Activation, c.Patch
 	m.Filters, m.Q, m.Rho, m.Sigma = c.Filters, c.Q, c.Rho, c.Sigma
 	return nil
 }

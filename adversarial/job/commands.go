@@ -55,6 +55,7 @@ type TrainOptions struct {
 	Root       string // folder of run folders
 	Resume     string // run to go on with; "" for a new one
 	ResumeFrom string // checkpoint to go on from, if not the newest
+	DryRun     bool   // stop before the first step, and leave nothing behind
 	User       []Assignment
 }
 
@@ -68,22 +69,28 @@ func Train(ctx context.Context, c Console, o TrainOptions) error {
 		if err != nil {
 			return err
 		}
+		if o.DryRun {
+			return tryAll(c, list)
+		}
 		return trainAll(ctx, c, list, o.Root)
+	}
+	if o.DryRun {
+		return usage("--dry-run is for new runs: leave --resume out")
 	}
 	name := cmp.Or(o.Resume, Latest)
 	if len(o.Args) > 0 {
 		name = o.Args[0]
 	}
-	one, err := resume(ctx, c, runFolder(o.Root, name), o.ResumeFrom, o.User)
+	one, err := resume(ctx, c, RunFolder(o.Root, name), o.ResumeFrom, o.User)
 	if err != nil {
 		return err
 	}
 	return summary(c, []Trained{*one})
 }
 
-// runFolder is the folder of a run that the user named: a path, or a name
+// RunFolder is the folder of a run that the user named: a path, or a name
 // under root.
-func runFolder(root, name string) string {
+func RunFolder(root, name string) string {
 	if _, err := os.Stat(name); err == nil || strings.ContainsRune(name, filepath.Separator) {
 		return name
 	}
@@ -92,7 +99,7 @@ func runFolder(root, name string) string {
 
 // openRun finds a run to read, and its settings.
 func openRun(root, name string) (dir string, s *Settings, err error) {
-	r, err := run.Open(runFolder(root, name))
+	r, err := run.Open(RunFolder(root, name))
 	if err != nil {
 		return "", nil, err
 	}

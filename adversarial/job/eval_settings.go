@@ -25,6 +25,7 @@ type EvalSettings struct {
 	Device     string                  `toml:"device"`
 	Threads    int                     `toml:"threads"`
 	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise
+	ExactConv  bool                    `toml:"exact_conv"`
 	Threat     adversarial.ThreatModel `toml:"threat"`
 	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
 	// TargetLabels is a file of the classes that a targeted attack goes towards:
@@ -77,7 +78,7 @@ func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err err
 func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	e := &EvalSettings{
 		Checkpoint: s.Checkpoint.Choice, Weights: s.weights(), Split: string(datasets.Test), BatchSize: s.Eval.BatchSize, Seed: s.Seed,
-		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Precision: graph.PrecisionFloat32.String(), Threat: s.Threat, Attack: s.Eval.Attack,
+		DataDir: s.Data.Dir, Device: s.Device, Threads: s.Threads, Precision: graph.PrecisionFloat32.String(), ExactConv: s.ExactConv, Threat: s.Threat, Attack: s.Eval.Attack,
 	}
 	names, source := e.Attack.Name, ""
 	var others, ofAttack []Assignment
@@ -100,7 +101,7 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
 	}
-	if _, err := compileOptions(e.Precision); err != nil {
+	if _, err := compileOptions(e.Precision, e.ExactConv); err != nil {
 		return nil, err
 	}
 	if err := e.Threat.Validate(); err != nil {

@@ -28,14 +28,18 @@ func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets
 	e.program = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
 		return adversarial.EvalGraph(m, &attack, threat, n, inputType(in))
 	}, o)
-	for name, v := range map[string]float64{
-		"seed": float64(seed), "eps": threat.Epsilon.Float64(), "alpha": attack.Alpha(threat).Float64(),
-	} {
-		if err := e.program.Set(name, v); err != nil {
-			return nil, err
-		}
+	if err := e.program.Set("seed", float64(seed)); err != nil {
+		return nil, err
 	}
-	return e, nil
+	return e, e.scale(1)
+}
+
+// scale attacks with a share of the radius and of the step size.
+func (e *evaluator) scale(share float64) error {
+	if err := e.program.Set("eps", share*e.threat.Epsilon.Float64()); err != nil {
+		return err
+	}
+	return e.program.Set("alpha", share*e.attack.Alpha(e.threat).Float64())
 }
 
 func (e *evaluator) close() { e.program.Close() }

@@ -10,6 +10,14 @@ type Flag struct {
 	Help string
 }
 
+// ExactConvHelp is the help of --exact-conv.
+const ExactConvHelp = "compute convolutions by their definition: no Winograd, less rounding, slower on the CPU"
+
+var exactConv = Flag{"exact-conv", "exact_conv", ExactConvHelp}
+
+// Switch reports whether the flag may stand without a value, for true.
+func (f Flag) Switch() bool { return f == exactConv }
+
 // TrainFlags are the flags of temper train that set a setting. The first two
 // choose the recipe and are applied before it.
 var TrainFlags = []Flag{
@@ -30,6 +38,7 @@ var TrainFlags = []Flag{
 	{"data-dir", "data.dir", "folder of the data sets"},
 	{"device", "device", "auto, cpu, cuda:0, …"},
 	{"precision", "precision", "of products and convolutions: float32, tf32x3, tf32 or bf16"},
+	exactConv,
 	{"threads", "threads", "CPU workers; 0 is one a core"},
 }
 
@@ -52,6 +61,7 @@ var EvalFlags = []Flag{
 	{"data-dir", "data_dir", "folder of the data sets"},
 	{"device", "device", "auto, cpu, cuda:0, …"},
 	{"precision", "precision", "of products and convolutions: float32, tf32x3, tf32 or bf16"},
+	exactConv,
 	{"threads", "threads", "CPU workers; 0 is one a core"},
 }
 

@@ -122,11 +122,23 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
+// The paper's network cuts images into patches, as the features' experiments do.
+func TestPatchesOfImages(t *testing.T) {
+	s := one(t, "data.name=mnist", "model.name=patchcnn", "model.patch=7", "model.width=0", "model.hidden=0")
+	m, err := s.model(infos["mnist"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := m.Specs()[0].Shape, (graph.Shape{160, 1, 7, 7}); !got.Equal(want) {
+		t.Errorf("filters %v, want %v", got, want)
+	}
+}
+
 func TestHash(t *testing.T) {
 	base := one(t).hash()
 	for assignment, same := range map[string]bool{
 		"threads=3": true, "device=cpu": true, "data.dir=/elsewhere": true,
-		"seed=1": false, "optimizer.lr=0.2": false, "eval.every=51": false,
+		"seed=1": false, "optimizer.lr=0.2": false, "eval.every=51": false, "exact_conv=true": false,
 	} {
 		if (one(t, assignment).hash() == base) != same {
 			t.Errorf("%s: same hash %v, want %v", assignment, !same, same)

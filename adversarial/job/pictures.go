@@ -147,11 +147,14 @@ func (t *trainer) facts() (run.Facts, error) {
 }
 
 // times are where the time of a step has gone since the last evaluation, in
-// seconds.
+// seconds: the whole step, waiting for data, and, if the device can time its
+// parts, attack and update. Of these the shares
+// are those of the last few steps.
 func (t *trainer) times() []run.Field {
-	steps := float64(t.steps)
-	return []run.Field{
-		{Name: "time/step", Value: time.Since(t.began).Seconds() / steps},
-		{Name: "time/data", Value: t.waited.Seconds() / steps},
+	all, data := time.Since(t.began).Seconds()/float64(t.steps), t.waited.Seconds()/float64(t.steps)
+	fields := []run.Field{{Name: "time/step", Value: all}, {Name: "time/data", Value: data}}
+	if share, ok := t.parts.share(); ok {
+		fields = append(fields, run.Field{Name: "time/attack", Value: share * (all - data)}, run.Field{Name: "time/update", Value: (1 - share) * (all - data)})
 	}
+	return fields
 }

@@ -18,7 +18,7 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 	}
 	var plans []*plan.Plan
 	for i := range list {
-		o, err := compileOptions(list[i].Precision)
+		o, err := compileOptions(list[i].Precision, list[i].ExactConv)
 		if err != nil {
 			return nil, err
 		}
@@ -27,11 +27,12 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 			return nil, err
 		}
 		for _, g := range graphs {
-			final, err := passes.Run(g, passes.Options{Target: target(o.Precision)})
+			want := target(o.Precision)
+			final, err := passes.Run(g, passes.Options{Target: want, Off: o.Passes.Off})
 			if err != nil {
 				return nil, err
 			}
-			plans = append(plans, plan.Build(final, plan.Options{}))
+			plans = append(plans, plan.Build(final, plan.Options{LessTraffic: want.LessTraffic}))
 		}
 	}
 	return plans, nil

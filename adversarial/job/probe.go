@@ -10,8 +10,9 @@ import (
 	"temper/engine/graph"
 )
 
-// The alarms' attacks. Together they cost some eighty passes over the probe
-// forwards and some ten backwards.
+// The alarms' attacks. Together they cost what 110 passes forwards over the probe
+// do: 3 % of an epoch of Wong et al.'s MNIST recipe, less than 1 % of one of PGD-10
+// on CIFAR-10.
 const (
 	probeSteps   = 10 // of PGD
 	probeQueries = 50 // of Square
@@ -105,11 +106,15 @@ func (p *prober) attack(ctx context.Context, name string) (*probed, error) {
 	return out, err
 }
 
-// read takes the measurements.
-func (p *prober) read(ctx context.Context, r *reading) error {
+// read takes the measurements, at a share of ε: that which training has come to
+// in its warm-up.
+func (p *prober) read(ctx context.Context, r *reading, share float64) error {
 	all := map[string]*probed{}
 	for _, name := range p.order {
-		var err error
+		err := p.evals[name].scale(share)
+		if err != nil {
+			return err
+		}
 		if all[name], err = p.attack(ctx, name); err != nil {
 			return err
 		}
@@ -119,7 +124,7 @@ func (p *prober) read(ctx context.Context, r *reading) error {
 	if multi == nil {
 		return nil
 	}
-	r.single, r.multi = share(all["single"].right), share(multi.right)
+	r.single, r.multi = shareRight(all["single"]), shareRight(multi)
 	r.surface = shareOf(len(multi.y), func(i int) bool { return all["surface"].loss[i] > multi.loss[i]+lossTolerance })
 	if s := all["search"]; s != nil {
 		r.search = shareOf(len(multi.y), func(i int) bool { return multi.right[i] && !s.right[i] })
@@ -148,7 +153,7 @@ func (r *reading) predictions(p *probed, classes []string) {
 	r.labelled = shareOf(len(p.y), func(i int) bool { return int(p.y[i]) == top })
 }
 
-func share(b []bool) float64 { return shareOf(len(b), func(i int) bool { return b[i] }) }
+func shareRight(p *probed) float64 { return shareOf(len(p.y), func(i int) bool { return p.right[i] }) }
 
 func shareOf(n int, f func(i int) bool) float64 {
 	count := 0

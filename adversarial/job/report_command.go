@@ -61,7 +61,7 @@ func Report(c Console, o ReportOptions) error {
 
 // loadRun reads a run that the user named.
 func loadRun(root, name string) (dir string, r *report.Run, err error) {
-	found, err := run.Open(runFolder(root, name))
+	found, err := run.Open(RunFolder(root, name))
 	if err != nil {
 		return "", nil, err
 	}

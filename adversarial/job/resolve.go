@@ -208,7 +208,7 @@ func (s *Settings) validate() error {
 	if _, err := s.schedule(); err != nil {
 		return err
 	}
-	if _, err := compileOptions(s.Precision); err != nil {
+	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {
 		return err
 	}
 	atLeast := func(key string, value, least int) error {

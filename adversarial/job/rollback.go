@@ -27,7 +27,7 @@ func (t *trainer) watchOver(ctx context.Context, out *Outcome) (next history, li
 	}
 	s := t.settings
 	r := &reading{robust: out.robust(), best: t.best}
-	if err := t.prober.read(ctx, r); err != nil {
+	if err := t.prober.read(ctx, r, s.Training.Warmup(t.at(t.step-1))); err != nil {
 		return next, nil, nil, err
 	}
 	armed := s.armed()
@@ -68,6 +68,23 @@ func (h *history) goesBack() *Event {
 // keepGood writes the checkpoint to go back to, if no alarm holds.
 func (t *trainer) keepGood() error {
 	if !t.settings.rollsBack() || len(t.history.Holds) > 0 {
+		return nil
+	}
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	return run.SaveNamed(t.run.Dir, run.GoodCheckpoint, ck)
+}
+
+// freshenGood makes sure that a resumed run has a checkpoint to go back to that is
+// not ahead of it: the user may have chosen an earlier one to resume from.
+func (t *trainer) freshenGood() error {
+	if !t.settings.rollsBack() {
+		return nil
+	}
+	good, err := run.LoadCheckpoint(t.run.Dir, run.GoodCheckpoint)
+	if err == nil && good.Step <= int64(t.step) {
 		return nil
 	}
 	ck, err := t.checkpoint()

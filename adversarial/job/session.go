@@ -23,7 +23,7 @@ func openSession(s *Settings, in datasets.Info) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	compile, err := compileOptions(s.Precision)
+	compile, err := compileOptions(s.Precision, s.ExactConv)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"temper/datasets"
 	"temper/engine"
 	"temper/engine/graph"
+	"temper/engine/passes"
 )
 
 // Settings decide a training run. All fields are resolved: a run's config.toml
@@ -24,6 +25,10 @@ type Settings struct {
 	// Precision of products and convolutions: float32, tf32x3, tf32 or bf16. See
 	// [graph.Precision].
 	Precision string `toml:"precision"`
+	// ExactConv has all convolutions computed by their definition. Without it, the
+	// CPU computes those that it can by Winograd's algorithm, at 4 to 11 times the
+	// rounding error.
+	ExactConv bool `toml:"exact_conv"`
 
 	Data  Data  `toml:"data"`
 	Model Model `toml:"model"`
@@ -76,6 +81,7 @@ type Model struct {
 	Blocks     []int     `toml:"blocks"`
 	Hidden     int       `toml:"hidden"`
 	Activation string    `toml:"activation"`
+	Patch      int       `toml:"patch"`
 	Filters    int       `toml:"filters"`
 	Q          float64   `toml:"q"`
 	Rho        float64   `toml:"rho"`
@@ -158,12 +164,24 @@ func Defaults() Settings {
 }
 
 // compileOptions are the engine's for a precision by its name.
-func compileOptions(precision string) (engine.Options, error) {
+func compileOptions(precision string, exactConv bool) (engine.Options, error) {
 	p, err := graph.ParsePrecision(precision)
 	if err != nil {
 		return engine.Options{}, fmt.Errorf("%w%s", err, run.DidYouMean(precision, graph.Precisions()))
 	}
-	return engine.Options{Precision: p}, nil
+	o := engine.Options{Precision: p}
+	if exactConv {
+		o.Passes.Off = passes.Inexact()
+	}
+	return o, nil
+}
+
+// precisionLine is what decides rounding, in words.
+func precisionLine(precision string, exactConv bool) string {
+	if exactConv {
+		return precision + ", exact convolutions"
+	}
+	return precision
 }
 
 // weights names the weights that count.

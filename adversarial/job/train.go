@@ -45,7 +45,9 @@ type trainer struct {
 	since    int           // examples trained on in it
 	steps    int           // steps done in it
 	waited   time.Duration // for data in it
+	parts    parts         // of the steps in it that were timed part by part
 	last     *Outcome      // of the latest evaluation
+	pictures *run.Pictures // what it left to be looked at
 
 	ahead *datasets.Batch // fed, for the step to come
 }
@@ -154,10 +156,15 @@ func (t *trainer) scalars() map[string]float64 {
 	return map[string]float64{"seed": float64(t.settings.Seed), "weight_decay": t.settings.Optimizer.WeightDecay}
 }
 
+// at is where a step stands in the run.
+func (t *trainer) at(step int) nn.Progress {
+	return nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: t.settings.Batches.Epochs}
+}
+
 // moving is the part that does, at a step.
 func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
-	p := nn.Progress{Step: step, PerEpoch: t.perEpoch, Epochs: s.Batches.Epochs}
+	p := t.at(step)
 	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
 	return map[string]float64{
 		"step": float64(step), "lr": t.history.rate() * t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
@@ -289,7 +296,16 @@ func (t *trainer) launch(b *datasets.Batch, moving map[string]float64) (*engine.
 			return nil, err
 		}
 	}
+	if t.nextEvaluation()-t.step <= tracedSteps {
+		return e, t.traced(e)
+	}
 	return e, e.Run()
+}
+
+// nextEvaluation is the step after which the next evaluation comes.
+func (t *trainer) nextEvaluation() int {
+	every := t.perEpoch * t.settings.Eval.Every
+	return min((t.step/every+1)*every, t.total())
 }
 
 // results waits for a step and reads what it says of itself.
@@ -345,7 +361,7 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 			t.progress.EpochLine(line)
 		}
 		t.last, t.history = out, next
-		t.began, t.since, t.steps, t.waited = time.Now(), 0, 0, 0
+		t.began, t.since, t.steps, t.waited, t.parts = time.Now(), 0, 0, 0, parts{}
 	}
 	if err := t.metrics.Write(run.Record{Step: int64(t.step), Epoch: epoch, Fields: fields}); err != nil {
 		return nil, err
@@ -416,6 +432,7 @@ func (t *trainer) evaluate(ctx context.Context, examples datasets.Source, split 
 	if err != nil {
 		return nil, err
 	}
+	t.pictures = &p.Pictures
 	return out, t.keepWatch(out, p, split, step, began)
 }
 
@@ -448,6 +465,11 @@ func (t *trainer) save() error {
 	if err != nil {
 		return err
 	}
+	return t.keep(ck)
+}
+
+// keep writes a checkpoint, behind the metrics up to it.
+func (t *trainer) keep(ck *run.Checkpoint) error {
 	if err := t.metrics.Sync(); err != nil {
 		return err
 	}

@@ -51,6 +51,21 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	})
 }
 
+// tryAll does all that training begins with, and trains nothing: it finds data,
+// builds and compiles the programs, and prints the choices.
+func tryAll(c Console, list []Settings) error {
+	for i := range list {
+		t, err := newTrainer(c, &list[i])
+		if err != nil {
+			return err
+		}
+		t.announce()
+		t.close()
+	}
+	c.say("a dry run: nothing was trained")
+	return nil
+}
+
 // trainIn trains in a folder that is named once nothing can be wrong with the
 // settings.
 func trainIn(ctx context.Context, c Console, s *Settings, name func() (string, error)) (*Trained, error) {
@@ -112,7 +127,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
 		return nil, err
 	}
-	if err := t.noteRollback(); err != nil {
+	if err := errors.Join(t.freshenGood(), t.noteRollback()); err != nil {
 		return nil, err
 	}
 	c.say("resuming %s at step %d of %d", r.Dir, t.step, t.total())
@@ -157,7 +172,7 @@ func (t *trainer) goBack(from string) error {
 
 // finish trains to the end and sums up.
 func (t *trainer) finish(ctx context.Context) (*Trained, error) {
-	defer t.metrics.Close()
+	defer func() { t.metrics.Close() }() // a rollback opens it anew
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}
@@ -168,7 +183,9 @@ func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	if err := run.WriteFacts(t.run.Dir, facts); err != nil {
 		return nil, err
 	}
-	if t.step == 0 { // a run stopped before its first epoch ends can go on too
+	// A run stopped before its first epoch ends can go on too. One that an alarm
+	// took back to the start has these checkpoints.
+	if t.step == 0 && len(t.history.Events) == 0 {
 		if err := errors.Join(t.save(), t.keepGood()); err != nil {
 			return nil, err
 		}
@@ -240,7 +257,9 @@ func (t *trainer) announce() {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	t.console.say("run %s", t.run.Dir)
+	if t.run != nil {
+		t.console.say("run %s", t.run.Dir)
+	}
 	row("data", "%s: %d examples to train on, %d %s; seed %d", s.Data.Name, t.source.Len(), t.watch.Len(), t.watching, s.Seed)
 	row("model", "%s, %d parameters, normalize %s", s.Model.Name, parameters(t.model), s.Model.Normalize)
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
@@ -258,7 +277,7 @@ func (t *trainer) announce() {
 	}
 	row("evaluation", "every %d epochs on %s %s examples: %s", s.Eval.Every, limit, t.watching, s.Eval.Attack.Describe(s.Threat))
 	row("checkpoint", "every %d epochs; the %s one counts", s.Checkpoint.Every, s.Checkpoint.Choice)
-	row("precision", "%s", s.Precision)
+	row("precision", "%s", precisionLine(s.Precision, s.ExactConv))
 	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()

@@ -41,7 +41,7 @@ func Compare(w io.Writer, runs []*Run) error {
 	p := &page{Title: fmt.Sprintf("%d runs", len(runs)), Lead: "compared", Made: time.Now().UTC().Format("2006-01-02 15:04 UTC")}
 	for i, r := range runs {
 		c := lineColors[i]
-		row := compared{Name: r.Name, Lead: r.lead(), State: r.State(), Step: r.Curves.Step, Best: r.Best(), Color: template.CSS(fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B))}
+		row := compared{Name: r.Name, Lead: r.Lead(), State: r.State(), Step: r.Curves.Step, Best: r.Best(), Color: template.CSS(fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B))}
 		if s := r.Curves.Get("time/images_per_second"); s != nil {
 			row.Speed = number(s.Last)
 		}

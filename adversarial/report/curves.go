@@ -1,8 +1,10 @@
 package report
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"temper/adversarial/run"
 )
@@ -11,7 +13,6 @@ import (
 const (
 	mostSeries = 64
 	mostPoints = 512 // of a series; an even number
-	mostAlarms = 200
 )
 
 // Curves sums up metrics.jsonl in bounded memory: a long series is thinned by
@@ -77,8 +78,44 @@ func (c *Curves) Get(name string) *Series {
 	return nil
 }
 
+// Any is the series of a name that Names lists, which may have no finite value.
+func (c *Curves) Any(name string) *Series { return c.named[name] }
+
 // Names lists the series in the order of their first values.
 func (c *Curves) Names() []string { return slices.Clone(c.order) }
+
+// alarmPrefix starts the names of the training's alarms, which are 1 while they
+// hold.
+const alarmPrefix = "alarm/"
+
+// Alarms says which alarms held, and when, a line each.
+func (c *Curves) Alarms() (lines []string) {
+	for _, name := range c.order {
+		alarm, ok := strings.CutPrefix(name, alarmPrefix)
+		if !ok || strings.HasPrefix(alarm, "rollback") {
+			continue
+		}
+		first, last := int64(-1), int64(0)
+		for _, p := range c.named[name].Points {
+			if p.Max >= 1 {
+				if last = p.Step; first < 0 {
+					first = p.Step
+				}
+			}
+		}
+		if first < 0 {
+			continue
+		}
+		line := fmt.Sprintf("%s, from step %d", strings.ReplaceAll(alarm, "_", " "), first)
+		if c.named[name].Last >= 1 {
+			line += " to the end"
+		} else {
+			line += fmt.Sprintf(", last at step %d", last)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
 
 // widest is the largest number that is drawn as it is: sums and differences of
 // such stay finite.
@@ -114,8 +151,8 @@ func join(a, b Point) Point {
 	return Point{b.Step, mean, min(a.Min, b.Min), max(a.Max, b.Max), n}
 }
 
-// thinned is the series with at most n points.
-func (s *Series) thinned(n int) []Point {
+// Thinned is the series with at most n points.
+func (s *Series) Thinned(n int) []Point {
 	group := (len(s.Points) + n - 1) / n
 	var out []Point
 	for some := range slices.Chunk(s.Points, max(group, 1)) {

@@ -56,7 +56,7 @@ func (c chart) plot() Plot {
 	out := Plot{Title: c.title, Columns: []string{"step"}}
 	title := c.title + "."
 	for _, l := range c.lines {
-		points := l.from.thinned(mostDrawn)
+		points := l.from.Thinned(mostDrawn)
 		var x, y []float64
 		var outline plotter.XYs
 		for _, q := range points {
@@ -138,7 +138,7 @@ func (p *Plot) table(lines []line) {
 	var steps []int64
 	for i, l := range lines {
 		p.Columns = append(p.Columns, l.label)
-		points := l.from.thinned(mostRows)
+		points := l.from.Thinned(mostRows)
 		for _, q := range points {
 			if cells[q.Step] == nil {
 				cells[q.Step] = make([]string, len(lines))
@@ -197,7 +197,7 @@ func (r *Run) plots() (list []Plot) {
 		shown[n] = true
 	}
 	for _, name := range r.Curves.Names() {
-		if !shown[name] && len(list) < 24 {
+		if !shown[name] && !strings.HasPrefix(name, alarmPrefix) && len(list) < 24 {
 			add(chart{title: clip(name), x: "step", y: ""}, [2]string{name, clip(name)})
 		}
 	}
@@ -213,7 +213,7 @@ func (r *Run) timePlot() (Plot, bool) {
 	p := figure.NewPlot("Time of a step", "step", "milliseconds")
 	figure.Grid(p)
 	out := Plot{Title: "Time of a step", Columns: []string{"step", "all, ms"}}
-	points := total.thinned(mostRows)
+	points := total.Thinned(mostRows)
 	floor, top := make([]float64, len(points)), 0.0
 	title := fmt.Sprintf("Time of a step, the mean since the evaluation before, by part. In the end %s ms.", number(1e3*total.Last))
 	columns := [][]string{}
@@ -226,7 +226,7 @@ func (r *Run) timePlot() (Plot, bool) {
 			continue
 		}
 		outline, roof, column := plotter.XYs{}, make([]float64, len(points)), make([]string, len(points))
-		for i, q := range s.thinned(mostRows) {
+		for i, q := range s.Thinned(mostRows) {
 			if i < len(points) {
 				roof[i], column[i] = floor[i]+1e3*max(q.Mean, 0), number(1e3*q.Mean)
 				top = max(top, roof[i])

@@ -93,15 +93,10 @@ const (
 
 // Load reads a run folder. It is an error if there is no run.
 func Load(f *run.Folder) (*Run, error) {
-	text, err := f.Read(run.ConfigFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s holds no run: it has no %s", f.Dir, run.ConfigFile)
-	}
+	r, err := LoadBrief(f)
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{Name: filepath.Base(f.Dir), Curves: &Curves{}, Active: f.Active()}
-	r.note(r.settings(text))
 	r.Environments, err = f.Environments()
 	r.note(err)
 	r.Environments = r.Environments[max(0, len(r.Environments)-20):]
@@ -114,8 +109,22 @@ func Load(f *run.Folder) (*Run, error) {
 	}
 	r.Pictures, err = f.Pictures()
 	r.note(err)
-	r.evaluations(f)
 	r.figures(f)
+	return r, nil
+}
+
+// LoadBrief reads settings and evaluations alone.
+func LoadBrief(f *run.Folder) (*Run, error) {
+	text, err := f.Read(run.ConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no run: it has no %s", f.Dir, run.ConfigFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{Name: filepath.Base(f.Dir), Curves: &Curves{}, Active: f.Active()}
+	r.note(r.settings(text))
+	r.evaluations(f)
 	return r, nil
 }
 

@@ -35,29 +35,31 @@ type page struct {
 	Problems    []string
 	Runs        []compared // of a comparison
 	Differences []difference
-	Live        *live
+	Live        template.JS // its script, if it follows a run
 	Made        string
 }
 
 // card is a number that leads the page.
 type card struct{ Name, Value, Note string }
 
-// live is what a page that follows a run needs.
-type live struct{ Events, Nonce string }
-
 //go:embed page.html
 var pageText string
+
+// LiveScript is the whole script of a page from [Run.WriteLive].
+//
+//go:embed live.js
+var LiveScript string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
 // Write writes the page of a run.
 func (r *Run) Write(w io.Writer) error { return pageTemplate.Execute(w, r.page()) }
 
-// WriteLive writes the page of a run that follows it: it asks events, a URL of
-// server-sent events, when to load itself again. Its script has the nonce.
-func (r *Run) WriteLive(w io.Writer, events, nonce string) error {
+// WriteLive writes the page of a run that follows it: whenever the URL "events"
+// beside it sends an event, it loads itself again.
+func (r *Run) WriteLive(w io.Writer) error {
 	p := r.page()
-	p.Live = &live{events, nonce}
+	p.Live = template.JS(LiveScript)
 	return pageTemplate.Execute(w, p)
 }
 
@@ -77,7 +79,7 @@ func (r *Run) page() *page {
 		Title: r.Name, State: r.State(), Headline: r.Best(), Evaluations: r.Evaluations, Plots: r.plots(), Gallery: gallery(r.Pictures), Figures: r.Figures,
 		Settings: r.Settings, Problems: r.Problems, StartCount: len(r.Environments), Facts: r.facts(), Made: time.Now().UTC().Format("2006-01-02 15:04 UTC"),
 	}
-	p.Lead = r.lead()
+	p.Lead = r.Lead()
 	p.cards(r)
 	if e := p.Headline; e != nil {
 		p.Confusion = newMatrix(e)
@@ -90,6 +92,9 @@ func (r *Run) page() *page {
 			p.Alarms = append(p.Alarms, fmt.Sprintf("%s was NaN or infinite %d times, first at step %d", clip(name), s.Bad, s.BadAt))
 		}
 	}
+	for _, a := range r.Curves.Alarms() {
+		p.Alarms = append(p.Alarms, clip(a))
+	}
 	if e := p.Headline; e != nil {
 		for _, w := range e.Warnings {
 			p.Alarms = append(p.Alarms, clip(w.Name+": "+w.Text+"; "+w.Remedy))
@@ -98,8 +103,8 @@ func (r *Run) page() *page {
 	return p
 }
 
-// lead is a sentence about the run.
-func (r *Run) lead() string {
+// Lead is a line about the run.
+func (r *Run) Lead() string {
 	var parts []string
 	for _, key := range []string{"training.method", "model.name", "data.name"} {
 		if v := r.Setting(key); v != "" {
@@ -127,7 +132,7 @@ func (p *page) cards(r *Run) {
 		p.Cards = append(p.Cards, card{"steps", steps, fmt.Sprintf("epoch %d", r.Curves.Epoch)})
 	}
 	if s := r.Curves.Get("time/images_per_second"); s != nil {
-		p.Cards = append(p.Cards, card{"training speed", number(s.Last) + " images/s", "since the evaluation before the last"})
+		p.Cards = append(p.Cards, card{"training speed", number(s.Last) + " images/s", "on average since the evaluation before the last one"})
 	}
 }
 

@@ -81,7 +81,7 @@ func metrics(n int) string {
 	for i := 1; i <= n; i++ {
 		fmt.Fprintf(&b, `{"step":%d,"epoch":%d,"train/loss":%g,"train/lr":0.1}`+"\n", i, i/10, 1/float64(i))
 		if i%10 == 0 {
-			fmt.Fprintf(&b, `{"step":%d,"epoch":%d,"test/clean":0.75,"test/robust":0.5,"time/step":0.02,"time/data":0.001,"time/attack":0.012,"time/update":0.007}`+"\n", i, i/10)
+			fmt.Fprintf(&b, `{"step":%d,"epoch":%d,"test/clean":0.75,"test/robust":0.5,"alarm/robust_overfitting":%d,"time/step":0.02,"time/data":0.001,"time/attack":0.012,"time/update":0.007}`+"\n", i, i/10, i/50)
 		}
 	}
 	return b.String()
@@ -115,7 +115,7 @@ func TestPage(t *testing.T) {
 	page := html(t, r)
 	for _, want := range []string{
 		"<title>temper: 20261123-101500-test</title>", `<span class="state">ended</span>`, "fgsm-rs · mnist-wong · mnist · linf, ε = 0.3",
-		"95 % interval 7.0 to 93.0, under PGD-50-10", "75.0 % [20.0, 99.0]", "during training", "4 test", "zero-gradients: many are 0; use square",
+		"95 % interval 7.0 to 93.0, under PGD-50-10", "75.0 % [20.0, 99.0]", "during training", "4 test", "robust overfitting, from step 50 to the end", "zero-gradients: many are 0; use square",
 		"<title>Accuracy. clean, test: 0.75 at step 10, 0.75 at step 100.", "<title>Training loss. a step: 1 at step 1, 0.01 at step 100.", "The numbers of “Learning rate”",
 		"waiting for data: 1 ms. attack: 12 ms. update: 7 ms.", `<td class="right" style="--s:100">2</td>`, `<td class="wrong" style="--s:50">1</td>`,
 		"magnified 5 times", "their largest element is 0.1", `<span class="fooled">then seen as dog</span>`, "still seen as dog", `alt="a cat, predicted as cat"`,
@@ -248,8 +248,8 @@ func TestCurvesStayBounded(t *testing.T) {
 		c.Add(run.Record{Step: int64(i), Fields: []run.Field{{Name: "a", Value: v}}})
 	}
 	s := c.Get("a")
-	if len(s.Points) > mostPoints || len(s.thinned(40)) > 40 {
-		t.Fatalf("%d points, thinned %d", len(s.Points), len(s.thinned(40)))
+	if len(s.Points) > mostPoints || len(s.Thinned(40)) > 40 {
+		t.Fatalf("%d points, thinned %d", len(s.Points), len(s.Thinned(40)))
 	}
 	sum, most := 0.0, 0.0
 	for _, p := range s.Points {

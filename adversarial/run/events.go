@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"image"
-	"image/color"
 	"image/png"
 	"math"
 	"os"
@@ -19,10 +18,9 @@ import (
 )
 
 // TensorBoard's event files are TFRecords (a length, its checksum, the data,
-// theirs) of Event messages (tensorflow's
-// event.proto and summary.proto); the numbers of fields below are theirs. Each
-// start of a run has a file of its own, as TensorBoard expects: it goes on from
-// one file to the next and never looks back.
+// theirs) of Event messages; the numbers of fields are those of TensorFlow's
+// event.proto and summary.proto. Each start of a run has a file of its own, as
+// TensorBoard expects: it goes on from one file to the next and never looks back.
 
 const (
 	eventsPrefix = "events.out.tfevents." // what TensorBoard knows the files by
@@ -54,21 +52,49 @@ func appendValue(summary []byte, tag string, field protowire.Number, body []byte
 }
 
 // picture is the body of an Image value.
-func picture(img image.Image) ([]byte, error) {
+func picture(img *image.NRGBA) ([]byte, error) {
 	var file bytes.Buffer
 	if err := png.Encode(&file, img); err != nil {
 		return nil, err
 	}
-	channels := uint64(4) // colorspace: RGBA
-	switch img.ColorModel() {
-	case color.GrayModel:
-		channels = 1
-	}
+	size := img.Bounds().Size()
 	var b []byte
-	for i, v := range []uint64{uint64(img.Bounds().Dy()), uint64(img.Bounds().Dx()), channels} { // height, width, colorspace
-		b = protowire.AppendVarint(protowire.AppendTag(b, protowire.Number(i+1), protowire.VarintType), v)
+	for i, v := range []int{size.Y, size.X, 4} { // height, width, colorspace: RGBA
+		b = protowire.AppendVarint(protowire.AppendTag(b, protowire.Number(i+1), protowire.VarintType), uint64(v))
 	}
 	return appendMessage(b, 4, file.Bytes()), nil
+}
+
+// sheet draws the examples side by side, nil where they are no images in [0,1]
+// of one or three channels: in rows as they were, as attacked, and what was
+// added.
+func (p *Pictures) sheet() *image.NRGBA {
+	if p.Domain != unitDomain || len(p.Labels) == 0 || p.X.Shape[1] != 1 && p.X.Shape[1] != 3 {
+		return nil
+	}
+	largest := float32(math.SmallestNonzeroFloat32)
+	added := make([]float32, len(p.X.Values))
+	for i, v := range p.X.Values {
+		added[i] = p.Adv.Values[i] - v
+		largest = max(largest, added[i], -added[i])
+	}
+	for i, v := range added {
+		added[i] = 0.5 + v/largest/2
+	}
+	n, c, h, w := p.X.Shape[0], p.X.Shape[1], p.X.Shape[2], p.X.Shape[3]
+	img := image.NewNRGBA(image.Rect(0, 0, n*(w+1)-1, 3*(h+1)-1)) // a transparent line between them
+	for row, values := range [][]float32{p.X.Values, p.Adv.Values, added} {
+		for i, v := range values {
+			x, y := i/(c*h*w)*(w+1)+i%w, row*(h+1)+i/w%h
+			at := img.PixOffset(x, y)
+			level := uint8(255*min(max(v, 0), 1) + 0.5)
+			img.Pix[at+i/(h*w)%c] = level
+			if img.Pix[at+3] = 255; c == 1 {
+				img.Pix[at+1], img.Pix[at+2] = level, level
+			}
+		}
+	}
+	return img
 }
 
 // bins is how many a histogram has.
@@ -131,9 +157,9 @@ type events struct {
 	sizes []int
 }
 
-// openEvents makes the event file of a start of the run in dir. Where an earlier
-// start has left records, of steps up to last, a mark tells TensorBoard that
-// later ones, which it may have read before they were cut off, count no more.
+// openEvents makes the event file of a start of the run in dir, whose records go
+// up to step last. A mark tells TensorBoard that later ones, which it may have
+// read before they were cut off, count no more.
 func openEvents(dir string, last int64) (*events, error) {
 	earlier, err := eventFiles(dir)
 	if err != nil {
@@ -155,7 +181,7 @@ func openEvents(dir string, last int64) (*events, error) {
 	e.begin(now, 0)
 	e.buf = appendMessage(e.buf, eventFileVersion, []byte("brain.Event:2"))
 	err = e.end()
-	if err == nil && len(earlier) > 0 {
+	if err == nil {
 		e.begin(now, last+1)
 		start := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1) // status: START
 		e.buf = appendMessage(e.buf, eventSessionLog, start)

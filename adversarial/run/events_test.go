@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"image"
-	"image/color"
 	"math"
 	"os"
 	"os/exec"
@@ -60,9 +58,9 @@ func log(t *testing.T, dir string, from, to int64) {
 		must(t, m.Write(Record{Step: step, Fields: []Field{{"train/loss", 1 / float64(step)}, {"train/lr", 0.25}}}))
 		if step%10 == 0 {
 			must(t, m.Write(Record{Step: step, Epoch: 1, Fields: []Field{{"test/robust", math.NaN()}}}))
-			img := image.NewRGBA(image.Rect(0, 0, 3, 2))
-			img.Set(1, 0, color.RGBA{R: uint8(step), G: 2, B: 3, A: 255})
-			must(t, m.WriteImage(step, "test/adversarial", img))
+			must(t, m.WritePictures(step, &Pictures{Domain: "unit", Labels: []int32{0, 0},
+				X:   Array{Shape: []int{2, 3, 1, 2}, Values: []float32{0, float32(step) / 255, 0, 2.0 / 255, 0, 3.0 / 255, 0, 0, 0, 0, 0, 0}},
+				Adv: Array{Shape: []int{2, 3, 1, 2}, Values: []float32{0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0}}}))
 			weights := binary.LittleEndian.AppendUint32(nil, math.Float32bits(-2))
 			for range 3 {
 				weights = binary.LittleEndian.AppendUint32(weights, math.Float32bits(float32(step)))
@@ -109,7 +107,7 @@ func TestTensorBoard(t *testing.T) {
 	if diff := cmp.Diff([][]any{{10.0, "nan"}, {20.0, "nan"}, {30.0, "nan"}}, got.Scalars["test/robust"]); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]any{20.0, 3.0, 2.0, []any{20.0, 2.0, 3.0, 255.0}}, got.Images["test/adversarial"][1]); diff != "" {
+	if diff := cmp.Diff([]any{20.0, 5.0, 5.0, []any{20.0, 2.0, 3.0, 255.0}}, got.Images["adversarial/examples"][1]); diff != "" {
 		t.Error(diff)
 	}
 	buckets := make([]any, bins)
@@ -122,6 +120,32 @@ func TestTensorBoard(t *testing.T) {
 	}
 	if len(got.Histograms) != 1 {
 		t.Errorf("%d histograms", len(got.Histograms))
+	}
+}
+
+// TestSheet draws grey images and what was added to them.
+func TestSheet(t *testing.T) {
+	p := &Pictures{Domain: "unit", Labels: []int32{0, 1},
+		X:   Array{Shape: []int{2, 1, 1, 1}, Values: []float32{0.4, 1}},
+		Adv: Array{Shape: []int{2, 1, 1, 1}, Values: []float32{0.6, 0.9}}}
+	img := p.sheet()
+	var got []uint8
+	for y := range 5 {
+		for x := range 3 {
+			c := img.NRGBAAt(x, y)
+			if c.R != c.G || c.G != c.B {
+				t.Errorf("(%d,%d) is %v", x, y, c)
+			}
+			if got = append(got, c.R); (c.A == 255) != (x != 1 && y%2 == 0) {
+				t.Errorf("(%d,%d) is %v", x, y, c)
+			}
+		}
+	}
+	if want := []uint8{102, 0, 255, 0, 0, 0, 153, 0, 230, 0, 0, 0, 255, 0, 64}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if p.Domain = "free"; p.sheet() != nil {
+		t.Error("what is no image is drawn")
 	}
 }
 
@@ -141,11 +165,16 @@ func TestEventBytes(t *testing.T) {
 	if !bytes.HasSuffix(first, []byte("\x1a\x0dbrain.Event:2")) {
 		t.Errorf("the first record is %q", first)
 	}
+	mark, start := frame(b[n:])
+	if string(mark[9:]) != "\x10\x01\x3a\x02\x08\x01" { // step 1, session_log {status: START}
+		t.Errorf("the second record is %q", mark)
+	}
+	n += start
 	second, m := frame(b[n:])
 	want := "\x10\x01\x2a\x25" + "\x0a\x11\x0a\x0atrain/loss\x15\x00\x00\x80\x3f" + "\x0a\x0f\x0a\x08train/lr\x15\x00\x00\x80\x3e"
 	want = strings.Replace(want, "\x25", string(rune(len(want)-4)), 1)
 	if string(second[9:]) != want { // behind the time
-		t.Errorf("the second record is %q, want %q", second[9:], want)
+		t.Errorf("the third record is %q, want %q", second[9:], want)
 	}
 	for _, i := range []int{3, 9, 20, m - 1} { // in the length, its checksum, the data, theirs
 		bad := bytes.Clone(b)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"image"
 	"io"
 	"math"
 	"os"
@@ -97,13 +96,19 @@ func (m *Metrics) Write(r Record) error {
 	return nil
 }
 
-// WriteImage shows TensorBoard an image, as it is at that step.
-func (m *Metrics) WriteImage(step int64, tag string, img image.Image) error {
+// WritePictures shows TensorBoard the examples of an evaluation, if they are
+// images: above each other as they were, as attacked, and the perturbation,
+// magnified about grey until the largest is black or white.
+func (m *Metrics) WritePictures(step int64, p *Pictures) error {
+	img := p.sheet()
+	if img == nil {
+		return nil
+	}
 	body, err := picture(img)
 	if err != nil {
 		return fileError("write", m.events.f.Name(), err)
 	}
-	return m.events.summary(step, appendValue(nil, tag, valueImage, body))
+	return m.events.summary(step, appendValue(nil, "adversarial/examples", valueImage, body))
 }
 
 // WriteHistograms shows TensorBoard how the elements of each F32 tensor are

@@ -11,6 +11,9 @@ import (
 	"strings"
 )
 
+// unitDomain is the domain of images in [0,1].
+const unitDomain = "unit"
+
 // PicturesFile is the name of the pictures in a run folder.
 const PicturesFile = "pictures.safetensors"
 

@@ -43,11 +43,13 @@ tests() { # part, pattern: runs tests of the kernels, and counts
   local code=$? passed failed skipped
   passed=$(grep -c -- '--- PASS' "$log") failed=$(grep -c -- '--- FAIL' "$log") skipped=$(grep -c -- '--- SKIP' "$log")
   text="$passed passed, $failed failed, $skipped skipped"
+  grep -q 'no NVRTC' "$log" && text="$text: $(grep -m 1 -o 'no NVRTC.*' "$log")"
   [ $code = 0 ] && [ "$passed" -gt 0 ]
 }
 
 part_info() {
-  { nvidia-smi || echo "no nvidia-smi"; ./temper devices; ./temper version; "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__)' || echo "no PyTorch"; } >"$out/info.txt" 2>&1
+  { nvidia-smi 2>/dev/null || echo "no nvidia-smi"; ./temper devices; ./temper version
+    "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__)' 2>/dev/null || echo "no PyTorch"; } >"$out/info.txt" 2>&1
   text=$(./temper devices 2>/dev/null | grep -m 1 "^$DEVICE" | tr -s ' ')
   [ -n "$text" ] || { text="no device $DEVICE: $(./temper devices 2>&1 | tail -n 1)"; false; }
 }

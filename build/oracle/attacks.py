@@ -304,13 +304,13 @@ class Philox:
     def __init__(self, seed):
         self.seed = seed
 
-    def words(self, site, sample, iteration, count):
+    def words(self, site, sample, iteration, count, step=0):
         h = 2166136261
         for byte in site.encode():
             h = ((h ^ byte) * 16777619) & 0xFFFFFFFF
         out = []
         for block in range((count + 3) // 4):
-            counter, key = [sample, 0, iteration, block], [self.seed, h]
+            counter, key = [sample, step, iteration, block], [self.seed, h]
             for _ in range(10):
                 a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
                 counter = [(b >> 32) ^ counter[1] ^ key[0], b & 0xFFFFFFFF, (a >> 32) ^ counter[3] ^ key[1], a & 0xFFFFFFFF]

@@ -24,6 +24,7 @@ except ImportError as missing:
 
 import attacks
 import experiments
+import methods
 import models
 import references
 import store
@@ -87,6 +88,16 @@ MODELS = {
         "build": lambda: models.WideResNet(10, 2, 2),
         "settings": {"depth": 10, "widen": 2, "base": 2, "lr": f32(0.02), **CIFAR_THREATS},
         "batch": (4, 3, 16, 16), "classes": 10, "seed": 701, "keep": ["pgd/start", "pgd/5", "pgd_train/5"],
+    },
+    "resnet10": {
+        "build": lambda: models.ResNet(2, (1, 1, 1, 1)),
+        "settings": {"width": 2, "blocks": [1, 1, 1, 1], "lr": f32(0.02), **CIFAR_THREATS},
+        "batch": (4, 3, 16, 16), "classes": 10, "seed": 603, "keep": ["pgd/start", "pgd/5", "pgd_train/5"],
+    },
+    "dm-wideresnet-10-2": {
+        "build": lambda: models.DMWideResNet(10, 2, 2),
+        "settings": {"depth": 10, "widen": 2, "base": 2, "lr": f32(0.02), **CIFAR_THREATS},
+        "batch": (4, 3, 16, 16), "classes": 10, "seed": 703, "keep": ["pgd/start", "pgd/5", "pgd_train/5"],
     },
 }
 for entry in MODELS.values():
@@ -191,6 +202,28 @@ ATTACKS = {
 }
 
 
+METHODS = {
+    "methods-preactresnet10": {
+        "model": "preactresnet10",
+        "settings": {
+            "eps": f32(8 / 255), "alpha": f32(4 / 255), "steps": 2, "lr": f32(0.02), "momentum": f32(0.9), "weight_decay": f32(5e-4),
+            "label_smoothing": f32(0.1), "noise": 2, "trades_beta": 6, "mart_beta": 5, "replays": 2, "awp": f32(0.01),
+            "grad_align": f32(0.2), "decay": 0.75, "seed": 7,
+        },
+    },
+}
+
+
+def method_fixture(name, noise=0.0):
+    """(tensors, settings) of the training methods on a model whose parameters and batch its own fixture holds."""
+    entry = MODELS[METHODS[name]["model"]]
+    random = np.random.RandomState(entry["seed"])
+    x, y, _ = draw_batch(entry, random)
+    model = entry["build"]()
+    initialise(model, random, noise)
+    return methods.every(model, x, y, METHODS[name]["settings"]), {"model": METHODS[name]["model"], **METHODS[name]["settings"]}
+
+
 def attack_fixture(name, noise=0.0):
     """(tensors, settings) of the attacks on a model whose parameters and batch its own fixture holds."""
     entry = MODELS[ATTACKS[name]["model"]]
@@ -211,10 +244,14 @@ REFERENCES = {
 }
 
 
+# Those that start from drawn parameters, by how they are computed.
+DRAWN = {**dict.fromkeys(MODELS, model_fixture), **dict.fromkeys(ATTACKS, attack_fixture), **dict.fromkeys(METHODS, method_fixture)}
+
+
 def fixture(name):
     """({name: numpy array}, settings) of any fixture."""
-    if name in MODELS or name in ATTACKS:
-        tensors, settings = (attack_fixture if name in ATTACKS else model_fixture)(name)
+    if name in DRAWN:
+        tensors, settings = DRAWN[name](name)
     else:
         tensors, settings = REFERENCES[name]()
     arrays = {k: v.detach().numpy() if torch.is_tensor(v) else v for k, v in tensors.items()}
@@ -252,7 +289,7 @@ def unstable(name, stored):
 
     None may: no result may hang on a tie, a kink or the sign of a rounding error, or a right engine could miss it.
     """
-    moved, _ = (attack_fixture if name in ATTACKS else model_fixture)(name, noise=1e-14)
+    moved, _ = DRAWN[name](name, noise=1e-14)
     for tensor, value in moved.items():
         old = stored[tensor]
         apart = np.abs(value.detach().numpy() - old).max(initial=0)
@@ -273,7 +310,7 @@ def check(names, folder):
             store.write(fresh, *fixture(name))
             stored = store.read(kept)
             lines = list(differences(name, stored, store.read(fresh)))
-            if name in MODELS or name in ATTACKS:
+            if name in DRAWN:
                 lines += unstable(name, stored[0])
             with open(kept, "rb") as a, open(fresh, "rb") as b:
                 same = "the same bytes" if a.read() == b.read() else "the same values, not the same bytes"
@@ -284,7 +321,7 @@ def check(names, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*MODELS, *ATTACKS, *REFERENCES]
+    every = [*DRAWN, *REFERENCES]
     parser.add_argument("--out", default=OUTPUT, help="folder of the fixtures")
     parser.add_argument("--only", choices=every, help="one fixture")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")

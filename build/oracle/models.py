@@ -126,6 +126,87 @@ class PreActResNet(nn.Module):
         return self.linear(F.relu(self.bn(out)).mean((2, 3)))
 
 
+class ResBlock(nn.Module):
+    """Conv, BN, ReLU, conv, BN, plus the input; a projected shortcut has a BN of its own."""
+
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """ResNet-18 for 32-pixel images with blocks=(2,2,2,2), width=64."""
+
+    def __init__(self, width, blocks):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        c_in = width
+        for stage, count in enumerate(blocks):
+            c_out, layers = width * 2**stage, []
+            for block in range(count):
+                layers.append(ResBlock(c_in, c_out, 2 if stage > 0 and block == 0 else 1))
+                c_in = c_out
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+        self.linear = nn.Linear(c_in, 10)
+
+    def forward(self, x):
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
+        return self.linear(out.mean((2, 3)))
+
+
+class SameBlock(nn.Module):
+    """The block of Gowal et al.: WideBlock with SiLU, other names, and a stride of 2 that pads below and on the right."""
+
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.margin = (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1)
+        self.batchnorm_0 = nn.BatchNorm2d(c_in)
+        self.conv_0 = nn.Conv2d(c_in, c_out, 3, stride=stride, bias=False)
+        self.batchnorm_1 = nn.BatchNorm2d(c_out)
+        self.conv_1 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False) if c_in != c_out else None
+
+    def forward(self, x):
+        act = F.silu(self.batchnorm_0(x))
+        out = self.conv_1(F.silu(self.batchnorm_1(self.conv_0(F.pad(act, self.margin)))))
+        return out + (x if self.shortcut is None else self.shortcut(act))
+
+
+class DMWideResNet(nn.Module):
+    """The SiLU WideResNet of Gowal et al., without its normalisation."""
+
+    def __init__(self, depth, widen, base):
+        super().__init__()
+        count, c = (depth - 4) // 6, [base, base * widen, 2 * base * widen, 4 * base * widen]
+        self.init_conv = nn.Conv2d(3, c[0], 3, padding=1, bias=False)
+        stages = []
+        for i in range(3):
+            stage = nn.Module()
+            stage.block = nn.Sequential(*[SameBlock(c[i] if j == 0 else c[i + 1], c[i + 1], 2 if i > 0 and j == 0 else 1) for j in range(count)])
+            stages.append(stage)
+        self.layer = nn.ModuleList(stages)
+        self.batchnorm = nn.BatchNorm2d(c[3])
+        self.logits = nn.Linear(c[3], 10)
+
+    def forward(self, x):
+        out = self.init_conv(x)
+        for stage in self.layer:
+            out = stage.block(out)
+        return self.logits(F.silu(self.batchnorm(out)).mean((2, 3)))
+
+
 class WideBlock(nn.Module):
     """Wide ResNet's block; where the channels change, BN and ReLU come before the split."""
 

@@ -21,10 +21,16 @@ the same run.
 
 With --peer, PyTorch runs a twin of each case in the same run, in turn, at the
 same threads, in its variants nchw, channels_last, compile (torch.compile) and, on a GPU, graph;
-the ratio is taken against the variant with the shortest median.`,
+the ratio is taken against the variant with the shortest median.
+
+With --against, each case stands beside an earlier measurement of it: only
+intervals that do not touch count as a difference, and what else differed
+(device, precision, commit, the machine's own speed) is named.`,
 		Example: `  temper bench
   temper bench --suite kernels --match 'matmul|conv2d/'
   temper bench --peer --python python3 --seconds 10
+  temper bench --format json > before.json
+  temper bench --against before.json
   temper bench --format go > new.txt && benchstat old.txt new.txt`,
 		Args: arguments(cobra.NoArgs),
 	}
@@ -35,11 +41,13 @@ the ratio is taken against the variant with the shortest median.`,
 	f.StringVar(&b.Device, "device", "auto", "device to measure: auto, cpu, cuda:0, …")
 	f.IntVar(&b.Threads, "threads", 0, "CPU workers, of the peer too; 0 is one a core")
 	f.StringVar(&b.Precision, "precision", bench.Precisions[0], "of products and convolutions, of the peer's too: "+strings.Join(bench.Precisions, ", "))
+	f.BoolVar(&b.ExactConv, "exact-conv", false, job.ExactConvHelp)
 	f.Float64Var(&b.Seconds, "seconds", 5, "how long to measure each case")
 	f.BoolVar(&b.Peer, "peer", false, "run PyTorch's twin of each case beside it")
 	f.StringVar(&b.Python, "python", "python3", "the Python interpreter that has torch, for --peer")
 	f.StringSliceVar(&b.Skip, "skip", nil, "variants of the peer to leave out")
 	f.StringVar(&b.Format, "format", bench.Formats[0], "how to print: table, json, go (Go's benchmark format, for benchstat)")
+	f.StringVar(&b.Against, "against", "", "compare with an earlier run: what --format json printed")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		if c.JSON {
 			b.Format = "json"

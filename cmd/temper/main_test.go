@@ -105,6 +105,8 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{8}-\d{6}(-\d+)?`), "DATE"},
 	{regexp.MustCompile(`-\d+\.json`), ".json"}, // the second of a second
 	{regexp.MustCompile(`\d+ images/s  \S+`), "SPEED"},
+	{regexp.MustCompile(`\d+ bytes`), "N bytes"}, // of files that hold all settings
+	{regexp.MustCompile(`"bytes":\d+`), `"bytes":0`},
 	{regexp.MustCompile(`"seconds":[0-9.e-]+`), `"seconds":0`},
 	{regexp.MustCompile(`"date":"[^"]*"`), `"date":""`},
 	{regexp.MustCompile(`cpu: .*as asked`), "DEVICE"},

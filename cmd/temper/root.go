@@ -43,7 +43,7 @@ kept a checkpoint and says how to go on).`,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &job.UsageError{Err: err} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
-	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), devices(c), kernels(c), recipes(c), reproduce(c), version(c))
+	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), watch(c), serve(c), devices(c), doctor(c), kernels(c), recipes(c), reproduce(c), version(c))
 	return cmd
 }
 
@@ -79,7 +79,11 @@ func settings(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 // flags is settings without --set.
 func flags(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 	for _, f := range list {
-		cmd.Flags().String(f.Name, "", f.Help)
+		if f.Switch() {
+			cmd.Flags().Bool(f.Name, false, f.Help)
+		} else {
+			cmd.Flags().String(f.Name, "", f.Help)
+		}
 	}
 	return func() (user []job.Assignment) {
 		for _, f := range list {

@@ -133,9 +133,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel6(const f32* __rest
   typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
   static_assert(tensor_shared<tile, true, true>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     conv_forward<tile, shape>(shared, i, pixels_by_taps<f32, shape>(in0), in1, 0, 27,
         [&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<4>(out + row * 4u + column, column, v); });
+  }
 }
 EXPORT(kernel6)
 
@@ -174,9 +175,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel9(const f32* __rest
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, true>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     tensor_matmul<tile, 8, 10>(shared, i, matrix<f32, true, 4>{in0}, matrix<f32, true, 4>{in1}, 0, 4,
         [&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<10>(out + row * 10u + column, column, v); });
+  }
 }
 EXPORT(kernel9)
 
@@ -209,35 +211,32 @@ extern "C" __global__ void kernel11(const f32* __restrict__ in0, const f32* __re
 }
 EXPORT(kernel11)
 
-extern "C" __global__ void kernel12(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
+extern "C" __global__ void kernel12(const f32* g0_in0, f32* g0_out0, const f32* g1_in0, const f32* g1_in1, const f32* g1_in2, f32* g1_out0, u32 n) {
+  for (u32 v = threadIdx.x; v < 2u; v += BLOCK) {
     const u32 i = v * 4u;
-    f32 v0[4]; load_vector(v0, in0 + i);
+    f32 v0[4]; load_vector(v0, g0_in0 + i);
     f32 r0[4];
     UNROLL for (u32 e = 0; e < 4; e++) {
       const f32 t0 = div_(f32(0x1p+00), v0[e]);
       r0[e] = t0;
     }
-    store_vector(out0 + i, r0);
+    store_vector(g0_out0 + i, r0);
+  }
+  __syncthreads();  // what stands above has been stored
+  for (u32 i = threadIdx.x; i < 80u; i += BLOCK) {
+    const u32 x0 = i / 10u;
+    const f32 t0 = mul_(g1_in0[x0], g1_in1[i]);
+    const f32 t1 = add_(g1_in2[i], t0);
+    g1_out0[i] = t1;
   }
 }
 EXPORT(kernel12)
 
-extern "C" __global__ void kernel13(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, f32* __restrict__ out0, u32 n) {
-  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
-    const u32 x0 = i / 10u;
-    const f32 t0 = mul_(in0[x0], in1[i]);
-    const f32 t1 = add_(in2[i], t0);
-    out0[i] = t1;
-  }
-}
-EXPORT(kernel13)
-
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel14(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel13(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, false>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     tensor_matmul<tile, 8, 4>(shared, i, matrix<f32, true, 10>{in0}, matrix<f32, false, 4>{in1}, 0, 10,
         [&](u32 row, u32 column, const f32 (&sums)[8]) {
           const u32 first = row * 4u + column;
@@ -250,10 +249,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel14(const f32* __res
           }
           store8<4>(out0 + first, column, r0);
         });
+  }
 }
-EXPORT(kernel14)
+EXPORT(kernel13)
 
-extern "C" __global__ void kernel15(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void kernel14(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
   for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
     const u32 i = v * 4u;
     const u32 x0 = i / 256u;
@@ -268,14 +268,14 @@ extern "C" __global__ void kernel15(const bool* __restrict__ in0, const f32* __r
     store_vector(out0 + i, r0);
   }
 }
-EXPORT(kernel15)
+EXPORT(kernel14)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel16(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, const f32* __restrict__ in4, f32* out0, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel15(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, const f32* __restrict__ in4, f32* out0, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
   static_assert(tensor_shared<tile, true, false>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
-  for (u32 i = blockIdx.x; i < n; i += gridDim.x)
+  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     conv_input_grad<tile, shape>(shared, i, in0, in1,
         [&](u32 row, u32 column, const f32 (&sums)[8]) {
           const u32 first = row * 3u + column;
@@ -302,10 +302,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel16(const f32* __res
           }
           store8<3>(out0 + first, column, r0);
         });
+  }
 }
-EXPORT(kernel16)
+EXPORT(kernel15)
 
-extern "C" __global__ void kernel17(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel16(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 8u);
     const i32 x2 = (i32)(i / 8u % 8u);
@@ -314,4 +315,4 @@ extern "C" __global__ void kernel17(const f32* __restrict__ in0, f32* __restrict
     out[i] = in0[0u + (x0) * 192u + (x2) * 24u + (x3) * 3u + (x1) * 1u];
   }
 }
-EXPORT(kernel17)
+EXPORT(kernel16)

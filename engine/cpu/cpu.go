@@ -61,18 +61,7 @@ func (d *device) Target(p graph.Precision) (passes.Target, error) {
 	if !slices.Contains(precisions(), p) {
 		return passes.Target{}, lacks(p)
 	}
-	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, Precision: p}, nil
-}
-
-// precisions are those that the kernels in use offer.
-func precisions() []graph.Precision { return []graph.Precision{graph.PrecisionFloat32} }
-
-// lacks is the error for a precision that the kernels in use do not offer.
-func lacks(p graph.Precision) error {
-	if p == graph.PrecisionBF16 {
-		return fmt.Errorf("precision bf16 needs a processor with AMX (amx_tile, amx_bf16): the kernels here are %s; use --precision float32", kernel.Level())
-	}
-	return fmt.Errorf("precision %v is for GPUs: the CPU computes in float32; use --precision float32", p)
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, BF16: kernel.HasBF16(), Precision: p}, nil
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
@@ -85,11 +74,15 @@ func (d *device) Close() error {
 	return nil
 }
 
-// alloc returns zeroed memory that starts on a cache line. It is made of
-// words, so that it may be viewed as any element type.
-func alloc(bytes int) []byte {
+// alloc returns zeroed memory that starts on a cache line. It is a variable so
+// that tests can fence it.
+var alloc = words
+
+// words makes memory of words, so that it may be viewed as any element type.
+func words(bytes int) []byte {
 	w := make([]uint64, (bytes+63)/8+8)
 	b := engine.Bytes(w)
+	hugePages(b)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & 63
 	return b[skip : skip+bytes : skip+bytes]
 }
@@ -107,12 +100,21 @@ type code struct {
 	plan    *plan.Plan
 	base    []unsafe.Pointer // of each buffer, all set before the first run
 	words   []uint32         // the step block
-	steps   []func()
+	steps   []step
 	scratch *workspaces
 	lanes   []lane // of the workers, for parallel loops
 	held    *int   // bytes that were allocated for all this
+	trace   *tracing
 
 	inside bool // it is a body
+	worker int  // that the body is for, from 1 on
+}
+
+// step is a step of the plan made ready; of is nil for a loop, whose steps are
+// timed one by one.
+type step struct {
+	run func()
+	of  *plan.Step
 }
 
 // alloc is alloc, counted.
@@ -145,7 +147,7 @@ func newScratch(pool *kernel.Pool) *workspaces {
 
 // Load implements engine.Driver.
 func (d *device) Load(p *plan.Plan) (engine.Code, error) {
-	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int)}
+	c := &code{dev: d, plan: p, base: make([]unsafe.Pointer, len(p.Buffers)), words: make([]uint32, len(p.Buffers)), scratch: newScratch(d.pool), held: new(int), trace: &tracing{}}
 	for k := 0; p.Private > 0 && k < d.pool.Workers(); k++ {
 		one := kernel.NewPool(1)
 		c.lanes = append(c.lanes, lane{dev: &device{one}, private: c.alloc(p.Private), scratch: newScratch(one)})
@@ -171,29 +173,51 @@ func (d *device) Load(p *plan.Plan) (engine.Code, error) {
 	return c, err
 }
 
-func (c *code) load(steps []plan.Step) ([]func(), error) {
-	var out []func()
-	for _, s := range steps {
-		var f func()
-		var err error
-		switch {
-		case s.Fused != nil:
-			f, err = c.fused(s.Fused)
-		case s.Copy != nil:
-			f = c.copy(s.Copy)
-		case s.Loop != nil && s.Loop.Parallel:
-			f, err = c.parallel(s.Loop)
-		case s.Loop != nil:
-			f, err = c.loop(s.Loop)
-		default:
-			f, err = c.op(s.Op)
+func (c *code) load(steps []plan.Step) ([]step, error) {
+	var out []step
+	for ; len(steps) > 0; steps = steps[1:] {
+		of := &steps[0]
+		if len(steps) > 1 {
+			if f := c.maxPool(steps[0], steps[1]); f != nil {
+				out, steps = append(out, step{f, of}), steps[1:]
+				continue
+			}
 		}
+		f, err := c.step(steps[0])
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, f)
+		if of.Loop != nil {
+			of = nil
+		}
+		out = append(out, step{f, of})
 	}
 	return out, nil
+}
+
+func (c *code) step(s plan.Step) (func(), error) {
+	switch {
+	case s.Fused != nil:
+		return c.fused(s.Fused)
+	case s.Copy != nil:
+		return c.copy(s.Copy), nil
+	case s.Loop != nil && s.Loop.Parallel:
+		return c.parallel(s.Loop)
+	case s.Loop != nil:
+		return c.loop(s.Loop)
+	}
+	return c.op(s.Op)
+}
+
+// play runs steps one behind the other.
+func (c *code) play(steps []step) {
+	if c.trace.on {
+		c.timed(steps)
+		return
+	}
+	for i := range steps {
+		steps[i].run()
+	}
 }
 
 // BindState implements engine.Code.
@@ -207,9 +231,7 @@ func (c *code) SetScalar(i int, bits uint32) { c.words[i] = bits }
 
 // Run implements engine.Code.
 func (c *code) Run() error {
-	for _, f := range c.steps {
-		f()
-	}
+	c.play(c.steps)
 	return nil
 }
 
@@ -246,9 +268,7 @@ func (c *code) loop(l *plan.Loop) (func(), error) {
 				part := c.bytes(s.Part)
 				copy(part, c.bytes(s.Whole)[i*len(part):])
 			}
-			for _, f := range steps {
-				f()
-			}
+			c.play(steps)
 			for _, s := range l.Stack {
 				part := c.bytes(s.Part)
 				copy(c.bytes(s.Whole)[i*len(part):], part)
@@ -280,7 +300,7 @@ func (c *code) parallel(l *plan.Loop) (func(), error) {
 	}
 	workers := make([]worker, len(c.lanes))
 	for k, at := range c.lanes {
-		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, inside: true}
+		w := &code{dev: at.dev, plan: c.plan, base: make([]unsafe.Pointer, len(c.base)), scratch: at.scratch, held: c.held, trace: c.trace, inside: true, worker: k + 1}
 		for i := range w.base {
 			if b := &c.plan.Buffers[i]; b.Kind == plan.Temp && b.Private {
 				w.base[i] = unsafe.Pointer(&at.private[b.Offset])
@@ -328,9 +348,7 @@ func (c *code) body(l *plan.Loop) (func(i int), error) {
 		for _, v := range views {
 			c.base[v.Part] = unsafe.Add(c.base[v.Whole], i*c.plan.Buffers[v.Part].Bytes())
 		}
-		for _, f := range steps {
-			f()
-		}
+		c.play(steps)
 	}, nil
 }
 
@@ -348,7 +366,7 @@ func fill(mem []byte, b *plan.Buffer, value func(int) float64) {
 	case graph.U32:
 		fillWith(unsafe.Slice((*uint32)(p), n), value, func(v float64) uint32 { return uint32(int64(v)) })
 	case graph.BF16:
-		fillWith(unsafe.Slice((*bfloat16)(p), n), value, func(v float64) bfloat16 { return roundBF16(float32(v)) })
+		fillWith(unsafe.Slice((*kernel.BF16)(p), n), value, func(v float64) kernel.BF16 { return kernel.RoundBF16(float32(v)) })
 	case graph.U8, graph.Bool:
 		fillWith(mem, value, func(v float64) uint8 { return uint8(int64(v)) })
 	}

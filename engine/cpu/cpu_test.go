@@ -47,6 +47,7 @@ func TestMetamorphic(t *testing.T) {
 		{"no fusion", 2, engine.Options{Plan: plan.Options{NoFusion: true}}, true},
 		{"no arena reuse", 2, engine.Options{Plan: plan.Options{NoReuse: true}}, true},
 		{"nothing in place", 2, engine.Options{Plan: plan.Options{NoInPlace: true}}, true},
+		{"less traffic", 2, engine.Options{Plan: plan.Options{LessTraffic: true}}, true},
 		{"no hoisting", 2, engine.Options{Passes: passes.Options{Off: []string{"hoist"}}}, true},
 		{"no dead-code", 2, engine.Options{Passes: passes.Options{Off: []string{"dead-code", "dead-loop"}}}, true},
 		{"no passes", 2, engine.Options{Passes: passes.Options{Off: optional()}}, false},
@@ -156,7 +157,7 @@ func TestPlannedGraphs(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no graphs", err)
 	}
-	for _, o := range []plan.Options{{}, {NoFusion: true}, {NoReuse: true}, {NoInPlace: true}} {
+	for _, o := range []plan.Options{{}, {NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}} {
 		for _, threads := range []int{1, 3} {
 			run := optest.On(open(t, threads), engine.Options{Plan: o})
 			for _, file := range files {

@@ -110,6 +110,9 @@ func (c *code) movement(n *graph.Node) func() {
 			st[i] = m.src.strides[axis]
 		}
 		m.src.strides = st
+		if f := c.matrices(n, m); f != nil {
+			return f
+		}
 	case graph.OpSlice:
 		for i := range a.Lo {
 			m.src.offset += a.Lo[i] * m.src.strides[i]
@@ -139,6 +142,42 @@ func (c *code) movement(n *graph.Node) func() {
 		return c.moves(n, false, ms...)
 	}
 	return c.moves(n, false, m)
+}
+
+// matrices is a transposition of the last axes of many matrices, as between
+// filters (O,C,kh,kw) and (O,kh,kw,C); nil if m is nothing of the kind.
+func (c *code) matrices(n *graph.Node, m move) func() {
+	shape, strides := collapse(n.Shape(), m.src.strides)
+	if len(shape) == 2 {
+		shape, strides = append([]int{1}, shape...), append([]int{0}, strides...)
+	}
+	if n.DType() != graph.F32 || len(shape) != 3 || strides[1] != 1 || shape[1] < 8 || shape[2] < 8 {
+		return nil
+	}
+	rows, cols := shape[1], shape[2]
+	to := c.plan.Buffer(n)
+	return c.chunked(shape[0], max(1, elementsPerChunk/(rows*cols)), func(_, lo, hi int) {
+		dst, src := slice[float32](c, to), slice[float32](c, m.from)
+		for i := lo; i < hi; i++ {
+			kernel.Transpose(dst[i*rows*cols:], src[i*strides[0]:], rows, cols, strides[2])
+		}
+	})
+}
+
+// collapse joins neighbouring axes that strides walk as one.
+func collapse(shape, strides []int) (s, st []int) {
+	for i, d := range shape {
+		k := len(s) - 1
+		switch {
+		case d == 1:
+		case k >= 0 && st[k] == strides[i]*d:
+			s[k] *= d
+			st[k] = strides[i]
+		default:
+			s, st = append(s, d), append(st, strides[i])
+		}
+	}
+	return s, st
 }
 
 // window is dyn-slice and dyn-pad: per row, a strided copy whose offset is read

@@ -5,6 +5,7 @@ import (
 
 	"temper/engine/cpu/kernel"
 	"temper/engine/graph"
+	"temper/engine/plan"
 )
 
 func (c *code) poolArgMax(n *graph.Node) func() {
@@ -12,7 +13,7 @@ func (c *code) poolArgMax(n *graph.Node) func() {
 	switch n.In(0).DType() {
 	case graph.F32:
 		if n.Attrs().Layout == graph.NHWC {
-			return w.channelsLast()
+			return w.channelsLast(-1)
 		}
 		return poolT[float32](w)
 	case graph.F64:
@@ -82,44 +83,95 @@ func poolT[T float | integer](p *pooling) func() {
 	})
 }
 
-// taps lists, for each window, where its elements' channels begin in an image
-// (H,W,C), and their numbers.
-func (p *pooling) taps() [][]int32 {
-	taps := make([][]int32, p.oh*p.ow)
-	for i := range p.oh {
-		i0, i1 := p.window(0, i, p.h)
+// run is a part of a row of windows in which all windows have the same elements
+// relative to the first.
+type run struct {
+	kernel.Windows
+	first int // window of the row
+}
+
+// runs cuts each row of windows of an image (H,W,C) into runs.
+func (p *pooling) runs() [][]run {
+	rows := make([][]run, p.oh)
+	for i := range rows {
 		for j := range p.ow {
-			j0, j1 := p.window(1, j, p.w)
-			for r := i0; r < i1; r++ {
-				for q := j0; q < j1; q++ {
-					taps[i*p.ow+j] = append(taps[i*p.ow+j], int32((r*p.w+q)*p.ch), int32(r*p.w+q))
-				}
+			w := kernel.Windows{N: 1, Channels: p.ch, Step: p.at.Stride[1] * p.ch, Next: p.at.Stride[1], Taps: p.taps(i, j)}
+			if k := len(rows[i]) - 1; k >= 0 && rows[i][k].goesOn(w.Taps) {
+				rows[i][k].N++
+			} else {
+				rows[i] = append(rows[i], run{w, j})
 			}
+		}
+	}
+	return rows
+}
+
+// goesOn reports whether taps are those of the window behind the run.
+func (r *run) goesOn(taps []int32) bool {
+	if len(taps) != len(r.Taps) {
+		return false
+	}
+	for i, t := range taps {
+		if t != r.Taps[i]+int32(r.N*[]int{r.Step, r.Next}[i%2]) {
+			return false
+		}
+	}
+	return true
+}
+
+// taps lists the elements of a window: where its channels begin in an image
+// (H,W,C), and its number.
+func (p *pooling) taps(i, j int) (taps []int32) {
+	i0, i1 := p.window(0, i, p.h)
+	j0, j1 := p.window(1, j, p.w)
+	for r := i0; r < i1; r++ {
+		for q := j0; q < j1; q++ {
+			taps = append(taps, int32((r*p.w+q)*p.ch), int32(r*p.w+q))
 		}
 	}
 	return taps
 }
 
-// windows runs fn on every row of windows of every image (H,W,C).
-func (p *pooling) windows(fn func(image, row int)) func() {
-	work := p.ow * p.ch * p.at.Kernel[0] * p.at.Kernel[1]
+// windows runs fn on every run of windows of every image (H,W,C): at is where
+// its first window's channels begin among all windows'.
+func (p *pooling) windows(fn func(image, at int, w *kernel.Windows)) func() {
+	work, rows := p.ow*p.ch*p.at.Kernel[0]*p.at.Kernel[1], p.runs()
 	return p.c.chunked(p.n*p.oh, max(1, elementsPerChunk/work), func(_, lo, hi int) {
 		for k := lo; k < hi; k++ {
-			fn(k/p.oh, k%p.oh)
+			row := rows[k%p.oh]
+			for i := range row {
+				fn(k/p.oh, (k*p.ow+row[i].first)*p.ch, &row[i].Windows)
+			}
 		}
 	})
 }
 
-// channelsLast compares all channels of a window at a time.
-func (p *pooling) channelsLast() func() {
-	taps := p.taps()
-	return p.windows(func(n, i int) {
-		image := slice[float32](p.c, p.from)[n*p.h*p.w*p.ch:][:p.h*p.w*p.ch]
-		y := slice[int32](p.c, p.to)[(n*p.oh+i)*p.ow*p.ch:]
-		for j := range p.ow {
-			kernel.ArgMaxTaps(y[j*p.ch:][:p.ch], image, taps[i*p.ow+j])
+// channelsLast compares all channels of a window at a time. It stores the
+// largest elements too where there is a buffer for them, else -1.
+func (p *pooling) channelsLast(values int) func() {
+	size := p.h * p.w * p.ch
+	return p.windows(func(n, at int, w *kernel.Windows) {
+		var top []float32
+		if values >= 0 {
+			top = slice[float32](p.c, values)[at:]
 		}
+		kernel.MaxTaps(slice[int32](p.c, p.to)[at:], top, slice[float32](p.c, p.from)[n*size:][:size], w)
 	})
+}
+
+// maxPool is a pool-argmax and, behind it, the gather of what it found, in one
+// walk. It is nil for all other pairs of operations.
+func (c *code) maxPool(pool, next plan.Step) func() {
+	p, g := pool.Op, next.Op
+	if p == nil || g == nil || p.Op() != graph.OpPoolArgMax || g.Op() != graph.OpGather || g.DType() != graph.F32 || p.Attrs().Layout != graph.NHWC {
+		return nil
+	}
+	w := c.pooling(p)
+	image := graph.Shape{w.n, w.h * w.w, w.ch}
+	if c.plan.Buffer(g.In(0)) != w.from || c.plan.Buffer(g.In(1)) != w.to || !g.In(0).Shape().Equal(image) || g.Attrs().Axis != 1 {
+		return nil
+	}
+	return w.channelsLast(c.plan.Buffer(g))
 }
 
 // origin is where a value was computed, seen through reshapes and through
@@ -171,13 +223,8 @@ func (c *code) unpool(n *graph.Node) func() {
 	if !tiled || !n.Shape().Equal(graph.Shape{p.n, p.h * p.w, p.ch}) || n.Attrs().Axis != 1 {
 		return nil
 	}
-	taps, from, at, to := p.taps(), c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n)
-	return p.windows(func(n, i int) {
-		image := slice[float32](c, to)[n*p.h*p.w*p.ch:][:p.h*p.w*p.ch]
-		row := (n*p.oh + i) * p.ow * p.ch
-		v, places := slice[float32](c, from)[row:], slice[int32](c, at)[row:]
-		for j := range p.ow {
-			kernel.SpreadTaps(image, v[j*p.ch:][:p.ch], places[j*p.ch:][:p.ch], taps[i*p.ow+j])
-		}
+	from, at, to, size := c.plan.Buffer(n.In(0)), c.plan.Buffer(n.In(1)), c.plan.Buffer(n), p.h*p.w*p.ch
+	return p.windows(func(n, k int, w *kernel.Windows) {
+		kernel.SpreadTaps(slice[float32](c, to)[n*size:][:size], slice[float32](c, from)[k:], slice[int32](c, at)[k:], w)
 	})
 }

@@ -55,6 +55,20 @@ func planes(f func([]float64) float64) func([]float64) []float64 {
 	}
 }
 
+// planes2x2 averages the windows of 2×2 of each plane of image, whose last column
+// is left over.
+func planes2x2(x []float64) (out []float64) {
+	for p := range slices.Chunk(x, image[2]*image[3]) {
+		for r := 0; r < image[2]-1; r += 2 {
+			for c := 0; c < image[3]-1; c += 2 {
+				at := r*image[3] + c
+				out = append(out, (p[at]+p[at+1]+p[at+image[3]]+p[at+image[3]+1])/4)
+			}
+		}
+	}
+	return out
+}
+
 // audit is what gorgonia v0.9.18 can do that networks are made of.
 var audit = []audited{
 	{name: "add", shapes: []tensor.Shape{matrix, matrix}, build: func(x []*G.Node) (*G.Node, error) { return G.Add(x[0], x[1]) }},
@@ -166,15 +180,18 @@ var audit = []audited{
 	{name: "max-pool, one-sided padding", shapes: []tensor.Shape{image}, refused: "different padding on opposite sides", build: func(x []*G.Node) (*G.Node, error) {
 		return G.MaxPool2D(x[0], tensor.Shape{2, 2}, []int{0, 1, 0, 1}, []int{2, 2})
 	}},
-	{name: "average pool", wrong: "its value divides by the image's width", shapes: []tensor.Shape{image}, refused: "operation AvgPool", build: func(x []*G.Node) (*G.Node, error) {
+	{name: "average pool", wrong: "its value divides by the image's width", shapes: []tensor.Shape{image}, meaning: planes2x2, build: func(x []*G.Node) (*G.Node, error) {
 		return G.AveragePool2D(x[0], tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2})
+	}},
+	{name: "average pool, padded", wrong: "its value divides by the image's width", shapes: []tensor.Shape{image}, refused: "average-pooling with padding", build: func(x []*G.Node) (*G.Node, error) {
+		return G.AveragePool2D(x[0], tensor.Shape{2, 2}, []int{1, 1}, []int{2, 2})
 	}},
 	{name: "global average pool", wrong: "it has no derivative, and Grad panics", shapes: []tensor.Shape{image}, build: func(x []*G.Node) (*G.Node, error) { return G.GlobalAveragePool2D(x[0]) }},
 	{name: "batch norm", shapes: []tensor.Shape{image, image, image}, refused: "operation batchnorm", build: func(x []*G.Node) (*G.Node, error) {
 		y, _, _, _, err := G.BatchNorm(x[0], x[1], x[2], 0.9, 1e-5)
 		return y, err
 	}},
-	{name: "upsample", shapes: []tensor.Shape{image}, refused: "operation Upsample", build: func(x []*G.Node) (*G.Node, error) { return G.Upsample2D(x[0], 2) }},
+	{name: "upsample", shapes: []tensor.Shape{image}, build: func(x []*G.Node) (*G.Node, error) { return G.Upsample2D(x[0], 2) }},
 }
 
 func logOf(n *G.Node, err error) (*G.Node, error) {

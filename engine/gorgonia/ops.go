@@ -32,6 +32,8 @@ var rules = map[string]rule{
 	"softmaxOp":           softmax,
 	"globalAveragePoolOp": func(i *importer, n *G.Node, in []*graph.Node) *graph.Node { return in[0].MeanKeep(2, 3) },
 	"maxPoolOp":           maxPool,
+	"avgPoolOp":           avgPool,
+	"upsampleOp":          upsample,
 
 	"reshapeOp": func(i *importer, n *G.Node, in []*graph.Node) *graph.Node { return reshape(in[0], n.Shape()) },
 	"transposeOp": func(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
@@ -173,6 +175,22 @@ func maxPool(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
 		return i.failf("gorgonia node %q: max-pooling with different padding on opposite sides cannot be imported", n.Name())
 	}
 	return in[0].MaxPool(i.pair(n, "h", "w"), graph.Window{Stride: i.pair(n, "strideH", "strideW"), Pad: pad})
+}
+
+// avgPool is the mean of each window. Whether padding would count, their
+// documentation does not say.
+func avgPool(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
+	if i.pair(n, "padNorth", "padWest") != [2]int{} || i.pair(n, "padSouth", "padEast") != [2]int{} {
+		return i.failf("gorgonia node %q: average-pooling with padding cannot be imported", n.Name())
+	}
+	return in[0].AvgPool(i.pair(n, "h", "w"), graph.Window{Stride: i.pair(n, "strideH", "strideW")})
+}
+
+// upsample repeats each pixel both ways.
+func upsample(i *importer, n *G.Node, in []*graph.Node) *graph.Node {
+	x, k := in[0], i.number(n, "stride")+1
+	s := x.Shape()
+	return x.Reshape(s[0], s[1], s[2], 1, s[3], 1).BroadcastTo(s[0], s[1], s[2], k, s[3], k).Reshape(s[0], s[1], s[2]*k, s[3]*k)
 }
 
 // repeat writes each element of one axis several times over. How often follows

@@ -2,12 +2,14 @@ package gorgonia
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
+	"temper/engine"
 	"temper/engine/graph"
 )
 
@@ -75,6 +77,28 @@ func (c *chain) conv(x *G.Node, name string, out, stride int) *G.Node {
 	return c.node(G.Rectify(c.node(G.BroadcastAdd(h, b, nil, []byte{0, 2, 3}))))
 }
 
+// batchNorm normalises the columns of x (N,C) by the batch's statistics, written
+// in gorgonia's own operations, as its users do.
+func (c *chain) batchNorm(x *G.Node, name string) *G.Node {
+	width := x.Shape()[1]
+	row := func(n *G.Node) *G.Node { return c.node(G.Reshape(n, tensor.Shape{1, width})) }
+	centred := c.node(G.BroadcastSub(x, row(c.node(G.Mean(x, 0))), nil, []byte{0}))
+	variance := row(c.node(G.Mean(c.node(G.Square(centred)), 0)))
+	eps := c.bound(name+".eps", slices.Repeat([]float64{1e-5}, width), 1, width)
+	deviation := c.node(G.Sqrt(c.node(G.Add(variance, eps))))
+	h := c.node(G.BroadcastHadamardDiv(centred, deviation, nil, []byte{0}))
+	h = c.node(G.BroadcastHadamardProd(h, c.leaf(name+".weight", 1, 1, width), nil, []byte{0}))
+	return c.node(G.BroadcastAdd(h, c.leaf(name+".bias", 0.1, 1, width), nil, []byte{0}))
+}
+
+// batchNorm2D does the same to the channels of x (N,C,H,W).
+func (c *chain) batchNorm2D(x *G.Node, name string) *G.Node {
+	s := x.Shape()
+	pixels := c.node(G.Reshape(c.node(G.Transpose(x, 0, 2, 3, 1)), tensor.Shape{s[0] * s[2] * s[3], s[1]}))
+	h := c.node(G.Reshape(c.batchNorm(pixels, name), tensor.Shape{s[0], s[2], s[3], s[1]}))
+	return c.node(G.Transpose(h, 0, 3, 1, 2))
+}
+
 // networks are the networks on which temper is compared with gorgonia.
 var networks = map[string]func(c *chain) *G.Node{
 	"mlp": func(c *chain) *G.Node {
@@ -88,6 +112,19 @@ var networks = map[string]func(c *chain) *G.Node{
 		h = c.node(G.MaxPool2D(h, tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
 		h = c.conv(h, "conv2", 6, 2)
 		h = c.node(G.MaxPool2D(h, tensor.Shape{3, 3}, []int{1, 1}, []int{2, 2}))
+		return c.crossEntropy(c.linear(c.node(G.Reshape(h, tensor.Shape{3, 24})), "fc", 5))
+	},
+	"batch norm": func(c *chain) *G.Node {
+		// No bias in front of a batch norm: its derivative is 0, and noise.
+		h := c.node(G.Mul(c.leaf("x", 1, 6, 7), c.leaf("fc1.weight", 0.3, 7, 9)))
+		h = c.node(G.Mul(c.node(G.Rectify(c.batchNorm(h, "bn1"))), c.leaf("fc2.weight", 0.3, 9, 8)))
+		h = c.node(G.Tanh(c.batchNorm(h, "bn2")))
+		return c.crossEntropy(c.linear(h, "fc3", 5))
+	},
+	"conv, batch norm": func(c *chain) *G.Node {
+		h := c.node(G.Rectify(c.batchNorm2D(c.conv(c.leaf("x", 1, 3, 2, 8, 8), "conv1", 4, 1), "bn1")))
+		h = c.node(G.MaxPool2D(h, tensor.Shape{2, 2}, []int{0, 0}, []int{2, 2}))
+		h = c.batchNorm2D(c.conv(h, "conv2", 6, 2), "bn2")
 		return c.crossEntropy(c.linear(c.node(G.Reshape(h, tensor.Shape{3, 24})), "fc", 5))
 	},
 }
@@ -126,6 +163,124 @@ func TestOracle(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestNetworksByDifferences holds the derivatives of the imported networks by
+// every leaf to the central differences of their loss, in float64: without
+// gorgonia's help.
+func TestNetworksByDifferences(t *testing.T) {
+	for name, build := range networks {
+		t.Run(name, func(t *testing.T) {
+			c := &chain{g: G.NewGraph(), t: tensor.Float64}
+			loss := build(c)
+			must(t, c.err)
+			leaves := c.g.Inputs()
+			im, err := Import(loss, leaves...)
+			must(t, err)
+			values := map[*G.Node]*tensor.Dense{}
+			for _, n := range leaves {
+				values[n] = n.Value().(*tensor.Dense)
+			}
+			_, grads := runOurs(t, im, values, leaves...)
+			dev := openCPU(t)
+			e, err := dev.Compile(im.Graph, dev.NewState(), engine.Options{})
+			must(t, err)
+			for k, n := range leaves {
+				got, want := directional(t, e, im, values, n, grads[k])
+				if math.Abs(got-want) > 1e-6*(1+math.Abs(want)) {
+					t.Errorf("derivative by %s: %v, differences give %v", n.Name(), got, want)
+				}
+			}
+		})
+	}
+}
+
+// directional is the derivative of the loss along a random direction of one
+// leaf: by its gradient, and by differences.
+func directional(t *testing.T, e *engine.Executable, im *Imported, values map[*G.Node]*tensor.Dense, at *G.Node, grad *tensor.Dense) (got, want float64) {
+	t.Helper()
+	const eps = 1e-5
+	v := values[at].Data().([]float64)
+	dir := draws(len(v), at.Name())
+	for i, d := range elements(t, grad) {
+		got += d * dir[i]
+	}
+	for _, sign := range []float64{1, -1} {
+		moved := slices.Clone(v)
+		for i := range moved {
+			moved[i] += sign * eps * dir[i]
+		}
+		for n, x := range values {
+			if n == at {
+				x = tensor.New(tensor.WithShape(x.Shape().Clone()...), tensor.WithBacking(moved))
+			}
+			must(t, e.Feed(im.Nodes[n].Attrs().Name, x))
+		}
+		must(t, e.Run())
+		loss, err := e.Scalar("loss")
+		must(t, err)
+		want += sign * loss / (2 * eps)
+	}
+	return got, want
+}
+
+// TestThereAndBack takes each network through both doors: imported, compiled, and
+// put into a new graph of theirs as one operation between others. The loss is
+// gorgonia's own, and the derivative by the images agrees with differences.
+func TestThereAndBack(t *testing.T) {
+	for name, build := range networks {
+		t.Run(name, func(t *testing.T) {
+			c := &chain{g: G.NewGraph(), t: tensor.Float64}
+			loss := build(c)
+			must(t, c.err)
+			x := c.g.ByName("x")[0]
+			im, err := Import(loss, x)
+			must(t, err)
+			dev := openCPU(t)
+			st := dev.NewState()
+			op, err := NewOp(dev, st, im.Graph)
+			must(t, err)
+			defer op.Close()
+			must(t, im.Init(st))
+			must(t, runTheirs(c.g))
+
+			run := func(v []float64) (float64, []float64) {
+				g := G.NewGraph()
+				half := tensor.New(tensor.WithShape(x.Shape().Clone()...), tensor.WithBacking(v))
+				in := G.NewTensor(g, tensor.Float64, x.Dims(), G.WithShape(x.Shape()...), G.WithName("half"), G.WithValue(half))
+				y := G.Must(G.ApplyOp(op, G.Must(G.Add(in, in))))
+				out := G.Must(G.Square(y))
+				grads, err := G.Grad(out, in)
+				must(t, err)
+				must(t, runTheirs(g))
+				return elements(t, y.Value())[0], elements(t, grads[0].Value())
+			}
+			half := elements(t, x.Value())
+			for i := range half {
+				half[i] /= 2
+			}
+			value, grad := run(half)
+			if want := elements(t, loss.Value())[0]; math.Abs(value-want) > 1e-12*math.Abs(want) {
+				t.Errorf("loss %v, gorgonia has %v", value, want)
+			}
+			const eps = 1e-5
+			dir, got, want := draws(len(half), "direction"), 0.0, 0.0
+			for _, sign := range []float64{1, -1} {
+				moved := slices.Clone(half)
+				for i := range moved {
+					moved[i] += sign * eps * dir[i]
+				}
+				y, _ := run(moved)
+				want += sign * y * y / (2 * eps)
+			}
+			for i, d := range grad {
+				got += d * dir[i]
+			}
+			if math.Abs(got-want) > 1e-6*(1+math.Abs(want)) {
+				t.Errorf("derivative by the images: %v, differences give %v", got, want)
+			}
+		})
 	}
 }
 

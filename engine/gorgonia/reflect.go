@@ -24,6 +24,9 @@ var fields = map[string]map[string]reflect.Kind{
 		"strideH": reflect.Int, "strideW": reflect.Int, "dilationH": reflect.Int, "dilationW": reflect.Int},
 	"maxPoolOp": {"h": reflect.Int, "w": reflect.Int, "padNorth": reflect.Int, "padSouth": reflect.Int,
 		"padWest": reflect.Int, "padEast": reflect.Int, "strideH": reflect.Int, "strideW": reflect.Int},
+	"avgPoolOp": {"h": reflect.Int, "w": reflect.Int, "padNorth": reflect.Int, "padSouth": reflect.Int,
+		"padWest": reflect.Int, "padEast": reflect.Int, "strideH": reflect.Int, "strideW": reflect.Int},
+	"upsampleOp": {"stride": reflect.Int},
 }
 
 // typeName is the name of v's type, without its package if that is gorgonia.

@@ -120,10 +120,11 @@ func (c *Copier) block(b *Block, live map[*Node]bool, fn func(*Copier, *Node, []
 		} else if m = fn(c, n, ins); m == nil {
 			m = c.Keep(n, ins)
 		}
+		m = m.Named(n.label)
 		if f := c.form(n, ins); f != nil {
-			m = f.Out(m)
+			m = f.Out(m).Named(n.label)
 		}
-		c.img[n] = m.Named(n.label)
+		c.img[n] = m
 	}
 }
 

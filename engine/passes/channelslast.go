@@ -76,7 +76,7 @@ func (p *relayout) node(c *graph.Copier, n *graph.Node, ins []*graph.Node) *grap
 	for i, in := range ins {
 		args[i] = last(in)
 	}
-	return first(c.Dst.MakeTyped(n.Op(), attrs, n.DType(), lastShape(n.Shape()), args...))
+	return first(c.Dst.MakeTyped(n.Op(), attrs, n.DType(), lastShape(n.Shape()), args...).Named(n.Label()))
 }
 
 // prefers reports whether a value exists with its channels last.

@@ -28,6 +28,9 @@ type Target struct {
 	BF16 bool
 	// Precision is asked for of float32 products. That of bf16 needs BF16.
 	Precision graph.Precision
+	// LessTraffic asks the plan to compute again what would take longer to read,
+	// and for groups of operations right behind the contractions that they read.
+	LessTraffic bool
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
 	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from
@@ -46,6 +49,7 @@ var table = []Pass{
 	{"fold", "compute operations on constants", false, plain(fold), nil},
 	{"simplify", "algebra that keeps every value: x·1, double transposes, chains of reshapes", false, plain(simplify), nil},
 	{"narrow", "compute before broadcasting, not after", false, plain(narrow), nil},
+	{"sums", "take sums of linear expressions apart where their parts' sums are known", false, plain(sums), nil},
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
 	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
 	{"precision", "multiply at the precision asked for, and in bf16 what is bf16 before and after", true, precision, func(t Target) bool { return t.BF16 }},
@@ -69,6 +73,8 @@ var constraints = []struct{ first, then, reason string }{
 	{"stabilise", "hoist", "a hoisted exponential would hide half of the pattern"},
 	{"fold", "simplify", "simplify recognises constants by value"},
 	{"simplify", "narrow", "narrow looks for broadcasts directly under element-wise operations"},
+	{"narrow", "sums", "narrow brings per-channel factors together under one broadcast"},
+	{"sums", "channels-last", "per-channel factors stand directly under their broadcasts"},
 	{"narrow", "fold-affine", "the per-channel factor must stand before its broadcast"},
 	{"fold-affine", "hoist", "the scaled filter is invariant in an attack loop and should leave it"},
 	{"narrow", "channels-last", "narrow would move arithmetic above the reshapes of per-channel values"},
@@ -151,6 +157,10 @@ func Run(g *graph.Graph, o Options) (*graph.Graph, error) {
 	}
 	return g, nil
 }
+
+// Inexact lists the passes to leave out where convolutions are to be computed
+// by their definition.
+func Inexact() []string { return []string{"winograd"} }
 
 func names() []string {
 	var out []string

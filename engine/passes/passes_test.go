@@ -34,7 +34,7 @@ func TestBeforeAfter(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, want, _ := strings.Cut(string(text), separator)
-			got := apply(t, pass, before, precision)
+			got := apply(t, pass, before, Target{RowBytes: 1024, Precision: precision})
 			if *update {
 				if err := os.WriteFile(file, []byte(before+separator+got), 0o644); err != nil {
 					t.Fatal(err)
@@ -53,7 +53,7 @@ func TestBeforeAfter(t *testing.T) {
 	}
 }
 
-func apply(t *testing.T, pass, before string, precision graph.Precision) string {
+func apply(t *testing.T, pass, before string, target Target) string {
 	t.Helper()
 	g, err := graph.Parse(before)
 	if err != nil {
@@ -63,7 +63,7 @@ func apply(t *testing.T, pass, before string, precision graph.Precision) string 
 	if i < 0 {
 		t.Fatalf("no pass %q", pass)
 	}
-	h, err := table[i].Run(g, Target{RowBytes: 1024, Precision: precision})
+	h, err := table[i].Run(g, target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var seen []string
-	all := Target{ChannelsLast: true, BF16: true, PackedFilters: true, RowBytes: 1}
+	all := Target{ChannelsLast: true, BF16: true, LessTraffic: true, PackedFilters: true, RowBytes: 1}
 	if _, err := Run(g, Options{Target: all, Off: []string{"hoist"}, Dump: func(p string, _ *graph.Graph) { seen = append(seen, p) }}); err != nil {
 		t.Fatal(err)
 	}

@@ -515,9 +515,10 @@ func (o *outliner) pays(r *region) bool {
 	return r.chunk*patience > want && u.kept*n > max(again, o.target.RowBytes)
 }
 
-// large reports whether weights are better read for many samples at a time.
+// large reports whether weights are better read for many samples at a time: they
+// are used a few times for one, and do not share a cache with its temporaries.
 func (o *outliner) large(w weights) bool {
-	return w.bytes > o.target.RowBytes/4 && w.uses < manyUses
+	return w.bytes > o.target.RowBytes/2 && w.uses < manyUses
 }
 
 // usage estimates what a region's values need, in bytes: of memory at one time,

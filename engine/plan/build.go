@@ -6,11 +6,15 @@ import (
 	"temper/engine/graph"
 )
 
-// Options switch parts of planning off, for tests that compare with and without.
+// Options say what the device wants, and switch parts of planning off, for tests
+// that compare with and without.
 type Options struct {
 	NoFusion  bool // every operation is a step of its own
 	NoReuse   bool // every temporary keeps its own memory
 	NoInPlace bool // carried values and state are always copied
+	// LessTraffic is for devices that compute faster than they read memory, with
+	// kernels that compute groups behind contractions (traffic.go).
+	LessTraffic bool
 }
 
 // Build plans a graph that passes.Run has been through.
@@ -105,10 +109,23 @@ func (b *builder) block(blk *graph.Block) []Step {
 		}
 	}
 	var steps []Step
-	for _, g := range fuse(nodes, b.o.NoFusion, b.inline) {
+	groups := fuse(nodes, b.o.NoFusion, b.inline)
+	b.recompute(groups)
+	if b.o.LessTraffic {
+		groups = b.follow(groups)
+	}
+	for i, g := range groups {
+		if len(g.nodes) == 0 { // whoever wants its values computes them
+			continue
+		}
 		b.now++
 		switch n := g.nodes[0]; {
 		case g.fused:
+			if b.o.LessTraffic && i > 0 && b.behind(g, groups[i-1]) {
+				for _, in := range groups[i-1].nodes[0].Ins() { // the two may run at once
+					b.read(b.value(in), nil)
+				}
+			}
 			steps = append(steps, b.fused(g))
 		case n.Op() == graph.OpLoop && n.Attrs().Carry == 0:
 			steps = append(steps, Step{Loop: b.parallel(n)})
@@ -137,7 +154,7 @@ func readersOf(live map[*graph.Node]bool) map[*graph.Node][]*graph.Node {
 }
 
 func (b *builder) fused(g *group) Step {
-	f := &Fused{Space: g.space, Nodes: g.nodes, Axes: g.axes}
+	f := &Fused{Space: g.space, Nodes: g.nodes, Axes: g.axes, Stored: g.stored}
 	for _, n := range g.nodes {
 		for _, in := range n.Ins() {
 			if slices.Contains(g.nodes, in) {
@@ -148,15 +165,8 @@ func (b *builder) fused(g *group) Step {
 			}
 		}
 	}
-	for _, n := range g.nodes {
-		outside := b.inMem[n] || n.Op().Class() == graph.ClassReduce
-		for _, r := range b.readers[n] {
-			outside = outside || !slices.Contains(g.nodes, r)
-		}
-		if outside {
-			f.Stored = append(f.Stored, n)
-			b.define(n)
-		}
+	for _, n := range g.stored {
+		b.define(n)
 	}
 	return Step{Fused: f}
 }

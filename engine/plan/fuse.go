@@ -17,8 +17,10 @@ type group struct {
 	space graph.Shape
 	axes  []int // of its reductions
 	needs []*group
-	into  *group // the group that it was merged into
-	seen  int    // last visit of a search
+	// members that something reads from memory; set by recompute
+	stored []*graph.Node
+	into   *group // the group that it was merged into
+	seen   int    // last visit of a search
 }
 
 func (g *group) root() *group {

@@ -16,7 +16,8 @@ var update = flag.Bool("update", false, "rewrite the plans under testdata")
 
 const separator = "--- plan ---\n"
 
-// Each file of testdata holds a graph and the plan made of it. The CPU back
+// Each file of testdata holds a graph and the plan made of it, with less traffic
+// where its name says so. The CPU back
 // end's tests run the same graphs against the reference interpreter.
 func TestPlans(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -34,7 +35,7 @@ func TestPlans(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := Build(g, Options{})
+			p := Build(g, Options{LessTraffic: strings.HasPrefix(filepath.Base(file), "less-traffic")})
 			checkOverlap(t, p)
 			if *update {
 				if err := os.WriteFile(file, []byte(source+separator+p.String()), 0o644); err != nil {
@@ -45,7 +46,7 @@ func TestPlans(t *testing.T) {
 			if d := cmp.Diff(want, p.String()); d != "" {
 				t.Errorf("-want +got, or run with -update:\n%s", d)
 			}
-			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}} {
+			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}} {
 				checkOverlap(t, Build(g, o))
 			}
 		})

@@ -24,6 +24,7 @@ struct alignas(16) float4 { float x, y, z, w; };
 #define DEVICE static inline
 #define METHOD inline
 #define UNROLL
+#define UNROLL8
 #define LOCATION const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 // The module's own: the table, and the bounds of its static shared memory.

@@ -5,8 +5,8 @@ package kernel
 type columns struct {
 	add    func(acc []float64, v []float32)
 	sum    func(a []float32) float64
-	argMax func(dst []int32, src []float32, taps []int32)
-	spread func(dst, v []float32, at, taps []int32)
+	max    func(at []int32, top, image []float32, w *Windows)
+	spread func(image, v []float32, at []int32, w *Windows)
 	gather func(dst []uint32, at []int32, src []uint32, columns, limit int)
 }
 
@@ -16,14 +16,41 @@ func AddColumns(acc []float64, v []float32) { active.columns.add(acc, v) }
 // Sum64 adds up v in float64.
 func Sum64(v []float32) float64 { return active.columns.sum(v) }
 
-// ArgMaxTaps finds, for every channel of dst, which of a window's elements is
-// the first largest, NaN above all. Taps holds two numbers for each element of
-// the window: where its channels begin in src, and the number to store.
-func ArgMaxTaps(dst []int32, src []float32, taps []int32) { active.columns.argMax(dst, src, taps) }
+// Windows is a row of n windows of an image whose pixels have so many channels.
+// Taps holds two numbers for each element of the first window: where its
+// channels begin in the image, and its number. From window to window they grow
+// by Step and by Next.
+type Windows struct {
+	N, Channels int
+	Taps        []int32
+	Step, Next  int
+}
 
-// SpreadTaps undoes ArgMaxTaps: of a window's elements, channel i of the one
-// whose number is at[i] becomes v[i], and the others' become 0.
-func SpreadTaps(dst, v []float32, at, taps []int32) { active.columns.spread(dst, v, at, taps) }
+// MaxTaps finds, for every window and channel, which of its elements is the
+// first largest, NaN above all: its number is stored in at (N,Channels) and,
+// unless top is nil, its value in top.
+func MaxTaps(at []int32, top, image []float32, w *Windows) {
+	w.check(len(at), len(image))
+	if top != nil {
+		top = top[:w.N*w.Channels]
+	}
+	active.columns.max(at, top, image, w)
+}
+
+// SpreadTaps undoes MaxTaps: of a window's elements, channel i of the one whose
+// number is at[i] becomes v[i], and the others' become 0.
+func SpreadTaps(image, v []float32, at []int32, w *Windows) {
+	w.check(min(len(v), len(at)), len(image))
+	active.columns.spread(image, v, at, w)
+}
+
+// check panics where slices are too short. Taps lie at rising places.
+func (w *Windows) check(values, image int) {
+	last := int(w.Taps[len(w.Taps)-2]) + (w.N-1)*w.Step + w.Channels
+	if values < w.N*w.Channels || image < last {
+		panic("BUG: kernel: windows reach behind the image")
+	}
+}
 
 // GatherRows is dst[k][i] = src[at[k][i]][i] for matrices of so many columns;
 // indices are clamped to 0 … limit.
@@ -65,24 +92,30 @@ var portableColumns = columns{
 		}
 		return joinWide(&lanes, a[whole:])
 	},
-	argMax: func(dst []int32, src []float32, taps []int32) {
-		for c := range dst {
-			best, top := taps[1], src[int(taps[0])+c]
-			for t := 2; t < len(taps); t += 2 {
-				if v := src[int(taps[t])+c]; v > top || v != v && top == top {
-					best, top = taps[t+1], v
+	max: func(at []int32, top, image []float32, w *Windows) {
+		for i := range w.N * w.Channels {
+			j, c := i/w.Channels, i%w.Channels
+			best, most := w.Taps[1], image[int(w.Taps[0])+j*w.Step+c]
+			for t := 2; t < len(w.Taps); t += 2 {
+				if v := image[int(w.Taps[t])+j*w.Step+c]; v > most || v != v && most == most {
+					best, most = w.Taps[t+1], v
 				}
 			}
-			dst[c] = best
+			at[i] = best + int32(j*w.Next)
+			if top != nil {
+				top[i] = most
+			}
 		}
 	},
-	spread: func(dst, v []float32, at, taps []int32) {
-		for t := 0; t < len(taps); t += 2 {
-			for i, x := range v {
-				if at[i] != taps[t+1] {
+	spread: func(image, v []float32, at []int32, w *Windows) {
+		for i := range w.N * w.Channels {
+			j, c := i/w.Channels, i%w.Channels
+			for t := 0; t < len(w.Taps); t += 2 {
+				x := v[i]
+				if at[i] != w.Taps[t+1]+int32(j*w.Next) {
 					x = 0
 				}
-				dst[int(taps[t])+i] = x
+				image[int(w.Taps[t])+j*w.Step+c] = x
 			}
 		}
 	},

@@ -1,6 +1,6 @@
 package kernel
 
-var avx2Columns = columns{add: addColumnsWhole, sum: sumWide, argMax: argMaxTapsAVX2, spread: spreadTapsAVX2, gather: gatherPieces}
+var avx2Columns = columns{add: addColumnsWhole, sum: sumWide, max: maxTaps, spread: spreadTaps, gather: gatherPieces}
 
 // addColumnsWhole does multiples of 8 columns in assembly and the rest here.
 func addColumnsWhole(acc []float64, v []float32) {
@@ -20,6 +20,14 @@ func addColumnsWhole(acc []float64, v []float32) {
 	if whole == 0 {
 		portableColumns.add(acc, v)
 	}
+}
+
+func maxTaps(at []int32, top, image []float32, w *Windows) {
+	maxTapsAVX2(w.N, at, top, image, w.Taps, w.Channels, w.Step, w.Next)
+}
+
+func spreadTaps(image, v []float32, at []int32, w *Windows) {
+	spreadTapsAVX2(w.N, image, v, at, w.Taps, w.Channels, w.Step, w.Next)
 }
 
 func sumWide(a []float32) float64 {

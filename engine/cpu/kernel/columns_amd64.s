@@ -95,126 +95,232 @@ done:
 	VZEROUPPER
 	RET
 
-// func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
-TEXT ·argMaxTapsAVX2(SB), NOSPLIT, $0-72
-	MOVQ dst_base+0(FP), DI
-	MOVQ dst_len+8(FP), CX
-	MOVQ src_base+24(FP), SI
-	MOVQ taps_base+48(FP), DX
-	MOVQ taps_len+56(FP), BX
-	SHRQ $1, BX
+// func maxTapsAVX2(n int, at []int32, top, image []float32, taps []int32, channels, step, next int)
+TEXT ·maxTapsAVX2(SB), NOSPLIT, $0-128
+	MOVQ at_base+8(FP), DI
+	MOVQ top_base+32(FP), R13
+	MOVQ image_base+56(FP), SI
+	MOVQ taps_base+80(FP), DX
+	SHRQ $1, taps_len+88(FP)
+	VPXOR Y13, Y13, Y13
+window:
 	XORQ AX, AX
-channel:
-	CMPQ CX, $8
-	JLT channellast
+	MOVQ channels+104(FP), CX
+wide:
+	CMPQ CX, $16
+	JLT narrow
 	MOVQ DX, R8
-	MOVQ BX, R9
+	MOVQ taps_len+88(FP), R9
 	MOVLQSX (R8), R10
 	LEAQ (SI)(R10*4), R11
-	VMOVUPS (R11)(AX*4), Y0
-	VPBROADCASTD 4(R8), Y1
-tap:
+	VMOVUPS 0(R11)(AX*4), Y0
+	VMOVUPS 32(R11)(AX*4), Y1
+	VPBROADCASTD 4(R8), Y2
+	VPBROADCASTD 4(R8), Y3
+widetap:
 	ADDQ $8, R8
 	DECQ R9
-	JZ store
+	JZ widestore
 	MOVLQSX (R8), R10
 	LEAQ (SI)(R10*4), R11
-	VMOVUPS (R11)(AX*4), Y2
-	VPBROADCASTD 4(R8), Y3
-	VCMPPS $22, Y0, Y2, Y4
-	VCMPPS $7, Y0, Y0, Y5
-	VANDPS Y5, Y4, Y4
-	VBLENDVPS Y4, Y2, Y0, Y0
-	VBLENDVPS Y4, Y3, Y1, Y1
-	JMP tap
-store:
-	VMOVUPS Y1, (DI)(AX*4)
+	VMOVUPS 0(R11)(AX*4), Y4
+	VMOVUPS 32(R11)(AX*4), Y5
+	VPBROADCASTD 4(R8), Y6
+	VCMPPS $22, Y0, Y4, Y7
+	VCMPPS $7, Y0, Y0, Y9
+	VANDPS Y9, Y7, Y7
+	VBLENDVPS Y7, Y4, Y0, Y0
+	VBLENDVPS Y7, Y6, Y2, Y2
+	VCMPPS $22, Y1, Y5, Y8
+	VCMPPS $7, Y1, Y1, Y10
+	VANDPS Y10, Y8, Y8
+	VBLENDVPS Y8, Y5, Y1, Y1
+	VBLENDVPS Y8, Y6, Y3, Y3
+	JMP widetap
+widestore:
+	VPADDD Y13, Y2, Y2
+	VMOVUPS Y2, 0(DI)(AX*4)
+	VPADDD Y13, Y3, Y3
+	VMOVUPS Y3, 32(DI)(AX*4)
+	TESTQ R13, R13
+	JZ widedone
+	VMOVUPS Y0, 0(R13)(AX*4)
+	VMOVUPS Y1, 32(R13)(AX*4)
+widedone:
+	ADDQ $16, AX
+	SUBQ $16, CX
+	JMP wide
+narrow:
+	CMPQ CX, $8
+	JLT last
+	MOVQ DX, R8
+	MOVQ taps_len+88(FP), R9
+	MOVLQSX (R8), R10
+	LEAQ (SI)(R10*4), R11
+	VMOVUPS 0(R11)(AX*4), Y0
+	VPBROADCASTD 4(R8), Y2
+narrowtap:
+	ADDQ $8, R8
+	DECQ R9
+	JZ narrowstore
+	MOVLQSX (R8), R10
+	LEAQ (SI)(R10*4), R11
+	VMOVUPS 0(R11)(AX*4), Y4
+	VPBROADCASTD 4(R8), Y6
+	VCMPPS $22, Y0, Y4, Y7
+	VCMPPS $7, Y0, Y0, Y9
+	VANDPS Y9, Y7, Y7
+	VBLENDVPS Y7, Y4, Y0, Y0
+	VBLENDVPS Y7, Y6, Y2, Y2
+	JMP narrowtap
+narrowstore:
+	VPADDD Y13, Y2, Y2
+	VMOVUPS Y2, 0(DI)(AX*4)
+	TESTQ R13, R13
+	JZ narrowdone
+	VMOVUPS Y0, 0(R13)(AX*4)
+narrowdone:
 	ADDQ $8, AX
 	SUBQ $8, CX
-	JMP channel
-channellast:
+	JMP narrow
+last:
 	TESTQ CX, CX
-	JLE channeldone
+	JLE next
 	LEAQ window<>(SB), R12
 	NEGQ CX
 	VMOVUPS 32(R12)(CX*4), Y15
 	MOVQ DX, R8
-	MOVQ BX, R9
+	MOVQ taps_len+88(FP), R9
 	MOVLQSX (R8), R10
 	LEAQ (SI)(R10*4), R11
-	VMASKMOVPS (R11)(AX*4), Y15, Y0
-	VPBROADCASTD 4(R8), Y1
-taplast:
+	VMASKMOVPS 0(R11)(AX*4), Y15, Y0
+	VPBROADCASTD 4(R8), Y2
+lasttap:
 	ADDQ $8, R8
 	DECQ R9
-	JZ storelast
+	JZ laststore
 	MOVLQSX (R8), R10
 	LEAQ (SI)(R10*4), R11
-	VMASKMOVPS (R11)(AX*4), Y15, Y2
-	VPBROADCASTD 4(R8), Y3
-	VCMPPS $22, Y0, Y2, Y4
-	VCMPPS $7, Y0, Y0, Y5
-	VANDPS Y5, Y4, Y4
-	VBLENDVPS Y4, Y2, Y0, Y0
-	VBLENDVPS Y4, Y3, Y1, Y1
-	JMP taplast
-storelast:
-	VMASKMOVPS Y1, Y15, (DI)(AX*4)
-channeldone:
+	VMASKMOVPS 0(R11)(AX*4), Y15, Y4
+	VPBROADCASTD 4(R8), Y6
+	VCMPPS $22, Y0, Y4, Y7
+	VCMPPS $7, Y0, Y0, Y9
+	VANDPS Y9, Y7, Y7
+	VBLENDVPS Y7, Y4, Y0, Y0
+	VBLENDVPS Y7, Y6, Y2, Y2
+	JMP lasttap
+laststore:
+	VPADDD Y13, Y2, Y2
+	VMASKMOVPS Y2, Y15, 0(DI)(AX*4)
+	TESTQ R13, R13
+	JZ lastdone
+	VMASKMOVPS Y0, Y15, 0(R13)(AX*4)
+lastdone:
+next:
+	MOVQ channels+104(FP), CX
+	MOVQ step+112(FP), R8
+	VPBROADCASTD next+120(FP), Y0
+	VPADDD Y0, Y13, Y13
+	LEAQ (SI)(R8*4), SI
+	LEAQ (DI)(CX*4), DI
+	LEAQ (R13)(CX*4), R8
+	TESTQ R13, R13
+	CMOVQNE R8, R13
+	DECQ n+0(FP)
+	JNZ window
 	VZEROUPPER
 	RET
 
-// func spreadTapsAVX2(dst, v []float32, at, taps []int32)
-TEXT ·spreadTapsAVX2(SB), NOSPLIT, $0-96
-	MOVQ dst_base+0(FP), DI
-	MOVQ v_base+24(FP), SI
-	MOVQ v_len+32(FP), CX
-	MOVQ at_base+48(FP), DX
-	MOVQ taps_base+72(FP), R13
-	MOVQ taps_len+80(FP), BX
-	SHRQ $1, BX
+// func spreadTapsAVX2(n int, image, v []float32, at, taps []int32, channels, step, next int)
+TEXT ·spreadTapsAVX2(SB), NOSPLIT, $0-128
+	MOVQ image_base+8(FP), DI
+	MOVQ v_base+32(FP), SI
+	MOVQ at_base+56(FP), DX
+	MOVQ taps_base+80(FP), R13
+	SHRQ $1, taps_len+88(FP)
+	VPXOR Y13, Y13, Y13
+window:
 	XORQ AX, AX
-channel:
-	CMPQ CX, $8
-	JLT channellast
-	VMOVUPS (SI)(AX*4), Y0
-	VMOVUPS (DX)(AX*4), Y1
+	MOVQ channels+104(FP), CX
+wide:
+	CMPQ CX, $16
+	JLT narrow
+	VMOVUPS 0(SI)(AX*4), Y0
+	VMOVUPS 0(DX)(AX*4), Y2
+	VPSUBD Y13, Y2, Y2
+	VMOVUPS 32(SI)(AX*4), Y1
+	VMOVUPS 32(DX)(AX*4), Y3
+	VPSUBD Y13, Y3, Y3
 	MOVQ R13, R8
-	MOVQ BX, R9
-tap:
+	MOVQ taps_len+88(FP), R9
+widetap:
 	MOVLQSX (R8), R10
 	LEAQ (DI)(R10*4), R11
-	VPBROADCASTD 4(R8), Y2
-	VPCMPEQD Y1, Y2, Y2
-	VANDPS Y0, Y2, Y2
-	VMOVUPS Y2, (R11)(AX*4)
+	VPBROADCASTD 4(R8), Y4
+	VPCMPEQD Y2, Y4, Y5
+	VANDPS Y0, Y5, Y5
+	VMOVUPS Y5, 0(R11)(AX*4)
+	VPCMPEQD Y3, Y4, Y6
+	VANDPS Y1, Y6, Y6
+	VMOVUPS Y6, 32(R11)(AX*4)
 	ADDQ $8, R8
 	DECQ R9
-	JNZ tap
+	JNZ widetap
+	ADDQ $16, AX
+	SUBQ $16, CX
+	JMP wide
+narrow:
+	CMPQ CX, $8
+	JLT last
+	VMOVUPS 0(SI)(AX*4), Y0
+	VMOVUPS 0(DX)(AX*4), Y2
+	VPSUBD Y13, Y2, Y2
+	MOVQ R13, R8
+	MOVQ taps_len+88(FP), R9
+narrowtap:
+	MOVLQSX (R8), R10
+	LEAQ (DI)(R10*4), R11
+	VPBROADCASTD 4(R8), Y4
+	VPCMPEQD Y2, Y4, Y5
+	VANDPS Y0, Y5, Y5
+	VMOVUPS Y5, 0(R11)(AX*4)
+	ADDQ $8, R8
+	DECQ R9
+	JNZ narrowtap
 	ADDQ $8, AX
 	SUBQ $8, CX
-	JMP channel
-channellast:
+	JMP narrow
+last:
 	TESTQ CX, CX
-	JLE channeldone
+	JLE next
 	LEAQ window<>(SB), R12
 	NEGQ CX
 	VMOVUPS 32(R12)(CX*4), Y15
-	VMASKMOVPS (SI)(AX*4), Y15, Y0
-	VMASKMOVPS (DX)(AX*4), Y15, Y1
+	VMASKMOVPS 0(SI)(AX*4), Y15, Y0
+	VMASKMOVPS 0(DX)(AX*4), Y15, Y2
+	VPSUBD Y13, Y2, Y2
 	MOVQ R13, R8
-	MOVQ BX, R9
-taplast:
+	MOVQ taps_len+88(FP), R9
+lasttap:
 	MOVLQSX (R8), R10
 	LEAQ (DI)(R10*4), R11
-	VPBROADCASTD 4(R8), Y2
-	VPCMPEQD Y1, Y2, Y2
-	VANDPS Y0, Y2, Y2
-	VMASKMOVPS Y2, Y15, (R11)(AX*4)
+	VPBROADCASTD 4(R8), Y4
+	VPCMPEQD Y2, Y4, Y5
+	VANDPS Y0, Y5, Y5
+	VMASKMOVPS Y5, Y15, 0(R11)(AX*4)
 	ADDQ $8, R8
 	DECQ R9
-	JNZ taplast
-channeldone:
+	JNZ lasttap
+next:
+	MOVQ channels+104(FP), CX
+	MOVQ step+112(FP), R8
+	VPBROADCASTD next+120(FP), Y0
+	VPADDD Y0, Y13, Y13
+	LEAQ (DI)(R8*4), DI
+	LEAQ (SI)(CX*4), SI
+	LEAQ (DX)(CX*4), DX
+	DECQ n+0(FP)
+	JNZ window
 	VZEROUPPER
 	RET
 
@@ -1534,6 +1640,44 @@ store:
 	ADDQ $8, DI
 	DECQ n+0(FP)
 	JNZ patch
+	VZEROUPPER
+	RET
+
+// func addRowsAVX2(rows, n int, dst []float32, dstStride int, src []float32, srcStride int)
+TEXT ·addRowsAVX2(SB), NOSPLIT, $0-80
+	MOVQ rows+0(FP), BX
+	MOVQ dst_base+16(FP), DI
+	MOVQ dstStride+40(FP), R8
+	MOVQ src_base+48(FP), SI
+	MOVQ srcStride+72(FP), R9
+row:
+	MOVQ n+8(FP), CX
+	XORQ AX, AX
+element:
+	CMPQ CX, $8
+	JLT elementlast
+	VMOVUPS (DI)(AX*4), Y0
+	VMOVUPS (SI)(AX*4), Y1
+	VADDPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	ADDQ $8, AX
+	SUBQ $8, CX
+	JMP element
+elementlast:
+	TESTQ CX, CX
+	JLE elementdone
+	LEAQ window<>(SB), R12
+	NEGQ CX
+	VMOVUPS 32(R12)(CX*4), Y15
+	VMASKMOVPS (DI)(AX*4), Y15, Y0
+	VMASKMOVPS (SI)(AX*4), Y15, Y1
+	VADDPS Y1, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)(AX*4)
+elementdone:
+	LEAQ (DI)(R8*4), DI
+	LEAQ (SI)(R9*4), SI
+	DECQ BX
+	JNZ row
 	VZEROUPPER
 	RET
 

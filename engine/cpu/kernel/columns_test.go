@@ -64,27 +64,37 @@ func testSum64(t *testing.T) {
 	}
 }
 
-func TestArgMaxTaps(t *testing.T) { eachLevel(t, testArgMaxTaps) }
+func TestMaxTaps(t *testing.T) { eachLevel(t, testMaxTaps) }
 
-func testArgMaxTaps(t *testing.T) {
-	for _, columns := range []int{1, 5, 8, 11, 16, 32, 100} {
-		for seed := range uint32(20) {
-			src := matrix(seed, 9*columns)
-			for i := range src { // ties
-				if i%3 == 0 {
-					src[i] = 0.5
+// windows are n of so many elements that overlap or lie apart, with their
+// image's length.
+func windows(n, elements, channels, step int) (*Windows, int) {
+	w := &Windows{N: n, Channels: channels, Step: step * channels, Next: 3}
+	for k := range elements {
+		w.Taps = append(w.Taps, int32(2*k*channels), int32(100+k))
+	}
+	return w, (2*(elements-1) + (n-1)*step + 1) * channels
+}
+
+func testMaxTaps(t *testing.T) {
+	for _, channels := range []int{1, 5, 8, 11, 16, 32, 41, 100} {
+		for seed := range uint32(12) {
+			for elements := 1; elements <= 9; elements++ {
+				w, size := windows(1+int(seed)%3, elements, channels, 1+int(seed)%5)
+				image := matrix(seed, size)
+				for i := range image { // ties
+					if i%3 == 0 {
+						image[i] = 0.5
+					}
 				}
-			}
-			for n := 1; n <= 9; n++ {
-				var taps []int32
-				for k := range n {
-					taps = append(taps, int32((8-k)*columns), int32(100+k))
-				}
-				got, want := make([]int32, columns), make([]int32, columns)
-				ArgMaxTaps(got, src, taps)
-				portableColumns.argMax(want, src, taps)
-				if !slices.Equal(got, want) {
-					t.Fatalf("%d columns, %d taps: %v, want %v", columns, n, got, want)
+				fence, n := newFence[float32](t), w.N*channels
+				got, want, top, most := make([]int32, n), make([]int32, n), fence.new(n), make([]float32, n)
+				MaxTaps(got, top, fence.copy(image), w)
+				portableColumns.max(want, most, image, w)
+				again := make([]int32, n)
+				MaxTaps(again, nil, image, w)
+				if !slices.Equal(got, want) || !slices.Equal(again, want) || !same(top, most) {
+					t.Fatalf("%d channels, %d elements: %v, %v, want %v", channels, elements, got, again, want)
 				}
 			}
 		}
@@ -92,47 +102,60 @@ func testArgMaxTaps(t *testing.T) {
 }
 
 // The portable one is held to a definition of its own.
-func TestArgMaxTapsByHand(t *testing.T) {
+func TestMaxTapsByHand(t *testing.T) {
 	nan := float32(math.NaN())
-	src := []float32{1, 3, nan, 2, 3, 5, nan, nan}
-	var got [2]int32
-	ArgMaxTaps(got[:], src, []int32{0, 10, 2, 11, 4, 12, 6, 13}) // pairs (1,3), (NaN,2), (3,5), (NaN,NaN)
-	if got != [2]int32{11, 13} {
-		t.Errorf("%v, want the first NaN of each column: 11, 13", got)
+	image := []float32{1, 3, nan, 2, 3, 5, nan, nan}
+	var at [2]int32
+	var top [2]float32
+	w := &Windows{N: 1, Channels: 2, Taps: []int32{0, 10, 2, 11, 4, 12, 6, 13}}
+	portableColumns.max(at[:], top[:], image, w) // pairs (1,3), (NaN,2), (3,5), (NaN,NaN)
+	if at != [2]int32{11, 13} || top[0] == top[0] || top[1] == top[1] {
+		t.Errorf("%v, %v, want the first NaN of each column: 11, 13", at, top)
 	}
 }
 
 func TestSpreadTaps(t *testing.T) { eachLevel(t, testSpreadTaps) }
 
 // What is spread to the places of the largest elements lies there and nowhere
-// else, and nothing is written outside the window.
+// else, and nothing is written outside the windows.
 func testSpreadTaps(t *testing.T) {
-	for _, columns := range []int{1, 5, 8, 11, 16, 32, 100} {
-		src, v := matrix(3, 6*columns), make([]float32, columns)
-		at, got := make([]int32, columns), make([]float32, 6*columns)
+	for _, channels := range []int{1, 5, 8, 11, 16, 32, 100} {
+		w, size := windows(3, 3, channels, 6) // pixels 0, 2 and 4 of six
+		size += channels
+		fence, n := newFence[float32](t), 3*channels
+		v, at, got := fence.new(n), make([]int32, n), fence.new(size)
 		for i := range v {
 			v[i] = float32(i + 1)
 		}
 		for i := range got {
 			got[i] = -1
 		}
-		taps := []int32{0, 7, int32(2 * columns), 9, int32(4 * columns), 8}
-		ArgMaxTaps(at, src, taps)
-		SpreadTaps(got, v, at, taps)
+		MaxTaps(at, nil, matrix(3, size), w)
+		SpreadTaps(got, v, at, w)
 		for i, g := range got {
-			tap, c := i/columns, i%columns
-			want := float32(-1) // rows 1, 3 and 5 are not in the window
-			if tap%2 == 0 {
+			pixel, c := i/channels, i%channels
+			j, tap := pixel/6, pixel%6
+			want := float32(-1)
+			if tap%2 == 0 && j < 3 {
 				want = 0
-				if at[c] == taps[tap+1] {
-					want = v[c]
+				if at[j*channels+c] == int32(100+tap/2+3*j) {
+					want = v[j*channels+c]
 				}
 			}
 			if g != want {
-				t.Fatalf("%d columns: element %d is %v, want %v", columns, i, g, want)
+				t.Fatalf("%d channels: element %d is %v, want %v", channels, i, g, want)
 			}
 		}
 	}
+}
+
+func TestWindowsRefuse(t *testing.T) {
+	w, size := windows(3, 3, 8, 6)
+	at, v, image := make([]int32, 24), make([]float32, 24), make([]float32, size)
+	mustPanic(t, "image", func() { MaxTaps(at, nil, image[:size-1], w) })
+	mustPanic(t, "places", func() { MaxTaps(at[:23], nil, image, w) })
+	mustPanic(t, "values", func() { MaxTaps(at, v[:23:23], image, w) })
+	mustPanic(t, "spread", func() { SpreadTaps(image[:size-1], v, at, w) })
 }
 
 func TestGatherRows(t *testing.T) { eachLevel(t, testGatherRows) }
@@ -178,10 +201,11 @@ func BenchmarkGatherRows(b *testing.B) {
 	}
 }
 
-func BenchmarkArgMaxTaps(b *testing.B) {
-	dst, src := make([]int32, 32), make([]float32, 4*32)
-	b.SetBytes(4 * 32)
+func BenchmarkMaxTaps(b *testing.B) {
+	w := &Windows{N: 16, Channels: 32, Taps: []int32{0, 0, 32, 1, 1024, 32, 1056, 33}, Step: 64, Next: 2}
+	at, top, image := make([]int32, 16*32), make([]float32, 16*32), make([]float32, 2*32*32)
+	b.SetBytes(4 * 2 * 32 * 32)
 	for b.Loop() {
-		ArgMaxTaps(dst, src, []int32{0, 0, 32, 1, 64, 2, 96, 3})
+		MaxTaps(at, top, image, w)
 	}
 }

@@ -190,6 +190,7 @@ func TestWinograd(t *testing.T) {
 			square(1, 16, 3, 16, 3, 1, 4, 1),   // tiles of padding alone
 			square(3, 48, 13, 80, 3, 1, 1, 1),  // several chunks
 			square(1, 272, 5, 128, 3, 1, 1, 1), // a filter that workers share; two blocks of channels
+			square(5, 80, 32, 16, 3, 1, 1, 1),  // more tiles than a step of the filter's gradient
 			square(1, 16, 1, 16, 5, 1, 2, 1),   // 5×5: one pixel
 			square(2, 32, 14, 64, 5, 1, 2, 1),  // whole tiles
 			square(3, 48, 13, 32, 5, 1, 2, 1),  // tiles cut off

@@ -299,7 +299,9 @@ func (f *directConv[T]) firstOf(share int) int {
 	return min(f.dst.c, wide*share/f.shares*f.micro.columns)
 }
 
-// phase computes the first n results of a phase, channels c0 to c1-1.
+// phase computes the first n results of a phase, channels c0 to c1-1. It takes
+// the filter as it lies in memory, panel by panel, so that it can be fetched
+// ahead.
 func (f *directConv[T]) phase(p *directPhase, n int, dst, src []T, c0, c1 int) {
 	if n == 0 {
 		return
@@ -310,9 +312,9 @@ func (f *directConv[T]) phase(p *directPhase, n int, dst, src []T, c0, c1 int) {
 		}
 		return
 	}
-	for i := range p.blocks {
-		b := &p.blocks[i]
-		for c := c0; c < c1; c += f.micro.columns {
+	for c := c0; c < c1; c += f.micro.columns {
+		for i := range p.blocks {
+			b := &p.blocks[i]
 			filter := f.call.packed[(c/Lanes*f.depth+b.k)*Lanes:]
 			f.micro.gather(b.width, 1, b.starts, p.offs[:n], p.to[:n], src, filter, dst[c:],
 				f.depth*Lanes, Lanes, min(f.micro.columns, f.dst.c-c), min(i, 1))

@@ -7,54 +7,51 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"temper/engine/cpu/kernel/fence"
 )
 
-// fence makes slices that lie between pages that cannot be touched: one slice
+// fenced makes slices that lie between pages that cannot be touched: one slice
 // ends at the end of its pages, the next begins at their beginning, by turns.
 // What is not written yet is NaN.
-type fence[T Float] struct {
+type fenced[T Float] struct {
 	t    testing.TB
 	turn int
 }
 
-func newFence[T Float](t testing.TB) *fence[T] { return &fence[T]{t: t} }
+func newFence[T Float](t testing.TB) *fenced[T] { return &fenced[T]{t: t} }
 
-func (f *fence[T]) new(n int) []T {
-	page := unix.Getpagesize()
-	var zero T
-	bytes := n * int(unsafe.Sizeof(zero))
-	room := (bytes + page - 1) / page * page
-	mem, err := unix.Mmap(-1, 0, room+2*page, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err == nil && room > 0 {
-		err = unix.Mprotect(mem[page:page+room], unix.PROT_READ|unix.PROT_WRITE)
-	}
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() {
-		if err := unix.Munmap(mem); err != nil {
-			f.t.Error(err)
-		}
-	})
+func (f *fenced[T]) new(n int) []T {
 	if n == 0 {
 		return nil
 	}
-	at := page
-	if f.turn++; f.turn%2 == 1 {
-		at = page + room - bytes
-	}
-	v := unsafe.Slice((*T)(unsafe.Pointer(&mem[at])), n)
-	nan := zero / zero
+	f.turn++
+	v := at[T](fence.New(f.t, n*size[T]()), n, f.turn%2 == 1)
+	nan := (v[0] - v[0]) / (v[0] - v[0])
 	for i := range v {
 		v[i] = nan
 	}
 	return v
 }
 
-func (f *fence[T]) copy(v []T) []T {
+func (f *fenced[T]) copy(v []T) []T {
 	w := f.new(len(v))
 	copy(w, v)
 	return w
+}
+
+func size[T any]() int {
+	var zero T
+	return int(unsafe.Sizeof(zero))
+}
+
+// at is a slice of n ≥ 1 elements at one of a room's ends.
+func at[T any](r *fence.Room, n int, last bool) []T {
+	b := r.First(n * size[T]())
+	if last {
+		b = r.Last(n * size[T]())
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), n)
 }
 
 // threadTime is the processor time of this thread, in seconds.

@@ -62,7 +62,7 @@ const (
 	maxParts     = 16      // of a batch
 	maxPartials  = 2 << 20 // elements of all parts' sums, if there is more than one
 	maxCopied    = 1 << 16 // elements of the padded copy, unless an image has more in one channel
-	blockRows    = 144     // rows of a block: what packing dy is spread over
+	blockRows    = 576     // rows of a block: what packing dy is spread over
 	reduceRows   = 64      // of a chunk of the last sum, a multiple of 8
 	minGroupRows = 256     // results of images taken together
 )
@@ -174,7 +174,7 @@ func (g *directFilterGrad[T]) partialChunk(worker, chunk int) {
 			for o := 0; o < g.panels*Lanes; o += g.micro.columns {
 				cols := min(g.micro.columns, g.panels*Lanes-o)
 				for c := 0; c < cols; c += Lanes {
-					packPanel(panels[c/Lanes*g.panelSize():], dy[o+c:], rows*g.ow, min(Lanes, g.O-o-c), g.O)
+					packPanel(g.micro, panels[c/Lanes*g.panelSize():], dy[o+c:], rows*g.ow, min(Lanes, g.O-o-c), g.O)
 				}
 				g.micro.gather(g.ow, g.SW*g.channels, g.starts[step.from:][:rows], in.offs, in.to, x, panels, sums[o*g.depth:],
 					g.panelSize(), g.depth*Lanes, cols, beta)
@@ -218,16 +218,15 @@ func copyBlocks[T Float](dst, src []T, rows, n, dstStride, srcStride int) {
 
 // packPanel packs columns of rows that lie stride apart into a panel, padded
 // with zeros.
-func packPanel[T Float](dst, src []T, rows, columns, stride int) {
+func packPanel[T Float](m *micro[T], dst, src []T, rows, columns, stride int) {
+	if columns == Lanes {
+		m.copyLanes(rows, dst, src, stride)
+		return
+	}
 	for r := range rows {
 		to := (*[Lanes]T)(dst[r*Lanes:])
-		from := src[r*stride:]
-		if columns == Lanes {
-			*to = *(*[Lanes]T)(from)
-			continue
-		}
 		*to = [Lanes]T{}
-		copy(to[:], from[:columns])
+		copy(to[:], src[r*stride:][:columns])
 	}
 }
 
@@ -257,7 +256,9 @@ func turnPanel[T Float](m *micro[T], dst, panel []T, n, rows, ld int) {
 
 // winogradFilterGrad transforms tiles of x and of dy and multiplies, for each
 // of the 36 points, the one's channels with the other's; the inner dimension
-// runs over tiles, in order. The sums are transformed to the filter's taps.
+// runs over tiles, in order. The sums are transformed to the filter's taps: at the
+// end, or, where all tiles are multiplied in one step, block by block, so that they
+// never leave the cache.
 type winogradFilterGrad[T Float] struct {
 	tiling
 	taps       int // of a filter
@@ -271,9 +272,9 @@ type winogradFilterGrad[T Float] struct {
 	zeros      []T
 	rows       []tileRows // a worker
 
-	transform, multiply, restore func(worker, chunk int)
-	call                         struct{ dw, x, dy, ws []T }
-	step                         int
+	transform, multiply, restore, block func(worker, chunk int)
+	call                                struct{ dw, x, dy, ws []T }
+	step                                int
 }
 
 const (
@@ -293,15 +294,38 @@ func newWinogradFilterGrad[T Float](pool *Pool, s ConvShape) *winogradFilterGrad
 	}
 	g.zeros = make([]T, 6*max(s.C, s.O))
 	g.rows = make([]tileRows, pool.workers)
-	g.transform, g.multiply, g.restore = g.transformChunk, g.multiplyChunk, g.restoreChunk
+	g.transform, g.multiply, g.restore, g.block = g.transformChunk, g.multiplyChunk, g.restoreChunk, g.blockChunk
 	return g
 }
 
-// sums is the number of elements of the products: (36, O/Lanes, C, Lanes).
-func (g *winogradFilterGrad[T]) sums() int { return points * g.src.c * g.dst.c }
+// sums is the number of elements of the products: (36, O/Lanes, C, Lanes). There
+// are none where blocks are multiplied.
+func (g *winogradFilterGrad[T]) sums() int {
+	if g.blocked() {
+		return 0
+	}
+	return points * g.src.c * g.dst.c
+}
 
-// scratch is one worker's share of the workspace: taps (k·k, packDepth, Lanes).
-func (g *winogradFilterGrad[T]) scratch() int { return g.taps * min(g.src.c, packDepth) * Lanes }
+// blocked reports whether one step does it all.
+func (g *winogradFilterGrad[T]) blocked() bool { return len(g.steps) == 1 }
+
+// depth is the number of input channels that are restored at a time.
+func (g *winogradFilterGrad[T]) depth() int { return min(g.src.c, packDepth) }
+
+// scratch is one worker's share of the workspace: taps (k·k, depth, Lanes) and,
+// where it multiplies blocks, the products of some panels (panels, 36, depth, Lanes).
+func (g *winogradFilterGrad[T]) scratch() int {
+	n := g.taps * g.depth() * Lanes
+	if g.blocked() {
+		n += g.together() * g.blockSize()
+	}
+	return n
+}
+
+// blockSize is the number of elements of a panel's block of products. Points lie
+// an odd number of lines apart.
+func (g *winogradFilterGrad[T]) blockSize() int { return points * (g.depth() + 1) * Lanes }
 
 // Workspace implements ConvFilterGrad.
 func (g *winogradFilterGrad[T]) Workspace() int {
@@ -317,9 +341,15 @@ func (g *winogradFilterGrad[T]) Run(ws, dw, x, dy []T) {
 	g.call.dw, g.call.x, g.call.dy, g.call.ws = dw, x, dy, ws
 	for g.step = range g.steps {
 		g.pool.Run(ceilDiv(g.steps[g.step].n, tileChunk), g.transform)
-		g.pool.Run(points*ceilDiv(g.delta.panels, g.together()), g.multiply)
+		if !g.blocked() {
+			g.pool.Run(points*ceilDiv(g.delta.panels, g.together()), g.multiply)
+		}
 	}
-	g.pool.Run(g.delta.panels, g.restore)
+	if g.blocked() {
+		g.pool.Run(ceilDiv(g.src.c, packDepth)*ceilDiv(g.delta.panels, g.together()), g.block)
+	} else {
+		g.pool.Run(g.delta.panels, g.restore)
+	}
 	g.call.dw, g.call.x, g.call.dy, g.call.ws = nil, nil, nil, nil
 }
 
@@ -357,13 +387,38 @@ func (g *winogradFilterGrad[T]) together() int { return g.micro.columns / Lanes 
 func (g *winogradFilterGrad[T]) restoreChunk(worker, panel int) {
 	sums, _, _, scratch := g.arrays()
 	taps := scratch[worker*g.scratch():][:g.scratch()]
-	channels := g.src.c
-	dw := g.call.dw[panel*Lanes*g.taps*channels:]
-	for c := 0; c < channels; c += packDepth {
-		n := min(packDepth, channels-c)
-		g.transforms.filterGrad(n*Lanes, sums[(panel*channels+c)*Lanes:], g.delta.panels*channels*Lanes, taps, n*Lanes)
-		for tap := range g.taps {
-			turnPanel(g.micro, dw[tap*channels+c:], taps[tap*n*Lanes:], Lanes, n, g.taps*channels)
-		}
+	for c := 0; c < g.src.c; c += packDepth {
+		g.restoreTaps(sums[(panel*g.src.c+c)*Lanes:], g.delta.panels*g.src.c*Lanes, taps, panel, c)
+	}
+}
+
+// blockChunk multiplies all points of some input channels with those of some
+// panels, and restores their taps.
+func (g *winogradFilterGrad[T]) blockChunk(worker, chunk int) {
+	each := ceilDiv(g.delta.panels, g.together())
+	c, panel := chunk/each*packDepth, chunk%each*g.together()
+	n, panels := min(packDepth, g.src.c-c), min(g.together(), g.delta.panels-panel)
+	_, in, delta, scratch := g.arrays()
+	scratch = scratch[worker*g.scratch():][:g.scratch()]
+	sums, taps := scratch[:g.together()*g.blockSize()], scratch[g.together()*g.blockSize():]
+	pitch := g.blockSize() / points
+	for p := range points {
+		g.micro.gather(g.steps[0].n, Lanes, g.start, g.offs[c:c+n], g.to[:n],
+			in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[p*pitch:],
+			g.delta.panelStride(), g.blockSize(), panels*Lanes, 0)
+	}
+	for i := range panels {
+		g.restoreTaps(sums[i*g.blockSize():], pitch, taps, panel+i, c)
+	}
+}
+
+// restoreTaps transforms the sums of a panel, from input channel c on, and turns
+// them into rows of dw.
+func (g *winogradFilterGrad[T]) restoreTaps(sums []T, pitch int, taps []T, panel, c int) {
+	n, channels := min(packDepth, g.src.c-c), g.src.c
+	dw := g.call.dw[panel*Lanes*g.taps*channels+c:]
+	g.transforms.filterGrad(n*Lanes, sums, pitch, taps, n*Lanes)
+	for tap := range g.taps {
+		turnPanel(g.micro, dw[tap*channels:], taps[tap*n*Lanes:], Lanes, n, g.taps*channels)
 	}
 }

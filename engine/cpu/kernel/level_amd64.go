@@ -3,7 +3,15 @@ package kernel
 import "golang.org/x/sys/cpu"
 
 // levels lists the kernel sets of this build, best first.
-var levels = []*level{avx512, avx2, portable}
+var levels = []*level{amx, avx512, avx2, portable}
+
+// amx is avx512 with products of bf16 on matrix tiles.
+var amx = func() *level {
+	l := *avx512
+	l.name, l.pairs = "amx", amxPairs
+	l.supported = avx512.supported && cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && permitTiles()
+	return &l
+}()
 
 // avx512 is the level of processors with 512-bit vectors (x86-64-v4). Matrix
 // products and convolutions use them; what is bound by memory stays with AVX2.
@@ -20,6 +28,7 @@ var avx512 = &level{
 	random:    avx2.random,
 	columns:   avx2.columns,
 	chain:     avx2.chain,
+	halves:    avx2.halves,
 	peak:      func(rounds int) { peakAVX512(rounds / 2) }, // of twice as many lanes
 }
 
@@ -36,5 +45,6 @@ var avx2 = &level{
 	random:    avx2Random,
 	columns:   avx2Columns,
 	chain:     chainAVX2,
+	halves:    avx2Halves,
 	peak:      peakAVX2,
 }

@@ -27,6 +27,9 @@ type micro[T Float] struct {
 	// lie stride apart.
 	copyPanel func(k int, dst, src []T, stride int)
 
+	// copyLanes packs Lanes columns of k rows.
+	copyLanes func(k int, dst, src []T, stride int)
+
 	// transpose stores n elements of each of rows ≤ 8 rows side by side:
 	// dst[k*dstStride+r] = src[r*srcStride+k]. Lanes rows … 7 of dst may be
 	// left with anything, but nothing is written past the last row's lanes.
@@ -40,8 +43,9 @@ type micro[T Float] struct {
 	folds [MaxPatchChannels + 1]func(n int, elements []int, p []T, step int, dst []T, dstStep int)
 
 	// pooled[k], 1 ≤ k ≤ patchVectors, multiplies values with k vectors of their
-	// filters: see the function of that name.
-	pooled [patchVectors + 1]pooledLoop[T]
+	// filters, and addRows adds up what overlaps: see the functions of these names.
+	pooled  [patchVectors + 1]pooledLoop[T]
+	addRows func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
 }
 
 type pooledLoop[T Float] = func(n, channels, stride int, v []T, at []int32, first, advance int, taps []int32, w []T, next int, list, dst []T, begin, halves []int)
@@ -75,22 +79,28 @@ func (s split) start(tile int) int {
 	return tile*(s.h-1) + min(tile, s.tall)
 }
 
-// gather multiplies len(offs) rows as gathers do.
+// gather multiplies len(offs) rows with any number of columns as gathers do.
 func (m *micro[T]) gather(width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int) {
 	s := newSplit(len(offs), len(m.gathers)-1)
 	most := callWork / (width * len(starts))
-	if cols <= Lanes {
-		nextB = 0 // there is no other panel
-	}
-	for t := 0; t < s.tiles; {
-		h, end := s.h, s.tall
-		if t >= s.tall {
-			h, end = s.h-1, s.tiles
+	for ; cols > 0; cols -= m.columns {
+		next := nextB
+		if cols <= Lanes {
+			next = 0 // there is no other panel
 		}
-		n := min(end-t, max(1, most/h))
-		row := s.start(t)
-		m.gathers[h](n, width, stride, starts, offs[row:row+n*h], to[row:row+n*h], a, b, c, nextB, nextC, cols, beta)
-		t += n
+		for t := 0; t < s.tiles; {
+			h, end := s.h, s.tall
+			if t >= s.tall {
+				h, end = s.h-1, s.tiles
+			}
+			n := min(end-t, max(1, most/h))
+			row := s.start(t)
+			m.gathers[h](n, width, stride, starts, offs[row:row+n*h], to[row:row+n*h], a, b, c, next, nextC, min(cols, m.columns), beta)
+			t += n
+		}
+		if cols > m.columns {
+			b, c = b[m.columns/Lanes*nextB:], c[m.columns/Lanes*nextC:]
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ func portableMicro[T Float]() *micro[T] {
 		gathers:   make([]func(n, width, stride int, starts, offs, to []int, a, b, c []T, nextB, nextC, cols, beta int), portableMR+1),
 		columns:   Lanes,
 		copyPanel: copyPanel[T],
+		copyLanes: copyLanes[T],
 		transpose: transpose[T],
 		winograd:  portableWinograd(taps3[T]()),
 		winograd5: portableWinograd(taps5[T]()),
@@ -21,6 +22,7 @@ func portableMicro[T Float]() *micro[T] {
 	for c := 1; c <= MaxPatchChannels; c++ {
 		m.folds[c] = fold[T](c)
 	}
+	m.addRows = addRows[T]
 	for k := 1; k <= patchVectors; k++ {
 		m.pooled[k] = pooled[T]
 	}
@@ -97,6 +99,12 @@ func gatherRows[T Float](n, width, stride int, starts, offs, to []int, a, b, c [
 func copyPanel[T Float](k int, dst, src []T, stride int) {
 	for i := range k {
 		*(*[portableNR]T)(dst[i*portableNR:]) = *(*[portableNR]T)(src[i*stride:])
+	}
+}
+
+func copyLanes[T Float](k int, dst, src []T, stride int) {
+	for i := range k {
+		*(*[Lanes]T)(dst[i*Lanes:]) = *(*[Lanes]T)(src[i*stride:])
 	}
 }
 

@@ -114,10 +114,7 @@ func (f *patchConv[T]) patchRow(row []T, n, y int) {
 	clear(row[:f.left*f.width])
 	clear(row[f.right*f.width:])
 	src := f.call.src[(n*f.dy.h+y)*f.dy.w*f.dy.c:]
-	for c := 0; c < f.width; c += f.micro.columns {
-		f.micro.gather(f.dy.c, 1, f.start, f.offs, f.to, src, f.call.packed[c*f.dy.c:], row[c:],
-			f.dy.c*Lanes, Lanes, min(f.micro.columns, f.width-c), 0)
-	}
+	f.micro.gather(f.dy.c, 1, f.start, f.offs, f.to, src, f.call.packed, row, f.dy.c*Lanes, Lanes, f.width, 0)
 }
 
 // fold adds up, for each of n pixels of c channels, the elements that begin at

@@ -10,8 +10,8 @@ import (
 type cacheLine [64]byte
 
 // Pool is a set of persistent workers that share the chunks of one region of
-// work at a time. Workers spin for some ten microseconds after a region, so
-// that the next one starts at once, and then sleep.
+// work at a time. Workers spin for some hundred microseconds after a
+// region, so that the next one starts at once, and then sleep.
 type Pool struct {
 	workers int
 	running atomic.Bool
@@ -44,8 +44,9 @@ const (
 	joinedMask = regionOpen - 1
 
 	// spins is how often one looks for what one waits for before one sleeps.
-	// A look takes about 60 ns where pause is an instruction.
-	spins = 500
+	// A look takes about 60 ns where pause is an instruction. To wake a worker
+	// takes longer than most of what runs between two regions.
+	spins = 1500
 )
 
 // NewPool starts a pool of the given number of workers, the caller of Run

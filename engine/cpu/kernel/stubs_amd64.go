@@ -406,15 +406,15 @@ func addColumnsAVX2(acc []float64, v []float32, rows, stride int)
 //go:noescape
 func addWideAVX2(lanes []float64, a []float32)
 
-// argMaxTapsAVX2 is argMaxTaps.
+// maxTapsAVX2 is MaxTaps.
 //
 //go:noescape
-func argMaxTapsAVX2(dst []int32, src []float32, taps []int32)
+func maxTapsAVX2(n int, at []int32, top, image []float32, taps []int32, channels, step, next int)
 
-// spreadTapsAVX2 is spreadTaps.
+// spreadTapsAVX2 is SpreadTaps.
 //
 //go:noescape
-func spreadTapsAVX2(dst, v []float32, at, taps []int32)
+func spreadTapsAVX2(n int, image, v []float32, at, taps []int32, channels, step, next int)
 
 // gatherRowsAVX2 is gatherRows for rows of so many columns; limit is the
 // largest index.
@@ -462,10 +462,35 @@ func pooled7AVX2(n, channels, stride int, v []float32, at []int32, first, advanc
 //go:noescape
 func pooled8AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
 
+// addRowsAVX2 is addRows.
+//
+//go:noescape
+func addRowsAVX2(rows, n int, dst []float32, dstStride int, src []float32, srcStride int)
+
 // chainAVX2 is level.chain.
 //
 //go:noescape
 func chainAVX2(code *ChainStep, addr **float32, n int)
+
+// interleaveAVX2 is pairs.interleave.
+//
+//go:noescape
+func interleaveAVX2(panels int, dst []float32, stride int, even, odd []BF16)
+
+// roundAVX2 is halves.round for a multiple of 16 elements.
+//
+//go:noescape
+func roundAVX2(dst []BF16, src []float32)
+
+// widenAVX2 is halves.widen for a multiple of 16 elements.
+//
+//go:noescape
+func widenAVX2(dst []float32, src []BF16)
+
+// multiplyAMX is pairs.multiply.
+//
+//go:noescape
+func multiplyAMX(blocks, steps int, a []float32, lda int, b []float32, next int, c []float32, beta int)
 
 // tile1AVX512 is micro.tiles[1]: 8-row A panels, 32 columns.
 //

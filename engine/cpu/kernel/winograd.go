@@ -205,11 +205,9 @@ func (g *winogradConv[T]) multiplyPoint(p, from, to int, out, in []T, n int) {
 	a, c := in[p*g.in.stride():], out[p*g.out.stride():]
 	for k := 0; k < g.in.panels; k += most {
 		starts := g.starts[k:min(k+most, g.in.panels)]
-		for panel := from; panel < to; panel += g.micro.columns / Lanes {
-			filter := g.call.packed[p*g.filterPitch()+(panel*g.src.c+k*Lanes)*Lanes:]
-			g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[panel*g.out.panelStride():],
-				g.src.c*Lanes, g.out.panelStride(), min(g.micro.columns, (to-panel)*Lanes), min(k, 1))
-		}
+		filter := g.call.packed[p*g.filterPitch()+(from*g.src.c+k*Lanes)*Lanes:]
+		g.micro.gather(Lanes, 1, starts, g.lanes[:n], g.lanes[:n], a, filter, c[from*g.out.panelStride():],
+			g.src.c*Lanes, g.out.panelStride(), (to-from)*Lanes, min(k, 1))
 	}
 }
 

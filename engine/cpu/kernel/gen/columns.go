@@ -5,7 +5,7 @@ package main
 func columns(f *file) {
 	addColumns(f)
 	addWide(f)
-	argMaxTaps(f)
+	maxTaps(f)
 	spreadTaps(f)
 	gatherRows(f)
 	pooledLoops(f)
@@ -93,84 +93,138 @@ func lanesLoop(fn *function, name string, body func(masked bool)) {
 	fn.label(name + "done")
 }
 
-// argMaxTaps compares the elements of a window, eight channels at a time.
-func argMaxTaps(f *file) {
-	fn := f.begin("argMaxTapsAVX2", "dst []int32, src []float32, taps []int32", "is argMaxTaps.")
-	fn.load("dst_base", "DI", "dst_len", "CX", "src_base", "SI", "taps_base", "DX", "taps_len", "BX")
-	fn.op("SHRQ", "$1", "BX")
-	lanesLoop(fn, "channel", func(masked bool) {
-		more, done := "tap", "store"
-		if masked {
-			more, done = "taplast", "storelast"
-		}
-		load := func(to string) {
-			fn.op("MOVLQSX", "(R8)", "R10")
-			fn.op("LEAQ", "(SI)(R10*4)", "R11")
-			if masked {
-				fn.op("VMASKMOVPS", "(R11)(AX*4)", maskReg, to)
-			} else {
-				fn.op("VMOVUPS", "(R11)(AX*4)", to)
-			}
-		}
-		fn.op("MOVQ", "DX", "R8")
-		fn.op("MOVQ", "BX", "R9")
-		load("Y0")
-		fn.op("VPBROADCASTD", "4(R8)", "Y1")
-		fn.label(more)
-		fn.op("ADDQ", "$8", "R8")
-		fn.op("DECQ", "R9")
-		fn.op("JZ", done)
-		load("Y2")
-		fn.op("VPBROADCASTD", "4(R8)", "Y3")
-		fn.op("VCMPPS", notLessEqual, "Y0", "Y2", "Y4") // larger, or one of them is NaN
-		fn.op("VCMPPS", ordered, "Y0", "Y0", "Y5")      // but the first NaN stays
-		fn.op("VANDPS", "Y5", "Y4", "Y4")
-		fn.op("VBLENDVPS", "Y4", "Y2", "Y0", "Y0")
-		fn.op("VBLENDVPS", "Y4", "Y3", "Y1", "Y1")
-		fn.op("JMP", more)
-		fn.label(done)
-		if masked {
-			fn.op("VMASKMOVPS", "Y1", maskReg, "(DI)(AX*4)")
-		} else {
-			fn.op("VMOVUPS", "Y1", "(DI)(AX*4)")
-		}
-	})
+// eachWindow repeats body for every window and for 16 of its channels, 8, or,
+// under a mask, the last few: body works on so many vectors, the channels from
+// AX on. Y13 holds what is added to the numbers of the window's elements. advance
+// steps to the next window.
+func eachWindow(fn *function, body func(name string, vectors int, masked bool), advance func()) {
+	fn.op("VPXOR", "Y13", "Y13", "Y13")
+	fn.label("window")
+	fn.op("XORQ", "AX", "AX")
+	fn.load("channels", "CX")
+	for _, v := range []struct {
+		name, next string
+		vectors    int
+	}{{"wide", "narrow", 2}, {"narrow", "last", 1}} {
+		fn.label(v.name)
+		fn.op("CMPQ", "CX", imm(8*v.vectors))
+		fn.op("JLT", v.next)
+		body(v.name, v.vectors, false)
+		fn.op("ADDQ", imm(8*v.vectors), "AX")
+		fn.op("SUBQ", imm(8*v.vectors), "CX")
+		fn.op("JMP", v.name)
+	}
+	fn.label("last")
+	fn.op("TESTQ", "CX", "CX")
+	fn.op("JLE", "next")
+	fn.op("LEAQ", fn.file.window(), "R12")
+	fn.op("NEGQ", "CX")
+	fn.op("VMOVUPS", "32(R12)(CX*4)", maskReg)
+	body("last", 1, true)
+	fn.label("next")
+	fn.load("channels", "CX", "step", "R8")
+	fn.op("VPBROADCASTD", fn.arg("next"), "Y0")
+	fn.op("VPADDD", "Y0", "Y13", "Y13")
+	advance()
+	fn.op("DECQ", fn.arg("n"))
+	fn.op("JNZ", "window")
 	fn.end()
 }
 
-// spreadTaps writes the elements of a window, eight channels at a time.
+// move copies a vector between a register and memory, under the mask if need be.
+func move(fn *function, masked bool, from, to string) {
+	if masked {
+		fn.op("VMASKMOVPS", from, maskReg, to)
+	} else {
+		fn.op("VMOVUPS", from, to)
+	}
+}
+
+// maxTaps keeps the largest elements so far and their numbers in registers.
+func maxTaps(f *file) {
+	fn := f.begin("maxTapsAVX2", "n int, at []int32, top, image []float32, taps []int32, channels, step, next int",
+		"is MaxTaps.")
+	fn.load("at_base", "DI", "top_base", "R13", "image_base", "SI", "taps_base", "DX")
+	fn.op("SHRQ", "$1", fn.arg("taps_len"))
+	eachWindow(fn, func(name string, vectors int, masked bool) {
+		load := func(first int) {
+			fn.op("MOVLQSX", "(R8)", "R10")
+			fn.op("LEAQ", "(SI)(R10*4)", "R11")
+			for i := range vectors {
+				move(fn, masked, mem(32*i, "R11")+"(AX*4)", y(first+i))
+			}
+		}
+		fn.op("MOVQ", "DX", "R8")
+		fn.load("taps_len", "R9")
+		load(0)
+		for i := range vectors {
+			fn.op("VPBROADCASTD", "4(R8)", y(2+i))
+		}
+		fn.label(name + "tap")
+		fn.op("ADDQ", "$8", "R8")
+		fn.op("DECQ", "R9")
+		fn.op("JZ", name+"store")
+		load(4)
+		fn.op("VPBROADCASTD", "4(R8)", "Y6")
+		for i := range vectors {
+			top, at, v, more, first := y(i), y(2+i), y(4+i), y(7+i), y(9+i)
+			fn.op("VCMPPS", notLessEqual, top, v, more) // larger, or one of them is NaN
+			fn.op("VCMPPS", ordered, top, top, first)   // but the first NaN stays
+			fn.op("VANDPS", first, more, more)
+			fn.op("VBLENDVPS", more, v, top, top)
+			fn.op("VBLENDVPS", more, "Y6", at, at)
+		}
+		fn.op("JMP", name+"tap")
+		fn.label(name + "store")
+		for i := range vectors {
+			fn.op("VPADDD", "Y13", y(2+i), y(2+i))
+			move(fn, masked, y(2+i), mem(32*i, "DI")+"(AX*4)")
+		}
+		fn.op("TESTQ", "R13", "R13")
+		fn.op("JZ", name+"done")
+		for i := range vectors {
+			move(fn, masked, y(i), mem(32*i, "R13")+"(AX*4)")
+		}
+		fn.label(name + "done")
+	}, func() {
+		fn.op("LEAQ", "(SI)(R8*4)", "SI")
+		fn.op("LEAQ", "(DI)(CX*4)", "DI")
+		fn.op("LEAQ", "(R13)(CX*4)", "R8")
+		fn.op("TESTQ", "R13", "R13")
+		fn.op("CMOVQNE", "R8", "R13")
+	})
+}
+
+// spreadTaps writes the elements of windows.
 func spreadTaps(f *file) {
-	fn := f.begin("spreadTapsAVX2", "dst, v []float32, at, taps []int32", "is spreadTaps.")
-	fn.load("dst_base", "DI", "v_base", "SI", "v_len", "CX", "at_base", "DX", "taps_base", "R13", "taps_len", "BX")
-	fn.op("SHRQ", "$1", "BX")
-	lanesLoop(fn, "channel", func(masked bool) {
-		more := "tap"
-		if masked {
-			more = "taplast"
-			fn.op("VMASKMOVPS", "(SI)(AX*4)", maskReg, "Y0")
-			fn.op("VMASKMOVPS", "(DX)(AX*4)", maskReg, "Y1")
-		} else {
-			fn.op("VMOVUPS", "(SI)(AX*4)", "Y0")
-			fn.op("VMOVUPS", "(DX)(AX*4)", "Y1")
+	fn := f.begin("spreadTapsAVX2", "n int, image, v []float32, at, taps []int32, channels, step, next int", "is SpreadTaps.")
+	fn.load("image_base", "DI", "v_base", "SI", "at_base", "DX", "taps_base", "R13")
+	fn.op("SHRQ", "$1", fn.arg("taps_len"))
+	eachWindow(fn, func(name string, vectors int, masked bool) {
+		for i := range vectors {
+			move(fn, masked, mem(32*i, "SI")+"(AX*4)", y(i))
+			move(fn, masked, mem(32*i, "DX")+"(AX*4)", y(2+i))
+			fn.op("VPSUBD", "Y13", y(2+i), y(2+i))
 		}
 		fn.op("MOVQ", "R13", "R8")
-		fn.op("MOVQ", "BX", "R9")
-		fn.label(more)
+		fn.load("taps_len", "R9")
+		fn.label(name + "tap")
 		fn.op("MOVLQSX", "(R8)", "R10")
 		fn.op("LEAQ", "(DI)(R10*4)", "R11")
-		fn.op("VPBROADCASTD", "4(R8)", "Y2")
-		fn.op("VPCMPEQD", "Y1", "Y2", "Y2")
-		fn.op("VANDPS", "Y0", "Y2", "Y2")
-		if masked {
-			fn.op("VMASKMOVPS", "Y2", maskReg, "(R11)(AX*4)")
-		} else {
-			fn.op("VMOVUPS", "Y2", "(R11)(AX*4)")
+		fn.op("VPBROADCASTD", "4(R8)", "Y4")
+		for i := range vectors {
+			fn.op("VPCMPEQD", y(2+i), "Y4", y(5+i))
+			fn.op("VANDPS", y(i), y(5+i), y(5+i))
+			move(fn, masked, y(5+i), mem(32*i, "R11")+"(AX*4)")
 		}
 		fn.op("ADDQ", "$8", "R8")
 		fn.op("DECQ", "R9")
-		fn.op("JNZ", more)
+		fn.op("JNZ", name+"tap")
+	}, func() {
+		fn.op("LEAQ", "(DI)(R8*4)", "DI")
+		fn.op("LEAQ", "(SI)(CX*4)", "SI")
+		fn.op("LEAQ", "(DX)(CX*4)", "DX")
 	})
-	fn.end()
 }
 
 // gatherRows looks eight channels up at a time.

@@ -23,6 +23,11 @@ func conv(f *file) {
 	}
 }
 
+// nextBlock is how far ahead of its use a filter is fetched into the second-level
+// cache, in bytes: a block of kernel.maxSegment elements, which the rows of one
+// call share. It comes from memory while the block before it is multiplied.
+const nextBlock = 384 * panelWidth * 4
+
 // gather finds the rows of A and of C through tables. The arguments that
 // change from group to group are kept up to date in their places.
 //
@@ -68,9 +73,9 @@ func gather(f *file, h int) {
 		}
 		return idx(0, "AX", offs[r], 1)
 	})
-	fn.op("PREFETCHT0", "512(BX)") // filters come from the second or third cache
+	fn.op("PREFETCHT1", mem(nextBlock, "BX"))
 	if f.wide() {
-		fn.op("PREFETCHT0", "512(BX)(DX*1)")
+		fn.op("PREFETCHT1", idx(nextBlock, "BX", "DX", 1))
 	}
 	fn.op("ADDQ", imm(panelWidth*4), "BX")
 	fn.op("ADDQ", "DI", "AX")

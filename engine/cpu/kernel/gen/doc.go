@@ -4,5 +4,6 @@
 //
 // asm.go writes functions and constants and knows the instruction sets,
 // matrix.go and conv.go write the loops of micro for each of them, vector.go the
-// element-wise loops and random words, columns.go sums over pixels and pooling.
+// element-wise loops and random words, columns.go sums over pixels and pooling,
+// bf16.go conversions and products on matrix tiles.
 package main

@@ -31,6 +31,7 @@ func generate() map[string][]byte {
 		{"vector", avx2, vector},
 		{"columns", avx2, columns},
 		{"chain", avx2, chain},
+		{"bf16", avx2, bf16},
 		{"matrix512", avx512, matrix},
 		{"conv512", avx512, conv},
 	} {
