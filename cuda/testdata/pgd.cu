@@ -13,7 +13,7 @@ plan "pgd": arena 37632 bytes
     b14 = conv2d b12 b3
     fused over [8,8,8,4] reducing [1 2]
       t0 = add b14, state:conv.bias by [0 0 0 1]
-      t1 = relu t0
+      t1 = relu t0  # relu
       t2 = reduce-sum t1 -> b16
       t3 = le t1, 0 -> b17
     fused over [8,4,1,1]
@@ -47,7 +47,7 @@ plan "pgd": arena 37632 bytes
       t7 = lt t6, 0
       t8 = gt t6, 1
       t9 = select t8, 1, t6
-      t10 = select t7, 0, t9 -> b12
+      t10 = select t7, 0, t9 -> b12  # x_adv
   b32 = transpose b12
 */
 
@@ -150,7 +150,7 @@ extern "C" __global__ void kernel7(const f32* __restrict__ in0, const f32* __res
       const u32 i = (outer * 64u + r) * 4u + column;
       const u32 x3 = i % 4u;
       const f32 t0 = add_(in0[i], in1[x3]);
-      const f32 t1 = relu_(t0);
+      const f32 t1 = relu_(t0); // relu
       s2 = add_(s2, t1);
       const bool t3 = le_(t1, f32(0x0p+00));
       out1[i] = t3;
@@ -297,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel15(const f32* __res
             const bool t7 = lt_(t6, f32(0x0p+00));
             const bool t8 = gt_(t6, f32(0x1p+00));
             const f32 t9 = select_(t8, f32(0x1p+00), t6);
-            const f32 t10 = select_(t7, f32(0x0p+00), t9);
+            const f32 t10 = select_(t7, f32(0x0p+00), t9); // x_adv
             r0[e] = t10;
           }
           store8<3>(out0 + first, column, r0);
