@@ -150,7 +150,7 @@ extern "C" __global__ void kernel7(const f32* __restrict__ in0, const f32* __res
       const u32 i = (outer * 64u + r) * 4u + column;
       const u32 x3 = i % 4u;
       const f32 t0 = add_(in0[i], in1[x3]);
-      const f32 t1 = relu_(t0); // relu
+      const f32 t1 = relu_(t0);
       s2 = add_(s2, t1);
       const bool t3 = le_(t1, f32(0x0p+00));
       out1[i] = t3;
@@ -297,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel15(const f32* __res
             const bool t7 = lt_(t6, f32(0x0p+00));
             const bool t8 = gt_(t6, f32(0x1p+00));
             const f32 t9 = select_(t8, f32(0x1p+00), t6);
-            const f32 t10 = select_(t7, f32(0x0p+00), t9); // x_adv
+            const f32 t10 = select_(t7, f32(0x0p+00), t9);
             r0[e] = t10;
           }
           store8<3>(out0 + first, column, r0);
