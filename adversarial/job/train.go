@@ -480,12 +480,13 @@ func (t *trainer) keep(ck *run.Checkpoint) error {
 // epoch, trainer.best, and the history of the alarms, as JSON. The generators' position and the stream's follow from
 // the step.
 const (
-	metaSettings = "settings"
-	metaSeen     = "epoch.seen"
-	metaCorrect  = "epoch.correct"
-	metaLoss     = "epoch.loss"
-	metaBest     = "best"
-	metaAlarms   = "alarms"
+	metaSettings  = "settings"
+	metaModelName = "model"
+	metaSeen      = "epoch.seen"
+	metaCorrect   = "epoch.correct"
+	metaLoss      = "epoch.loss"
+	metaBest      = "best"
+	metaAlarms    = "alarms"
 )
 
 func (t *trainer) checkpoint() (*run.Checkpoint, error) {
@@ -499,8 +500,8 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 	}
 	exact := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return &run.Checkpoint{Step: int64(t.step), Epoch: t.step / t.perEpoch, Tensors: tensors, Meta: map[string]string{
-		metaSettings: t.settings.hash(),
-		metaSeen:     strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
+		metaSettings: t.settings.hash(), metaModelName: t.settings.Model.Name,
+		metaSeen: strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
 		metaBest: exact(t.best), metaAlarms: string(alarms),
 	}}, nil
 }
