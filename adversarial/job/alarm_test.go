@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -269,5 +270,24 @@ func TestGradientMasking(t *testing.T) {
 	}
 	if !masked() {
 		t.Error("a network without gradients is not said to mask them")
+	}
+}
+
+// A run that is resumed from before its good checkpoint goes back, if it must, to
+// where it was resumed, not forwards.
+func TestGoodIsNotAhead(t *testing.T) {
+	r := trainedWith(t, "training.method=pgd-at", "batches.epochs=30", "eval.every=10", "checkpoint.every=5", "checkpoint.keep=0", "alarms.collapse.action=rollback")
+	good, err := run.LoadCheckpoint(r.Run, run.GoodCheckpoint)
+	if err != nil || good.Step != 30 {
+		t.Fatalf("good checkpoint %+v, %v", good, err)
+	}
+	canceled, cancel := context.WithCancel(context.Background())
+	cancel()
+	var stopped *InterruptedError
+	if _, err := resume(canceled, Console{io.Discard, io.Discard, false}, r.Run, "step-00000005", nil); !errors.As(err, &stopped) || stopped.Step != 5 {
+		t.Fatal(err)
+	}
+	if good, err = run.LoadCheckpoint(r.Run, run.GoodCheckpoint); err != nil || good.Step != 5 {
+		t.Errorf("good checkpoint of step %d, %v", good.Step, err)
 	}
 }

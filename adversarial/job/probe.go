@@ -10,8 +10,9 @@ import (
 	"temper/engine/graph"
 )
 
-// The alarms' attacks. Together they cost some eighty passes over the probe
-// forwards and some ten backwards.
+// The alarms' attacks. Together they cost what 110 passes forwards over the probe
+// do: 3 % of an epoch of Wong et al.'s MNIST recipe, less than 1 % of one of PGD-10
+// on CIFAR-10.
 const (
 	probeSteps   = 10 // of PGD
 	probeQueries = 50 // of Square

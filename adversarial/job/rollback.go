@@ -77,6 +77,23 @@ func (t *trainer) keepGood() error {
 	return run.SaveNamed(t.run.Dir, run.GoodCheckpoint, ck)
 }
 
+// freshenGood makes sure that a resumed run has a checkpoint to go back to that is
+// not ahead of it: the user may have chosen an earlier one to resume from.
+func (t *trainer) freshenGood() error {
+	if !t.settings.rollsBack() {
+		return nil
+	}
+	good, err := run.LoadCheckpoint(t.run.Dir, run.GoodCheckpoint)
+	if err == nil && good.Step <= int64(t.step) {
+		return nil
+	}
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	return run.SaveNamed(t.run.Dir, run.GoodCheckpoint, ck)
+}
+
 // rollBack goes back to the good checkpoint. A process that is killed in here
 // leaves either a checkpoint from which the run comes to this point again, or the
 // one that is written first, from which it goes on as after this function.

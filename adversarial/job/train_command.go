@@ -127,7 +127,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {
 		return nil, err
 	}
-	if err := t.noteRollback(); err != nil {
+	if err := errors.Join(t.freshenGood(), t.noteRollback()); err != nil {
 		return nil, err
 	}
 	c.say("resuming %s at step %d of %d", r.Dir, t.step, t.total())
