@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures evidence-features evidence-effects gpu-bundle images clean
+.PHONY: help test race vet check generate fixtures evidence-features evidence-effects gpu-bundle images release clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -26,6 +26,9 @@ gpu-bundle: ## a folder that proves and measures temper on a GPU host: see build
 
 images: ## the Dockerfile's images without a container engine, as root
 	python3 build/clean_root.py
+
+release: ## binaries for Linux and macOS, checksums and bills of materials, in dist/
+	go run ./build/release
 
 check: vet test race ## what CI runs
 

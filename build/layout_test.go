@@ -19,8 +19,9 @@ import (
 var allowed = map[string][]string{
 	"cmd/temper":              {"adversarial/*", "cuda", "datasets", "engine/*", "nn"},
 	"adversarial":             {"engine/graph", "engine/autodiff", "nn"},
-	"adversarial/bench":       {"adversarial", "build", "engine", "engine/graph", "engine/passes", "engine/rng", "nn"},
+	"adversarial/bench":       {"adversarial", "adversarial/run", "build", "engine", "engine/graph", "engine/passes", "engine/rng", "nn"},
 	"build":                   {},
+	"build/release":           {},
 	"adversarial/job":         {"adversarial/*", "datasets", "engine", "engine/graph", "engine/onnx", "engine/passes", "engine/plan", "nn"},
 	"adversarial/figure":      {},
 	"adversarial/report":      {"adversarial/figure", "adversarial/run"},

@@ -25,5 +25,8 @@ func (without) Open(string, engine.DeviceOptions) (engine.Driver, error) { retur
 // Probe lists the devices of a driver library; this build cannot.
 func Probe(string) ([]DeviceInfo, error) { return nil, ErrNoCgo }
 
+// CompilerVersion describes the NVRTC that would be used: none.
+func CompilerVersion() (string, error) { return "", ErrNoCgo }
+
 // Prebuild fills the cache with compiled kernels; this build cannot.
 func Prebuild([]*plan.Plan, string) (Prebuilt, error) { return Prebuilt{}, ErrNoCgo }

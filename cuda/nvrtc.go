@@ -24,6 +24,15 @@ type Compiler struct {
 	c            *C.nvrtc
 }
 
+// CompilerVersion describes the NVRTC that would be used.
+func CompilerVersion() (string, error) {
+	n, err := OpenCompiler()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("CUDA %d.%d, %s", n.Major, n.Minor, n.Path), nil
+}
+
 // OpenCompiler finds NVRTC; it returns a *NoCompilerError if there is none.
 func OpenCompiler() (*Compiler, error) {
 	missing := &NoCompilerError{}

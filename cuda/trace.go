@@ -84,3 +84,14 @@ func (m *marks) close() (err error) {
 	}
 	return err
 }
+
+// Kernels implements engine.Explainer.
+func (c *program) Kernels(s *plan.Step) (list []engine.Kernel) {
+	if s.Copy != nil || s.Loop != nil {
+		return nil
+	}
+	for _, k := range c.kernels[stepKey(*s)] {
+		list = append(list, engine.Kernel{Name: k.Name, Source: k.Source})
+	}
+	return list
+}

@@ -55,3 +55,21 @@ func (e *Executable) Trace() (*Trace, error) {
 	}
 	return t.Trace()
 }
+
+// Kernel is what a device runs for a step of a plan.
+type Kernel struct {
+	Name   string
+	Source string // "" where there is none to be shown
+}
+
+// Explainer is Code that can say which kernels run a step.
+type Explainer interface{ Kernels(s *plan.Step) []Kernel }
+
+// Kernels lists what runs a step of the executable's plan; nil where the device
+// does not tell.
+func (e *Executable) Kernels(s *plan.Step) []Kernel {
+	if x, ok := e.code.(Explainer); ok {
+		return x.Kernels(s)
+	}
+	return nil
+}

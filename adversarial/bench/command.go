@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"temper/adversarial/run"
 	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/passes"
@@ -30,6 +31,7 @@ type Command struct {
 	Skip      []string // variants of the peer to leave out
 	Format    string   // table, json, go
 	List      bool     // only print the names
+	Against   string   // JSON of an earlier run to compare with; "": none
 }
 
 // Formats are what Command.Format takes.
@@ -79,6 +81,13 @@ func (c Command) Run(out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var then *Report
+	if c.Against != "" { // before the work: it may not be there
+		var err error
+		if then, err = ReadReport(c.Against); err != nil {
+			return fmt.Errorf("--against: %w", err)
+		}
+	}
 	dev, err := engine.Open(c.Device, engine.DeviceOptions{Threads: c.Threads})
 	if err != nil {
 		return err
@@ -122,6 +131,13 @@ func (c Command) Run(out, progress io.Writer) error {
 	if err := r.measureCeilings(dev); err != nil {
 		return err
 	}
+	env := run.CurrentEnvironment("")
+	if r.Commit, r.Go = env.Commit, env.Go; env.Modified {
+		r.Commit += "+"
+	}
+	if then != nil {
+		r.Changes = r.Against(then)
+	}
 	switch c.Format {
 	case "json":
 		return json.NewEncoder(out).Encode(r)
@@ -129,6 +145,9 @@ func (c Command) Run(out, progress io.Writer) error {
 		r.GoFormat(out)
 	default:
 		r.Table(out)
+		if then != nil {
+			r.writeAgainst(out, then, c.Against)
+		}
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func prepare(dev *engine.Device, s Spec, o engine.Options) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.flops = contractions(lean.Root())
+	p.flops = lean.Root().FLOPs()
 	if p.exec, err = dev.Compile(g, p.state, o); err != nil {
 		return nil, err
 	}
@@ -178,30 +178,4 @@ func feedKernel(_ *engine.Device, p *program, _ Spec) error {
 		}
 	}
 	return nil
-}
-
-// contractions counts the floating-point operations of products and
-// convolutions as they are defined, two for each multiply-add, whatever
-// algorithm computes them.
-func contractions(b *graph.Block) float64 {
-	total := 0.0
-	for _, n := range b.Nodes() {
-		switch n.Op() {
-		case graph.OpMatMul:
-			k := n.In(0).Dim(-1)
-			if n.Attrs().TA {
-				k = n.In(0).Dim(-2)
-			}
-			total += 2 * float64(n.Size()) * float64(k)
-		case graph.OpConv2D: // each result is a sum over channels and filter positions
-			total += 2 * float64(n.Size()) * float64(n.In(1).Size()/n.In(1).Dim(0))
-		case graph.OpConv2DInputGrad:
-			total += 2 * float64(n.In(0).Size()) * float64(n.In(1).Size()/n.In(1).Dim(0))
-		case graph.OpConv2DFilterGrad:
-			total += 2 * float64(n.In(1).Size()) * float64(n.Size()/n.Dim(0))
-		case graph.OpLoop:
-			total += float64(n.Attrs().Trips) * contractions(n.Body())
-		}
-	}
-	return total
 }

@@ -14,6 +14,9 @@ type Report struct {
 	Precision string           `json:"precision"`          // of temper's products
 	Ceilings  *engine.Ceilings `json:"ceilings,omitempty"` // the best seen in the run
 	Peer      string           `json:"peer,omitempty"`
+	Commit    string           `json:"commit,omitempty"` // of temper, with a + where the checkout differed; "" if the build did not record one
+	Go        string           `json:"go"`
+	Changes   []Change         `json:"against,omitempty"`
 	Results   []*Result        `json:"results"`
 }
 

@@ -55,6 +55,7 @@ type TrainOptions struct {
 	Root       string // folder of run folders
 	Resume     string // run to go on with; "" for a new one
 	ResumeFrom string // checkpoint to go on from, if not the newest
+	DryRun     bool   // stop before the first step, and leave nothing behind
 	User       []Assignment
 }
 
@@ -68,7 +69,13 @@ func Train(ctx context.Context, c Console, o TrainOptions) error {
 		if err != nil {
 			return err
 		}
+		if o.DryRun {
+			return tryAll(c, list)
+		}
 		return trainAll(ctx, c, list, o.Root)
+	}
+	if o.DryRun {
+		return usage("--dry-run is for new runs: leave --resume out")
 	}
 	name := cmp.Or(o.Resume, Latest)
 	if len(o.Args) > 0 {

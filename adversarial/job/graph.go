@@ -20,6 +20,9 @@ type GraphOptions struct {
 	Program string // step, eval or init
 	Pass    string // the pass after which to print; "input": before all; "": after all
 	Plan    bool   // print the plan instead
+	Format  string // one of GraphFormats
+	Profile bool   // run the step and say what its parts take
+	Trace   string // file for the timed run in Chrome's format; "": none
 	Root    string // folder of run folders
 	Run     string // a run whose programs to print; "": those of new settings
 	User    []Assignment
@@ -37,6 +40,9 @@ func PassNames() []string {
 	return names
 }
 
+// GraphFormats are what GraphOptions.Format takes.
+var GraphFormats = []string{"text", "dot", "html"}
+
 // Graph is temper graph: the program as the device of the settings gets it. Where the settings have several methods it prints the
 // last one's.
 func Graph(c Console, o GraphOptions) error {
@@ -49,9 +55,21 @@ func Graph(c Console, o GraphOptions) error {
 	if o.Plan && o.Pass != "" {
 		return usage("--plan is made after all passes: leave --pass out")
 	}
+	shown := o.Profile || o.Trace != "" || o.Format == "html" // as the device runs it
+	switch {
+	case !slices.Contains(GraphFormats, o.Format):
+		return usage("unknown format %q%s: want one of %s", o.Format, run.DidYouMean(o.Format, GraphFormats), strings.Join(GraphFormats, ", "))
+	case shown && (o.Pass != "" || o.Plan):
+		return usage("--profile, --trace and --format html show what runs, after all passes: leave --pass and --plan out")
+	case o.Format == "dot" && (o.Plan || o.Profile || o.Trace != ""):
+		return usage("--format dot is for the graph: leave --plan, --profile and --trace out")
+	}
 	s, err := o.settings()
 	if err != nil {
 		return err
+	}
+	if shown {
+		return o.page(c, s)
 	}
 	g, err := s.program(o.Program)
 	if err != nil {
@@ -72,12 +90,16 @@ func Graph(c Console, o GraphOptions) error {
 		return err
 	}
 	options := passes.Options{Target: target, Off: compile.Passes.Off}
-	options.Dump = func(pass string, g *graph.Graph) { texts[pass] = g.String() }
+	write := (*graph.Graph).String
+	if o.Format == "dot" {
+		write = (*graph.Graph).DOT
+	}
+	options.Dump = func(pass string, g *graph.Graph) { texts[pass] = write(g) }
 	final, err := passes.Run(g, options)
 	if err != nil {
 		return err
 	}
-	text := final.String()
+	text := write(final)
 	switch {
 	case o.Plan:
 		text = plan.Build(final, plan.Options{LessTraffic: options.Target.LessTraffic}).String()

@@ -51,6 +51,21 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 	})
 }
 
+// tryAll does all that training begins with, and trains nothing: it finds data,
+// builds and compiles the programs, and prints the choices.
+func tryAll(c Console, list []Settings) error {
+	for i := range list {
+		t, err := newTrainer(c, &list[i])
+		if err != nil {
+			return err
+		}
+		t.announce()
+		t.close()
+	}
+	c.say("a dry run: nothing was trained")
+	return nil
+}
+
 // trainIn trains in a folder that is named once nothing can be wrong with the
 // settings.
 func trainIn(ctx context.Context, c Console, s *Settings, name func() (string, error)) (*Trained, error) {
@@ -242,7 +257,9 @@ func (t *trainer) announce() {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	t.console.say("run %s", t.run.Dir)
+	if t.run != nil {
+		t.console.say("run %s", t.run.Dir)
+	}
 	row("data", "%s: %d examples to train on, %d %s; seed %d", s.Data.Name, t.source.Len(), t.watch.Len(), t.watching, s.Seed)
 	row("model", "%s, %d parameters, normalize %s", s.Model.Name, parameters(t.model), s.Model.Normalize)
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)

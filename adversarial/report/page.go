@@ -132,7 +132,7 @@ func (p *page) cards(r *Run) {
 		p.Cards = append(p.Cards, card{"steps", steps, fmt.Sprintf("epoch %d", r.Curves.Epoch)})
 	}
 	if s := r.Curves.Get("time/images_per_second"); s != nil {
-		p.Cards = append(p.Cards, card{"training speed", number(s.Last) + " images/s", "since the evaluation before the last"})
+		p.Cards = append(p.Cards, card{"training speed", number(s.Last) + " images/s", "on average since the evaluation before the last one"})
 	}
 }
 

@@ -18,10 +18,9 @@ import (
 )
 
 // TensorBoard's event files are TFRecords (a length, its checksum, the data,
-// theirs) of Event messages (tensorflow's
-// event.proto and summary.proto); the numbers of fields below are theirs. Each
-// start of a run has a file of its own, as TensorBoard expects: it goes on from
-// one file to the next and never looks back.
+// theirs) of Event messages; the numbers of fields are those of TensorFlow's
+// event.proto and summary.proto. Each start of a run has a file of its own, as
+// TensorBoard expects: it goes on from one file to the next and never looks back.
 
 const (
 	eventsPrefix = "events.out.tfevents." // what TensorBoard knows the files by
@@ -158,9 +157,9 @@ type events struct {
 	sizes []int
 }
 
-// openEvents makes the event file of a start of the run in dir. Where an earlier
-// start has left records, of steps up to last, a mark tells TensorBoard that
-// later ones, which it may have read before they were cut off, count no more.
+// openEvents makes the event file of a start of the run in dir, whose records go
+// up to step last. A mark tells TensorBoard that later ones, which it may have
+// read before they were cut off, count no more.
 func openEvents(dir string, last int64) (*events, error) {
 	earlier, err := eventFiles(dir)
 	if err != nil {
@@ -182,7 +181,7 @@ func openEvents(dir string, last int64) (*events, error) {
 	e.begin(now, 0)
 	e.buf = appendMessage(e.buf, eventFileVersion, []byte("brain.Event:2"))
 	err = e.end()
-	if err == nil && len(earlier) > 0 {
+	if err == nil {
 		e.begin(now, last+1)
 		start := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1) // status: START
 		e.buf = appendMessage(e.buf, eventSessionLog, start)

@@ -165,11 +165,16 @@ func TestEventBytes(t *testing.T) {
 	if !bytes.HasSuffix(first, []byte("\x1a\x0dbrain.Event:2")) {
 		t.Errorf("the first record is %q", first)
 	}
+	mark, start := frame(b[n:])
+	if string(mark[9:]) != "\x10\x01\x3a\x02\x08\x01" { // step 1, session_log {status: START}
+		t.Errorf("the second record is %q", mark)
+	}
+	n += start
 	second, m := frame(b[n:])
 	want := "\x10\x01\x2a\x25" + "\x0a\x11\x0a\x0atrain/loss\x15\x00\x00\x80\x3f" + "\x0a\x0f\x0a\x08train/lr\x15\x00\x00\x80\x3e"
 	want = strings.Replace(want, "\x25", string(rune(len(want)-4)), 1)
 	if string(second[9:]) != want { // behind the time
-		t.Errorf("the second record is %q, want %q", second[9:], want)
+		t.Errorf("the third record is %q, want %q", second[9:], want)
 	}
 	for _, i := range []int{3, 9, 20, m - 1} { // in the length, its checksum, the data, theirs
 		bad := bytes.Clone(b)

@@ -48,7 +48,8 @@ tests() { # part, pattern: runs tests of the kernels, and counts
 }
 
 part_info() {
-  { nvidia-smi || echo "no nvidia-smi"; ./temper devices; ./temper version; "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__)' || echo "no PyTorch"; } >"$out/info.txt" 2>&1
+  { nvidia-smi 2>/dev/null || echo "no nvidia-smi"; ./temper devices; ./temper version
+    "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__)' 2>/dev/null || echo "no PyTorch"; } >"$out/info.txt" 2>&1
   text=$(./temper devices 2>/dev/null | grep -m 1 "^$DEVICE" | tr -s ' ')
   [ -n "$text" ] || { text="no device $DEVICE: $(./temper devices 2>&1 | tail -n 1)"; false; }
 }

@@ -21,10 +21,16 @@ the same run.
 
 With --peer, PyTorch runs a twin of each case in the same run, in turn, at the
 same threads, in its variants nchw, channels_last, compile (torch.compile) and, on a GPU, graph;
-the ratio is taken against the variant with the shortest median.`,
+the ratio is taken against the variant with the shortest median.
+
+With --against, each case stands beside an earlier measurement of it: only
+intervals that do not touch count as a difference, and what else differed
+(device, precision, commit, the machine's own speed) is named.`,
 		Example: `  temper bench
   temper bench --suite kernels --match 'matmul|conv2d/'
   temper bench --peer --python python3 --seconds 10
+  temper bench --format json > before.json
+  temper bench --against before.json
   temper bench --format go > new.txt && benchstat old.txt new.txt`,
 		Args: arguments(cobra.NoArgs),
 	}
@@ -41,6 +47,7 @@ the ratio is taken against the variant with the shortest median.`,
 	f.StringVar(&b.Python, "python", "python3", "the Python interpreter that has torch, for --peer")
 	f.StringSliceVar(&b.Skip, "skip", nil, "variants of the peer to leave out")
 	f.StringVar(&b.Format, "format", bench.Formats[0], "how to print: table, json, go (Go's benchmark format, for benchstat)")
+	f.StringVar(&b.Against, "against", "", "compare with an earlier run: what --format json printed")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		if c.JSON {
 			b.Format = "json"

@@ -55,6 +55,7 @@ examples they attack (0: no alarms), alarms.rollbacks how often.`,
 	cmd.Flags().StringVar(&o.Resume, "resume", "", "go on with a run: its folder, or the latest one")
 	cmd.Flags().Lookup("resume").NoOptDefVal = job.Latest
 	cmd.Flags().StringVar(&o.ResumeFrom, "resume-from", "", "checkpoint to go on from, if not the newest")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "check settings and data, compile, print the choices, and stop")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Args, o.User = args, user()
 		return job.Train(cmd.Context(), *c, o)

@@ -61,18 +61,7 @@ func (d *device) Target(p graph.Precision) (passes.Target, error) {
 	if !slices.Contains(precisions(), p) {
 		return passes.Target{}, lacks(p)
 	}
-	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, Precision: p}, nil
-}
-
-// precisions are those that the kernels in use offer.
-func precisions() []graph.Precision { return []graph.Precision{graph.PrecisionFloat32} }
-
-// lacks is the error for a precision that the kernels in use do not offer.
-func lacks(p graph.Precision) error {
-	if p == graph.PrecisionBF16 {
-		return fmt.Errorf("precision bf16 needs a processor with AMX (amx_tile, amx_bf16): the kernels here are %s; use --precision float32", kernel.Level())
-	}
-	return fmt.Errorf("precision %v is for GPUs: the CPU computes in float32; use --precision float32", p)
+	return passes.Target{ChannelsLast: true, PackedFilters: true, RowBytes: rowBytes, BF16: kernel.HasBF16(), Precision: p}, nil
 }
 
 // rowBytes is what a worker's temporaries in a parallel loop should fit.
@@ -377,7 +366,7 @@ func fill(mem []byte, b *plan.Buffer, value func(int) float64) {
 	case graph.U32:
 		fillWith(unsafe.Slice((*uint32)(p), n), value, func(v float64) uint32 { return uint32(int64(v)) })
 	case graph.BF16:
-		fillWith(unsafe.Slice((*bfloat16)(p), n), value, func(v float64) bfloat16 { return roundBF16(float32(v)) })
+		fillWith(unsafe.Slice((*kernel.BF16)(p), n), value, func(v float64) kernel.BF16 { return kernel.RoundBF16(float32(v)) })
 	case graph.U8, graph.Bool:
 		fillWith(mem, value, func(v float64) uint8 { return uint8(int64(v)) })
 	}

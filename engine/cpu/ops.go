@@ -33,6 +33,8 @@ func (c *code) op(n *graph.Node) (func(), error) {
 			return contraction[float32](c, n)
 		case graph.F64:
 			return contraction[float64](c, n)
+		case graph.BF16:
+			return contractionBF16(c, n)
 		}
 	}
 	if f == nil {

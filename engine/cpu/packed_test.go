@@ -35,6 +35,10 @@ func TestPackedShapes(t *testing.T) {
 					t.Errorf("%v of %v, input gradient %v: %v in the graph, %v in the kernel", a, w, inputGrad,
 						graph.PackedShape(w, &attrs), s.PackedShape(kernel.Direction(d), k))
 				}
+				attrs.Algorithm = graph.Pairs
+				if got, want := graph.PackedShape(w, &attrs), s.PackedBF16(kernel.Direction(d)); !slices.Equal(got, want) {
+					t.Errorf("bf16 of %v, input gradient %v: %v in the graph, %v in the kernel", w, inputGrad, got, want)
+				}
 			}
 		}
 		pooled := graph.Attrs{Stride: [2]int{s.SH, s.SW}, Dilation: [2]int{s.DH, s.DW}, Pool: [2]int{2, 1}, Algorithm: graph.Pooled, InputGrad: true}

@@ -1,10 +1,14 @@
 package cpu
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"temper/engine"
+	"temper/engine/cpu/kernel"
+	"temper/engine/graph"
+	"temper/engine/plan"
 )
 
 // tracing is what a plan and the bodies of its parallel loops share to be timed.
@@ -33,4 +37,22 @@ func (c *code) Trace() (*engine.Trace, error) {
 	t := &engine.Trace{Spans: slices.Concat(c.trace.lanes...), Workers: c.dev.pool.Workers(), Total: time.Since(c.trace.began)}
 	*c.trace = tracing{}
 	return t, err
+}
+
+// Kernels implements engine.Explainer: an operation has the kernel of its name
+// and algorithm, a fused group is one walk over memory.
+func (c *code) Kernels(s *plan.Step) []engine.Kernel {
+	name := ""
+	switch {
+	case s.Fused != nil:
+		name = fmt.Sprintf("one walk of %d operations", len(s.Fused.Nodes))
+	case s.Op != nil:
+		name = s.Op.Op().String()
+		if s.Op.Op() == graph.OpPackedConv2D || s.Op.Op() == graph.OpPackFilter {
+			name += ", " + s.Op.Attrs().Algorithm.String()
+		}
+	default:
+		return nil
+	}
+	return []engine.Kernel{{Name: name + " (" + kernel.Level() + ")"}}
 }

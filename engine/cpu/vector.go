@@ -258,12 +258,16 @@ func convert(from, to graph.DType) vectorFunc {
 	switch from {
 	case graph.F32:
 		if to == graph.BF16 {
-			return map1(roundBF16)
+			return func(d, a, _, _ unsafe.Pointer, n int) {
+				kernel.ToBF16(unsafe.Slice((*kernel.BF16)(d), n), unsafe.Slice((*float32)(a), n))
+			}
 		}
 		return convertFloat[float32](to)
 	case graph.BF16:
 		if to == graph.F32 {
-			return map1(bfloat16.float)
+			return func(d, a, _, _ unsafe.Pointer, n int) {
+				kernel.FromBF16(unsafe.Slice((*float32)(d), n), unsafe.Slice((*kernel.BF16)(a), n))
+			}
 		}
 	case graph.F64:
 		return convertFloat[float64](to)
@@ -298,20 +302,6 @@ func convertFloat[T float](to graph.DType) vectorFunc {
 		return map1(func(x T) uint8 { return truth(x != 0) })
 	}
 	return nil
-}
-
-// bfloat16 is the upper half of a float32, the CPU's storage of bf16.
-type bfloat16 uint16
-
-func (b bfloat16) float() float32 { return math.Float32frombits(uint32(b) << 16) }
-
-// roundBF16 rounds to nearest, ties to even; NaN stays NaN.
-func roundBF16(x float32) bfloat16 {
-	bits := math.Float32bits(x)
-	if x != x {
-		return bfloat16(bits>>16 | 0x40)
-	}
-	return bfloat16((bits + 0x7fff + bits>>16&1) >> 16)
 }
 
 // saturate truncates into a range; NaN is 0.

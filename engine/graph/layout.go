@@ -60,17 +60,20 @@ const (
 	// is max-pooled, by windows that tile it. Its operands are the gradient of the
 	// pooled values and, after the filter, their places as pool-argmax gives them.
 	Pooled
+	Pairs // of bf16: pixels under the filter, side by side, with pairs of the filter's elements
 )
 
-func (a Algorithm) String() string { return [...]string{"direct", "winograd", "patches", "pooled"}[a] }
+func (a Algorithm) String() string {
+	return [...]string{"direct", "winograd", "patches", "pooled", "pairs"}[a]
+}
 
 func parseAlgorithm(s string) (Algorithm, error) {
-	for _, a := range []Algorithm{Direct, Winograd, Patches, Pooled} {
+	for _, a := range []Algorithm{Direct, Winograd, Patches, Pooled, Pairs} {
 		if a.String() == s {
 			return a, nil
 		}
 	}
-	return 0, fmt.Errorf("want direct, winograd, patches or pooled, got %s", s)
+	return 0, fmt.Errorf("want direct, winograd, patches, pooled or pairs, got %s", s)
 }
 
 // Lanes is the number of channels in a panel of a packed filter.
@@ -102,6 +105,12 @@ func PackedShape(w Shape, a *Attrs) Shape {
 	case Pooled:
 		h, row := PooledPatch(w, a)
 		return Shape{w[0], a.Pool[0] * a.Pool[1], (h*row + 7) &^ 7}
+	case Pairs:
+		depth := 0
+		for _, taps := range PackedTaps(w, a) {
+			depth += PairDepth(len(taps) * k)
+		}
+		return Shape{(m + Lanes - 1) / Lanes, depth / 2, 2 * Lanes}
 	}
 	return Shape{(m + Lanes - 1) / Lanes, w[1] * w[2] * k, Lanes}
 }
@@ -125,4 +134,36 @@ func CanPatches(w Shape, a *Attrs) bool { return a.InputGrad && w[3] <= MaxPatch
 func CanWinograd(w Shape, a *Attrs) bool {
 	one := [2]int{1, 1}
 	return (w[1] == 3 || w[1] == 5) && w[2] == w[1] && a.Stride == one && a.Dilation == one && w[0]%Lanes == 0 && w[3]%Lanes == 0
+}
+
+// PairDepth is an inner dimension of Pairs, padded.
+func PairDepth(k int) int { return (k + 31) / 32 * 32 }
+
+// PackedTaps are the taps of a filter (O,kh,kw,C), as (h,w), in the order of the
+// packed filter: all of them, or those of the input gradient that meet the same
+// pixels modulo the strides.
+func PackedTaps(w Shape, a *Attrs) (groups [][][2]int) {
+	if !a.InputGrad {
+		groups = [][][2]int{nil}
+		for i := range w[1] {
+			for j := range w[2] {
+				groups[0] = append(groups[0], [2]int{i, j})
+			}
+		}
+		return groups
+	}
+	for p := range a.Stride[0] {
+		for q := range a.Stride[1] {
+			var taps [][2]int
+			for i := w[1] - 1; i >= 0; i-- {
+				for j := w[2] - 1; j >= 0; j-- {
+					if i*a.Dilation[0]%a.Stride[0] == p && j*a.Dilation[1]%a.Stride[1] == q {
+						taps = append(taps, [2]int{i, j})
+					}
+				}
+			}
+			groups = append(groups, taps)
+		}
+	}
+	return groups
 }

@@ -16,41 +16,33 @@ func unpacked(w graph.Shape, a *graph.Attrs, f func(from, to int)) {
 		pooled(w, a, f)
 		return
 	}
-	k := w[3]
+	k, m := w[3], w[0]
 	if a.InputGrad {
-		k = w[0]
+		k, m = m, k
 	}
-	rank := 0
-	tap := func(i, j int) {
-		for o := range w[0] {
-			for c := range w[3] {
-				lane, row := o, c
-				if a.InputGrad {
-					lane, row = c, o
-				}
-				panel := lane / graph.Lanes * w[1] * w[2] * k
-				f(((o*w[1]+i)*w[2]+j)*w[3]+c, (panel+rank*k+row)*graph.Lanes+lane%graph.Lanes)
-			}
-		}
-		rank++
-	}
-	if !a.InputGrad {
-		for i := range w[1] {
-			for j := range w[2] {
-				tap(i, j)
-			}
-		}
-		return
-	}
-	for p := range a.Stride[0] {
-		for q := range a.Stride[1] {
-			for i := w[1] - 1; i >= 0; i-- {
-				for j := w[2] - 1; j >= 0; j-- {
-					if i*a.Dilation[0]%a.Stride[0] == p && j*a.Dilation[1]%a.Stride[1] == q {
-						tap(i, j)
+	panels := (m + graph.Lanes - 1) / graph.Lanes
+	panel := graph.PackedShape(w, a).Size() / panels
+	first := 0 // of a group, in the inner dimension
+	for _, taps := range graph.PackedTaps(w, a) {
+		for rank, tap := range taps {
+			for o := range w[0] {
+				for c := range w[3] {
+					lane, row := o, c
+					if a.InputGrad {
+						lane, row = c, o
 					}
+					at := lane / graph.Lanes * panel
+					if row += first + rank*k; a.Algorithm == graph.Pairs {
+						at += (row/2*graph.Lanes+lane%graph.Lanes)*2 + row%2
+					} else {
+						at += row*graph.Lanes + lane%graph.Lanes
+					}
+					f(((o*w[1]+tap[0])*w[2]+tap[1])*w[3]+c, at)
 				}
 			}
+		}
+		if first += len(taps) * k; a.Algorithm == graph.Pairs {
+			first = graph.PairDepth(first)
 		}
 	}
 }

@@ -44,7 +44,11 @@ func (c *Case) agree(run Runner, t graph.DType) error {
 	if err != nil {
 		return err
 	}
-	return c.Tol.CompareResults(want, got)
+	tol := c.Tol
+	if t == graph.BF16 && c.TolBF16 != (Tolerance{}) {
+		tol = c.TolBF16
+	}
+	return tol.CompareResults(want, got)
 }
 
 // CompareResults is Compare for each output and each assigned state.

@@ -13,11 +13,13 @@ import (
 
 // Case is one small program and how it is fed and judged.
 type Case struct {
-	Name  string              // "conv2d/3x3", "conv2d/3x3/gradient"
-	Types []graph.DType       // the element types T that it is tried at
-	Tol   Tolerance           // of floating-point results; all others are exact
-	in    []operand           // what is fed
-	build func(x nodes) nodes // the results, from the nodes of in
+	Name  string        // "conv2d/3x3", "conv2d/3x3/gradient"
+	Types []graph.DType // the element types T that it is tried at
+	Tol   Tolerance     // of floating-point results; all others are exact
+	// TolBF16, if not zero, is that of bf16 results.
+	TolBF16 Tolerance
+	in      []operand           // what is fed
+	build   func(x nodes) nodes // the results, from the nodes of in
 	// diff says that the gradient with respect to every floating-point operand
 	// exists where the inputs are drawn; smooth, that the second one does too.
 	diff, smooth bool

@@ -12,6 +12,10 @@ func contractions() []Case {
 	return slices.Concat(matMuls(), convolutions(), packedConvolutions(), pools())
 }
 
+// roundedOnce is the tolerance of products of bf16: their sums are float32's,
+// which may fall to either side of the middle between two bf16.
+var roundedOnce = Tolerance{Rel: 1, Abs: 0x1p-9}
+
 func matMuls() []Case {
 	var cases []Case
 	for _, c := range []struct{ batch, m, k, n int }{
@@ -31,7 +35,7 @@ func matMuls() []Case {
 			}
 			small := c.m*c.k*c.n < 1000
 			cases = append(cases, Case{
-				Name: fmt.Sprintf("matmul/%v%v,ta=%v,tb=%v", a, b, ta, tb), Types: floatTypes, Tol: Tolerance{Abs: 32},
+				Name: fmt.Sprintf("matmul/%v%v,ta=%v,tb=%v", a, b, ta, tb), Types: floatTypes, Tol: Tolerance{Abs: 32}, TolBF16: roundedOnce,
 				in:    []operand{of(uniform(-1, 1), a...), of(uniform(-1, 1), b...)},
 				build: op2(func(a, b *graph.Node) *graph.Node { return graph.MatMul(a, b, ta, tb) }), diff: small, smooth: small,
 			})
@@ -86,15 +90,15 @@ func convolutions() []Case {
 		x, w, y := of(uniform(-1, 1), c.n, c.c, c.h, c.w), of(uniform(-1, 1), c.o, c.c, c.kh, c.kw), of(uniform(-1, 1), c.n, c.o, p, q)
 		small := c.n*c.o*p*q*c.c*c.kh*c.kw < 20000
 		cases = append(cases,
-			Case{Name: "conv2d/" + c.name, Types: floatTypes, Tol: tol, in: []operand{x, w}, diff: small, smooth: small,
+			Case{Name: "conv2d/" + c.name, Types: floatTypes, Tol: tol, TolBF16: roundedOnce, in: []operand{x, w}, diff: small, smooth: small,
 				build: op2(func(x, w *graph.Node) *graph.Node { return x.Conv2D(w, win) })},
-			Case{Name: "conv2d-input-grad/" + c.name, Types: floatTypes, Tol: tol, in: []operand{y, w}, diff: small, smooth: small,
+			Case{Name: "conv2d-input-grad/" + c.name, Types: floatTypes, Tol: tol, TolBF16: roundedOnce, in: []operand{y, w}, diff: small, smooth: small,
 				build: op2(func(y, w *graph.Node) *graph.Node {
 					a := attrs
 					a.Size = []int{c.h, c.w}
 					return y.Graph().Make(graph.OpConv2DInputGrad, a, y, w)
 				})},
-			Case{Name: "conv2d-filter-grad/" + c.name, Types: floatTypes, Tol: tol, in: []operand{x, y}, diff: small, smooth: small,
+			Case{Name: "conv2d-filter-grad/" + c.name, Types: floatTypes, Tol: tol, TolBF16: roundedOnce, in: []operand{x, y}, diff: small, smooth: small,
 				build: op2(func(x, y *graph.Node) *graph.Node {
 					a := attrs
 					a.Size = []int{c.kh, c.kw}

@@ -1,6 +1,7 @@
 package optest
 
 import (
+	"strings"
 	"testing"
 
 	"temper/engine/graph"
@@ -42,6 +43,46 @@ func TestChannelsLast(t *testing.T) {
 		}
 		if err != nil {
 			t.Errorf("random program %d: %v", seed, err)
+		}
+	}
+}
+
+// Packing filters for products of bf16 changes no value, on the reference
+// interpreter.
+func TestPairs(t *testing.T) {
+	target := passes.Target{ChannelsLast: true, BF16: true, Precision: graph.PrecisionBF16}
+	packing := target
+	packing.PackedFilters = true
+	run := func(g *graph.Graph, feed interp.Feed, target passes.Target) (r *interp.Result, packed int) {
+		h, err := passes.Run(g, passes.Options{Target: target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range h.Root().Nodes() {
+			if n.Attrs().Algorithm == graph.Pairs {
+				packed++
+			}
+		}
+		if r, err = interp.RunRounded(h, feed); err != nil {
+			t.Fatal(err)
+		}
+		return r, packed
+	}
+	for _, c := range Cases() {
+		if !strings.HasPrefix(c.Name, "conv2d") || strings.HasSuffix(c.Name, "/gradient") {
+			continue
+		}
+		g, err := c.Graph(graph.F32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := run(g, c.Feed(graph.F32), target)
+		got, packed := run(g, c.Feed(graph.F32), packing)
+		if packed == 0 && !strings.HasPrefix(c.Name, "conv2d-filter-grad") {
+			t.Errorf("%s: no filter is packed", c.Name)
+		}
+		if err := (Tolerance{Rel: 0x1p16}).CompareResults(want, got); err != nil { // a bf16's last place
+			t.Errorf("%s: %v", c.Name, err)
 		}
 	}
 }

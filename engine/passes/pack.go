@@ -42,6 +42,9 @@ func pack(g *graph.Graph) (*graph.Graph, error) {
 	return graph.Rewrite(g, func(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Node {
 		if n.Attrs().Layout == graph.NHWC && (n.Op() == graph.OpConv2D || n.Op() == graph.OpConv2DInputGrad) {
 			a := graph.Attrs{InputGrad: n.Op() == graph.OpConv2DInputGrad}
+			if n.DType() == graph.BF16 {
+				return packed(c, n, ins, graph.Pairs)
+			}
 			if w := ins[1].Shape(); graph.CanPatches(w, &a) && w[1]*w[2] > 1 {
 				if p := pooled(c, n, ins); p != nil {
 					return p
@@ -63,7 +66,7 @@ const maxPackedRows = 512
 
 // stored reports whether n holds a state's elements.
 func stored(n *graph.Node) bool {
-	for n.Op() == graph.OpReshape || n.Op() == graph.OpTranspose {
+	for n.Op() == graph.OpReshape || n.Op() == graph.OpTranspose || n.Op() == graph.OpConvert && n.DType() == graph.BF16 {
 		n = n.In(0)
 	}
 	return n.Op() == graph.OpState
@@ -76,6 +79,9 @@ func packedProduct(c *graph.Copier, n *graph.Node, ins []*graph.Node) *graph.Nod
 	x, w, inputGrad := ins[0], ins[1], !n.Attrs().TB
 	one := [2]int{1, 1}
 	a := graph.Attrs{Stride: one, Dilation: one, Kernel: one, InputGrad: inputGrad, Size: []int{1, 1, n.Dim(1)}}
+	if n.DType() == graph.BF16 {
+		a.Algorithm = graph.Pairs
+	}
 	filter := c.Dst.Make(graph.OpPackFilter, packAttrs(a), w.Reshape(w.Dim(0), 1, 1, w.Dim(1)))
 	return c.Dst.Make(graph.OpPackedConv2D, a, x.Reshape(x.Dim(0), 1, 1, x.Dim(1)), filter).Reshape(n.Shape()...)
 }
@@ -127,7 +133,7 @@ func packed(c *graph.Copier, n *graph.Node, ins []*graph.Node, algorithm graph.A
 // nothing else share it.
 func packAttrs(a graph.Attrs) graph.Attrs {
 	out := graph.Attrs{Algorithm: a.Algorithm, InputGrad: a.InputGrad, Stride: [2]int{1, 1}, Dilation: [2]int{1, 1}, Pool: a.Pool}
-	if a.InputGrad && a.Algorithm == graph.Direct || a.Algorithm == graph.Pooled {
+	if a.InputGrad && (a.Algorithm == graph.Direct || a.Algorithm == graph.Pairs) || a.Algorithm == graph.Pooled {
 		out.Stride, out.Dilation = a.Stride, a.Dilation
 	}
 	return out

@@ -26,7 +26,7 @@ func TestBeforeAfter(t *testing.T) {
 	covered := map[string]bool{}
 	for _, file := range files {
 		pass, name, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".txt"), "_")
-		precision, _ := graph.ParsePrecision(name) // of files that are named after one, or after less traffic
+		precision, _ := graph.ParsePrecision(name) // of files that are named after one
 		covered[pass] = true
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
@@ -34,7 +34,7 @@ func TestBeforeAfter(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, want, _ := strings.Cut(string(text), separator)
-			got := apply(t, pass, before, Target{RowBytes: 1024, Precision: precision, LessTraffic: name == "less-traffic"})
+			got := apply(t, pass, before, Target{RowBytes: 1024, Precision: precision})
 			if *update {
 				if err := os.WriteFile(file, []byte(before+separator+got), 0o644); err != nil {
 					t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 // sums that are computed before: Σ(a+b) = Σa + Σb, Σ(-a) = -Σa, Σ(f·a) = f·Σa
 // for a factor that is the same wherever is summed, and Σ(x - mean x) = 0. The
 // gradient of batch norm's mean is such a sum; known beforehand, it spares a walk
-// over the images. Only rounding changes.
+// over the images. Only rounding changes, and what is not finite.
 //
 // A sum of a itself is made where a walk over a sums something else, as that of
 // a·b: it costs little beside it.

@@ -1643,6 +1643,44 @@ store:
 	VZEROUPPER
 	RET
 
+// func addRowsAVX2(rows, n int, dst []float32, dstStride int, src []float32, srcStride int)
+TEXT ·addRowsAVX2(SB), NOSPLIT, $0-80
+	MOVQ rows+0(FP), BX
+	MOVQ dst_base+16(FP), DI
+	MOVQ dstStride+40(FP), R8
+	MOVQ src_base+48(FP), SI
+	MOVQ srcStride+72(FP), R9
+row:
+	MOVQ n+8(FP), CX
+	XORQ AX, AX
+element:
+	CMPQ CX, $8
+	JLT elementlast
+	VMOVUPS (DI)(AX*4), Y0
+	VMOVUPS (SI)(AX*4), Y1
+	VADDPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	ADDQ $8, AX
+	SUBQ $8, CX
+	JMP element
+elementlast:
+	TESTQ CX, CX
+	JLE elementdone
+	LEAQ window<>(SB), R12
+	NEGQ CX
+	VMOVUPS 32(R12)(CX*4), Y15
+	VMASKMOVPS (DI)(AX*4), Y15, Y0
+	VMASKMOVPS (SI)(AX*4), Y15, Y1
+	VADDPS Y1, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)(AX*4)
+elementdone:
+	LEAQ (DI)(R8*4), DI
+	LEAQ (SI)(R9*4), SI
+	DECQ BX
+	JNZ row
+	VZEROUPPER
+	RET
+
 DATA c00000008<>+0(SB)/8, $0x0000000800000008
 DATA c00000008<>+8(SB)/8, $0x0000000800000008
 DATA c00000008<>+16(SB)/8, $0x0000000800000008

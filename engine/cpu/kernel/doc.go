@@ -10,6 +10,10 @@
 // products of rows found through tables with panels of Lanes columns: one
 // inner loop, micro.gathers.
 //
+// Products of bf16 (bf16.go) have an inner loop of their own, pairs.multiply, on
+// AMX's matrix tiles: operands are packed in pairs (bf16_gemm.go), and a
+// convolution copies the pixels under its filter first (bf16_conv.go).
+//
 // Every kernel exists as a plain Go loop (level "portable"); the hot ones also
 // exist as AVX2 assembly that the generator in gen/ writes, those of products
 // and convolutions as AVX-512 assembly too. Level tells which set is in use.

@@ -63,7 +63,7 @@ func choose(want string) (*level, error) {
 	return l, fmt.Errorf("TEMPER_CPU=%q is not a level of this build: choose %s, or unset it", want, strings.Join(names, " or "))
 }
 
-// Level names the set of kernels in use: "avx512", "avx2" or "portable". It is chosen
+// Level names the set of kernels in use: "amx", "avx512", "avx2" or "portable". It is chosen
 // once, at start: the best that the processor supports, or a lower one named
 // by the environment variable TEMPER_CPU.
 func Level() string { return active.name }

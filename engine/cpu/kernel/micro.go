@@ -43,8 +43,9 @@ type micro[T Float] struct {
 	folds [MaxPatchChannels + 1]func(n int, elements []int, p []T, step int, dst []T, dstStep int)
 
 	// pooled[k], 1 ≤ k ≤ patchVectors, multiplies values with k vectors of their
-	// filters: see the function of that name.
-	pooled [patchVectors + 1]pooledLoop[T]
+	// filters, and addRows adds up what overlaps: see the functions of these names.
+	pooled  [patchVectors + 1]pooledLoop[T]
+	addRows func(rows, n int, dst []T, dstStride int, src []T, srcStride int)
 }
 
 type pooledLoop[T Float] = func(n, channels, stride int, v []T, at []int32, first, advance int, taps []int32, w []T, next int, list, dst []T, begin, halves []int)

@@ -19,8 +19,9 @@ func avx2Micro() *micro[float32] {
 			input: winogradInputAVX2, delta: winogradDelta5AVX2, output: winogradOutput5AVX2,
 			filter: taps5[float32]().filterPoints, filterGrad: taps5[float32]().filterTaps,
 		},
-		folds:  [...]func(n int, elements []int, p []float32, step int, dst []float32, dstStep int){nil, fold1AVX2, fold2AVX2, fold3AVX2, fold4AVX2},
-		pooled: [...]pooledLoop[float32]{nil, pooled1AVX2, pooled2AVX2, pooled3AVX2, pooled4AVX2, pooled5AVX2, pooled6AVX2, pooled7AVX2, pooled8AVX2},
+		folds:   [...]func(n int, elements []int, p []float32, step int, dst []float32, dstStep int){nil, fold1AVX2, fold2AVX2, fold3AVX2, fold4AVX2},
+		pooled:  [...]pooledLoop[float32]{nil, pooled1AVX2, pooled2AVX2, pooled3AVX2, pooled4AVX2, pooled5AVX2, pooled6AVX2, pooled7AVX2, pooled8AVX2},
+		addRows: addRowsAVX2,
 	}
 }
 

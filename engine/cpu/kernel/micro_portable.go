@@ -22,6 +22,7 @@ func portableMicro[T Float]() *micro[T] {
 	for c := 1; c <= MaxPatchChannels; c++ {
 		m.folds[c] = fold[T](c)
 	}
+	m.addRows = addRows[T]
 	for k := 1; k <= patchVectors; k++ {
 		m.pooled[k] = pooled[T]
 	}

@@ -182,19 +182,23 @@ func (p *PooledConv[T]) chunk(worker, n int) {
 
 // add adds the streams of a row of windows to dx.
 func (p *PooledConv[T]) add(dx, streams []T, i int) {
-	pitch := p.W * p.C
-	for r := range p.rows {
-		y := i*p.ph*p.SH - p.PH + r
-		if y < 0 || y >= p.H {
-			continue
+	pitch, y := p.W*p.C, i*p.ph*p.SH-p.PH
+	first, last := max(0, -y), min(p.rows, p.H-y) // rows of patches that lie in the image
+	for phase := range p.phases {
+		x := (phase*p.pw*p.SW - p.PW) * p.C
+		skip, at := max(0, -x), max(0, x)
+		if n := min(p.stream-skip, pitch-at); n > 0 && last > first {
+			p.micro.addRows(last-first, n, dx[(y+first)*pitch+at:], pitch, streams[(phase*p.rows+first)*p.stream+skip:], p.stream)
 		}
-		row := dx[y*pitch:][:pitch]
-		for phase := range p.phases {
-			from, to := streams[(phase*p.rows+r)*p.stream:][:p.stream], (phase*p.pw*p.SW-p.PW)*p.C
-			skip, at := max(0, -to), max(0, to)
-			if count := min(p.stream-skip, pitch-at); count > 0 {
-				Add(row[at:at+count], row[at:at+count], from[skip:])
-			}
+	}
+}
+
+// addRows adds n elements of each of so many rows of src to those of dst.
+func addRows[T Float](rows, n int, dst []T, dstStride int, src []T, srcStride int) {
+	for r := range rows {
+		to, from := dst[r*dstStride:][:n], src[r*srcStride:][:n]
+		for i, v := range from {
+			to[i] += v
 		}
 	}
 }

@@ -462,6 +462,11 @@ func pooled7AVX2(n, channels, stride int, v []float32, at []int32, first, advanc
 //go:noescape
 func pooled8AVX2(n, channels, stride int, v []float32, at []int32, first, advance int, taps []int32, w []float32, next int, list, dst []float32, begin, halves []int)
 
+// addRowsAVX2 is addRows.
+//
+//go:noescape
+func addRowsAVX2(rows, n int, dst []float32, dstStride int, src []float32, srcStride int)
+
 // chainAVX2 is level.chain.
 //
 //go:noescape

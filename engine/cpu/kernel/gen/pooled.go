@@ -7,6 +7,25 @@ func pooledLoops(f *file) {
 	for k := 1; k <= 8; k++ {
 		pooled(f, k)
 	}
+	addRows(f)
+}
+
+func addRows(f *file) {
+	fn := f.begin("addRowsAVX2", "rows, n int, dst []float32, dstStride int, src []float32, srcStride int", "is addRows.")
+	fn.load("rows", "BX", "dst_base", "DI", "dstStride", "R8", "src_base", "SI", "srcStride", "R9")
+	fn.label("row")
+	fn.load("n", "CX")
+	lanesLoop(fn, "element", func(masked bool) {
+		move(fn, masked, "(DI)(AX*4)", "Y0")
+		move(fn, masked, "(SI)(AX*4)", "Y1")
+		fn.op("VADDPS", "Y1", "Y0", "Y0")
+		move(fn, masked, "Y0", "(DI)(AX*4)")
+	})
+	fn.op("LEAQ", "(DI)(R8*4)", "DI")
+	fn.op("LEAQ", "(SI)(R9*4)", "SI")
+	fn.op("DECQ", "BX")
+	fn.op("JNZ", "row")
+	fn.end()
 }
 
 // pooled first lists, for all windows, the values that are not 0 and where their

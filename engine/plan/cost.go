@@ -1,0 +1,61 @@
+package plan
+
+import (
+	"strings"
+
+	"temper/engine/graph"
+)
+
+// Cost is what a step moves and computes once.
+type Cost struct {
+	Read, Written int     // bytes of the buffers; one that is read twice counts once
+	FLOPs         float64 // two for a multiply-add of a product, one for an element-wise operation
+}
+
+// Cost is that of a step which is no loop.
+func (p *Plan) Cost(s *Step) (c Cost) {
+	seen := map[int]bool{}
+	read := func(i int) {
+		if b := &p.Buffers[i]; !seen[i] && b.Kind != Scalar {
+			seen[i] = true
+			c.Read += b.Bytes()
+		}
+	}
+	switch {
+	case s.Copy != nil:
+		read(s.Copy.Src)
+		c.Written = p.Buffers[s.Copy.Dst].Bytes()
+	case s.Op != nil:
+		for _, n := range s.Op.Ins() {
+			read(p.Buffer(n))
+		}
+		c.Written, c.FLOPs = p.Buffers[p.Buffer(s.Op)].Bytes(), s.Op.FLOPs()
+	case s.Fused != nil:
+		member := map[*graph.Node]bool{}
+		for _, n := range s.Fused.Nodes {
+			member[n] = true
+			for _, in := range n.Ins() {
+				if member[in] {
+					continue
+				}
+				if o := p.Operand(in); !o.Immediate {
+					read(o.Buffer)
+				}
+			}
+			if n.Op() != graph.OpBroadcast {
+				c.FLOPs += float64(s.Fused.Space.Size())
+			}
+		}
+		for _, n := range s.Fused.Stored {
+			c.Written += p.Buffers[p.Buffer(n)].Bytes()
+		}
+	}
+	return c
+}
+
+// Text lists one step, which may be a loop, as String does.
+func (p *Plan) Text(s *Step) string {
+	var b strings.Builder
+	p.list(&b, []Step{*s}, "")
+	return b.String()
+}
