@@ -63,7 +63,8 @@ func refuseCard(evals []*EvalSettings, in datasets.Info, examples int) error {
 
 // architectures are the names that tables have for models.
 var architectures = map[string]string{
-	"preactresnet18": "PreActResNet-18", "wideresnet-28-10": "WideResNet-28-10", "wideresnet-34-10": "WideResNet-34-10",
+	"resnet18": "ResNet-18", "preactresnet18": "PreActResNet-18",
+	"wideresnet-28-10": "WideResNet-28-10", "wideresnet-34-10": "WideResNet-34-10", "dm-wideresnet-28-10": "WideResNet-28-10",
 }
 
 func newCard(s *Settings, e *EvalSettings, r *Evaluation) card {
