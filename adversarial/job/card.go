@@ -73,7 +73,7 @@ func newCard(s *Settings, e *EvalSettings, r *Evaluation) card {
 		Passes: 1, Dataset: s.Data.Name, Architecture: s.Model.Name, Eps: e.Threat.Epsilon.String(),
 		CleanAcc: percent(r.Clean), AutoAttackAcc: percent(r.Robust), Reported: percent(r.Robust),
 	}
-	if name, ok := architectures[s.Model.Name]; ok && s.Model.Activation != "silu" {
+	if name, ok := architectures[s.Model.Name]; ok { // whatever its activation
 		c.Architecture = name
 	}
 	if s.Recipe != imported {
