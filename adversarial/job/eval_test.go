@@ -472,8 +472,8 @@ func TestOtherArchitecture(t *testing.T) {
 	for want, change := range map[string][]string{
 		`the run's model is patchcnn, its checkpoint is one of patchcnn: the checkpoint's "conv.weight" is F32[80,16,1,1]: this model wants F32[120,16,1,1]`: {
 			"filters = 16", "filters = 24"},
-		`the run's model is cifar-small, its checkpoint is one of patchcnn: the checkpoint has no tensor`: {
-			"'patchcnn'", "'cifar-small'", "filters = 16", "filters = 0", "q = 3.0", "q = 0.0", "rho = 0.5", "rho = 0.0", "sigma = 0.05", "sigma = 0.0"},
+		`the run's model is wideresnet-28-10, its checkpoint is one of patchcnn: the checkpoint has no tensor`: {
+			"'patchcnn'", "'wideresnet-28-10'", "width = 0", "width = 2", "widen = 0", "widen = 1", "blocks = []", "blocks = [1, 1, 1]", "filters = 16", "filters = 0", "patch = 1", "patch = 0", "q = 3.0", "q = 0.0", "rho = 0.5", "rho = 0.0", "sigma = 0.05", "sigma = 0.0"},
 	} {
 		changed := strings.NewReplacer(change...).Replace(string(kept))
 		if err := os.WriteFile(path, []byte(changed), 0o666); err != nil {
