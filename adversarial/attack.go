@@ -84,7 +84,7 @@ var attacks = named(map[string]algorithm{
 	"apgd-t":         {Attack{Steps: 100, RandomStart: true, Loss: "dlr", Targets: 9}, "APGD-T", standard, adaptive},
 	"fab":            {Attack{Steps: 100}, "FAB", standard, minimal},
 	"fab-t":          {Attack{Steps: 100, Targets: 9}, "FAB-T", standard, minimal},
-	"square":         {Attack{Steps: 5000, Loss: "cw"}, "Square", []Norm{Linf, L2}, gradientFree},
+	"square":         {Attack{Steps: 5000, Loss: "cw"}, "Square", standard, gradientFree},
 	"cw-l2":          {Attack{Steps: 1000, StepSize: MustEpsilon("0.01"), Loss: "cw"}, "C&W", []Norm{L2}, minimal},
 	"deepfool":       {Attack{Steps: 50}, "DeepFool", []Norm{Linf, L2}, minimal},
 	"random-uniform": {Attack{Steps: 100}, "Random", nil, gradientFree},

@@ -62,6 +62,19 @@ func apgdCase(loss string, norm Norm, radius string) attackCase {
 		}}
 }
 
+// apgdCaseL1 compares where runs of several lengths end: a run in L1 has phases,
+// whose lengths follow from its own.
+func apgdCaseL1(loss, radius string) attackCase {
+	c := apgdCase(loss, L1, radius)
+	c.build = func(s *search, f *fixture, out func(string, *graph.Node)) {
+		for _, steps := range []int{3, 7, int(f.settings["apgd_l1_steps"].(float64))} {
+			s.attack.Steps = steps
+			out(fmt.Sprintf("%s/%d", c.name, steps), s.apgdL1(index(s.X.Graph(), 0), point{x: s.X, worst: s.nothing(s.X)}).x)
+		}
+	}
+	return c
+}
+
 func fabCase(name string, norm Norm) attackCase {
 	prefix := name + "/" + string(norm)
 	targets := 0
@@ -114,7 +127,7 @@ func squareCase(norm Norm) attackCase {
 				out(fmt.Sprintf("%s/%d", prefix, queries), end.worst.x)
 			}
 			begin := s.stripes
-			if norm == L2 {
+			if norm != Linf {
 				begin = s.tiles
 			}
 			d := s.Draw
@@ -131,10 +144,8 @@ func attackCases() []attackCase {
 		minimalCase("deepfool/linf", Attack{Name: "deepfool", Steps: 10}, Linf),
 		minimalCase("deepfool/l2", Attack{Name: "deepfool", Steps: 10}, L2),
 		minimalCase("cw-l2", Attack{Name: "cw-l2", Steps: 12}, L2),
-		squareCase(Linf), squareCase(L2),
-		{"apgd/ce/l1", Attack{Name: "apgd-ce", Steps: 14}, L1, "l1", func(s *search, f *fixture, out func(string, *graph.Node)) {
-			out("apgd/ce/l1/14", s.apgdL1(index(s.X.Graph(), 0), point{x: s.X, worst: s.nothing(s.X)}).x)
-		}},
+		squareCase(Linf), squareCase(L2), squareCase(L1),
+		apgdCaseL1("ce", "l1"), apgdCaseL1("dlr", "dlr_l1"), apgdCaseL1("t", "l1"),
 	}
 	for _, norm := range []Norm{Linf, L2} {
 		list = append(list, momentumCase("mi-fgsm", norm), momentumCase("ni-fgsm", norm))

@@ -14,8 +14,8 @@ const squareShare = 0.8
 // not rescale them to the number of queries.
 var squareHalvings = []int{10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000}
 
-// squareSide is the side of the window at a query, in an image of h×w. In L2 it
-// is odd and at least 3.
+// squareSide is the side of the window at a query, in an image of h×w. In L2 and
+// L1 it is odd and at least 3.
 func squareSide(norm Norm, query, h, w int) int {
 	share := squareShare
 	for _, q := range squareHalvings {
@@ -24,7 +24,7 @@ func squareSide(norm Norm, query, h, w int) int {
 		}
 	}
 	side := int(math.RoundToEven(math.Sqrt(share * float64(h*w))))
-	if norm == L2 {
+	if norm != Linf {
 		side = max(side, 3) | 1
 	}
 	return min(max(side, 1), h, w)
@@ -58,7 +58,7 @@ func (s *search) square(round *graph.Node, p point) point {
 	}
 	kept := *p.worst
 	begin := s.stripes
-	if s.Threat.Norm == L2 {
+	if s.Threat.Norm != Linf {
 		begin = s.tiles
 	}
 	p.x = graph.Select(first.Eq(first.C(0)), begin(draw(first)), kept.x)
@@ -68,9 +68,9 @@ func (s *search) square(round *graph.Node, p point) point {
 		query := first.Add(i)
 		side := pickScalar(table, query)
 		move := s.squareLinf
-		if s.Threat.Norm == L2 {
+		if s.Threat.Norm != Linf {
 			move = func(at *graph.Node, side *graph.Node, d graph.Draw) *graph.Node {
-				return s.squareL2(at, side, distinct, d)
+				return s.squareBump(at, side, distinct, d)
 			}
 		}
 		next := p
@@ -125,36 +125,48 @@ func (s *search) squareLinf(at, side *graph.Node, d graph.Draw) *graph.Node {
 	return graph.Select(inside, moved, at)
 }
 
-// bump is Square's perturbation of one window in L2, side×side, of norm 1: two
-// opposite centred pyramids, one above the other.
-func bump(side int) []float64 {
+// bump is Square's perturbation of one window in L2 or L1, side×side, of norm 1:
+// two opposite centred pyramids, one above the other, which in L1 are steeper
+// (Croce and Hein, ICML 2021).
+func bump(norm Norm, side int) []float64 {
+	power := 2.0
+	if norm == L1 {
+		power = 4
+	}
+	size := func(values []float64) (sum float64) {
+		for _, v := range values {
+			if norm == L1 {
+				sum += math.Abs(v)
+			} else {
+				sum += v * v
+			}
+		}
+		if norm == L1 {
+			return sum
+		}
+		return math.Sqrt(sum)
+	}
 	out := make([]float64, side*side)
-	pyramid := func(from, rows int, sign float64) {
+	pyramid := func(values []float64, rows int, sign float64) {
 		top, left := rows/2, side/2
-		norm := 0.0
-		values := make([]float64, rows*side)
 		for k := range max(rows/2+1, side/2+1) {
 			for i := max(top-k, 0); i < min(top+k+1, rows); i++ {
 				for j := max(left-k, 0); j < min(left+k+1, side); j++ {
-					values[i*side+j] += 1 / float64((k+1)*(k+1))
+					values[i*side+j] += math.Pow(float64(k+1), -power)
 				}
 			}
 		}
-		for _, v := range values {
-			norm += v * v
-		}
-		for i, v := range values {
-			out[from*side+i] = sign * v / math.Sqrt(norm)
+		n := size(values)
+		for i := range values {
+			values[i] *= sign / n
 		}
 	}
-	pyramid(0, side/2, 1)
-	pyramid(side/2, side-side/2, -1)
-	norm := 0.0
-	for _, v := range out {
-		norm += v * v
-	}
+	half := side / 2
+	pyramid(out[:half*side], half, 1)
+	pyramid(out[half*side:], side-half, -1)
+	n := size(out)
 	for i := range out {
-		out[i] /= math.Sqrt(norm)
+		out[i] /= n
 	}
 	return out
 }
@@ -165,12 +177,12 @@ func upright(d graph.Draw, site string) *graph.Node {
 	return w.Shr(w.C(31)).Eq(w.C(0))
 }
 
-// tiles starts in L2: bumps of a fifth of the height, side by side, each with a
-// sign per channel, scaled to norm ε.
+// tiles starts in L2 and L1: bumps of a fifth of the height, side by side, each
+// with a sign per channel, brought to the ball.
 func (s *search) tiles(d graph.Draw) *graph.Node {
 	c, h, w := s.X.Dim(1), s.X.Dim(2), s.X.Dim(3)
 	side := max(min(h/5, w), 2)
-	values := bump(side)
+	values := bump(s.Threat.Norm, side)
 	standing, lying := make([]float64, h*w), make([]float64, h*w)
 	top, left := max(h-5*side, 0)/2, max(w-5*side, 0)/2
 	for i := range h / side * side {
@@ -195,30 +207,44 @@ func (s *search) tiles(d graph.Draw) *graph.Node {
 	words := d.Words("square.tiles.turn", 1, rows*columns)
 	stands := words.Shr(words.C(31)).Eq(words.C(0)).Convert(graph.F32).Gather(2, index.BroadcastTo(n, 1, h*w)).Reshape(n, 1, h, w)
 	shape := graph.Select(stands.Gt(stands.C(0.5)), g.Const(graph.F32, standing, 1, 1, h, w), g.Const(graph.F32, lying, 1, 1, h, w))
-	return s.scaled(sign.Mul(shape))
+	return s.toBall(sign.Mul(shape))
 }
 
-// scaled is the inputs moved by delta, scaled to norm ε, within the domain.
-func (s *search) scaled(delta *graph.Node) *graph.Node {
+// toBall is the inputs moved by delta, within ball and domain: in L2 scaled to
+// norm ε, in L1 projected.
+func (s *search) toBall(delta *graph.Node) *graph.Node {
+	if s.Threat.Norm == L1 {
+		return s.ball.project(s.X.Add(delta))
+	}
 	return s.Threat.clip(s.X.Add(unit(delta, []int{1, 2, 3}).Mul(s.ball.eps)))
 }
 
-// squareL2 takes the perturbation out of one window and puts a bump, with the
+// squareBump takes the perturbation out of one window and puts a bump, with the
 // norm that this frees, on top of what is in another.
-func (s *search) squareL2(at, side *graph.Node, distinct []int, d graph.Draw) *graph.Node {
+func (s *search) squareBump(at, side *graph.Node, distinct []int, d graph.Draw) *graph.Node {
 	delta := at.Sub(s.X)
 	in1, top, left := s.window("square.window", side, d)
 	in2, _, _ := s.window("square.from", side, d)
-	norm2 := func(v *graph.Node, axes ...int) *graph.Node { return v.Square().SumKeep(axes...) }
 	within := func(in, v *graph.Node) *graph.Node { return graph.Select(in, v, v.C(0)) }
+	// Norms add up, over windows and channels, as their powers: |v| in L1, v² in
+	// L2.
+	power, root := (*graph.Node).Square, (*graph.Node).Sqrt
+	if s.Threat.Norm == L1 {
+		power, root = (*graph.Node).Abs, func(v *graph.Node) *graph.Node { return v }
+	}
+	sum := func(v *graph.Node, axes ...int) *graph.Node { return power(v).SumKeep(axes...) }
+	unitWindow := func(v *graph.Node) *graph.Node { return v.Div(root(sum(v, 2, 3)).AddC(1e-12)) }
 
-	here := within(in1, delta)
-	freed := norm2(within(in1.Or(in2), delta), 2, 3)
-	unused := s.ball.eps.Square().Sub(norm2(delta, 1, 2, 3)).MaxC(0).DivC(float64(s.X.Dim(1)))
+	channels := float64(s.X.Dim(1))
+	freed := sum(within(in1.Or(in2), delta), 2, 3)
+	unused := power(s.ball.eps).Sub(sum(delta, 1, 2, 3)).MaxC(0).DivC(channels)
+	amount := root(unused.Add(freed))
+	if s.Threat.Norm == L1 {
+		amount = amount.MulC(channels) // as published: the projection takes back what is too much
+	}
 	sign := corner(d, "square.sign", s.X.Dim(1), 1, 1)
-	added := s.bumpAt(side, distinct, top, left, d).Mul(sign).Add(here.Div(norm2(here, 2, 3).Sqrt().AddC(1e-12)))
-	added = added.Div(norm2(added, 2, 3).Sqrt().AddC(1e-12)).Mul(unused.Add(freed).Sqrt())
-	return s.scaled(graph.Select(in1, added, within(in2.Not(), delta)))
+	added := unitWindow(s.bumpAt(side, distinct, top, left, d).Mul(sign).Add(unitWindow(within(in1, delta)))).Mul(amount)
+	return s.toBall(graph.Select(in1, added, within(in2.Not(), delta)))
 }
 
 // bumpAt is a bump of a side among the distinct ones, standing or lying, with
@@ -228,7 +254,7 @@ func (s *search) bumpAt(side *graph.Node, distinct []int, top, left *graph.Node,
 	stands := upright(d, "square.turn").Reshape(n, 1, 1)
 	var both *graph.Node // (N,H,W), the bump in the upper left corner
 	for _, k := range distinct {
-		values := bump(k)
+		values := bump(s.Threat.Norm, k)
 		standing, lying := make([]float64, h*w), make([]float64, h*w)
 		for i := range k {
 			for j := range k {

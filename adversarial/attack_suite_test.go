@@ -114,7 +114,7 @@ func TestAttackRefusals(t *testing.T) {
 		{Attack{Name: "pgd", Targeted: true}, ThreatModel{Linf, MustEpsilon("0.1"), Unit}, func(p *Problem) { p.Target = p.Y }, "the targets are the labels"},
 		{Attack{Name: "pgd"}, ThreatModel{L2, MustEpsilon("9"), Unit}, nil, "larger than the whole domain, whose diameter in L2 is 2.236"},
 		{Attack{Name: "pgd"}, ThreatModel{L1, MustEpsilon("6"), Unit}, nil, "larger than the whole domain, whose diameter in L1 is 5"},
-		{Attack{Name: "square"}, ThreatModel{L1, MustEpsilon("1"), Unit}, nil, "square is not defined for l1: it knows linf, l2"},
+		{Attack{Name: "deepfool"}, ThreatModel{L1, MustEpsilon("1"), Unit}, nil, "deepfool is not defined for l1: it knows linf, l2"},
 		{Attack{Name: "cw-l2"}, ThreatModel{Linf, MustEpsilon("0.1"), Unit}, nil, "cw-l2 is not defined for linf"},
 		{Attack{Name: "cw-l2"}, ThreatModel{L2, MustEpsilon("0.1"), Unbounded}, nil, "has no bounds"},
 		{Attack{Name: "apgd-ce", StepSize: MustEpsilon("0.1")}, ThreatModel{Linf, MustEpsilon("0.1"), Unit}, nil, "chooses its own steps"},
@@ -244,8 +244,12 @@ func TestSuites(t *testing.T) {
 	if _, ok, err := LookupSuite("pgd", threat); ok || err != nil {
 		t.Errorf("pgd is no suite: %v %v", ok, err)
 	}
-	if _, ok, err := LookupSuite("autoattack", ThreatModel{L1, MustEpsilon("8"), Unit}); !ok || err == nil || !strings.Contains(err.Error(), "has no Square") {
-		t.Errorf("in L1: %v", err)
+	inL1, _, err := LookupSuite("autoattack", ThreatModel{L1, MustEpsilon("8"), Unit})
+	if must(t, err); inL1[0].Restarts != 5 || inL1[1].Targets != 5 || inL1[2].Targets != 9 || inL1[3].Name != "square" {
+		t.Errorf("in L1: %v", inL1)
+	}
+	if _, ok, err := LookupSuite("autoattack-plus", ThreatModel{L1, MustEpsilon("8"), Unit}); !ok || err == nil || !strings.Contains(err.Error(), "autoattack-plus is not defined in L1") {
+		t.Errorf("plus in L1: %v", err)
 	}
 	for steps, want := range map[int]string{100: "22 41 57 70 80 87 93 99", 20: "4 7 9 10 11 12 13 14 15 16 17 18 19 20"} {
 		var at []string

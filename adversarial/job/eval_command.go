@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,9 @@ func prepare(o EvalOptions) (*evaluation, error) {
 	init, err := e.dev.Compile(e.model.InitGraph(), e.state, e.compile) // declares the state
 	if err == nil {
 		init.Close()
-		err = loadState(e.state, ck.Tensors)
+		if err = loadState(e.state, ck.Tensors); err != nil {
+			err = fmt.Errorf("the run's model is %s, its checkpoint is one of %s: %w", s.Model.Name, cmp.Or(ck.Meta[metaModelName], "another network"), err)
+		}
 	}
 	if err != nil {
 		e.close()

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"temper/adversarial"
+	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine"
 	"temper/engine/graph"
@@ -209,7 +210,7 @@ func TestEvalSettings(t *testing.T) {
 	for want, assignments := range map[string][]string{
 		`unknown attack "autoattak" (did you mean "autoattack"?)`:        {"attack.name=autoattak"},
 		"autoattack has its published settings":                          {"attack.name=autoattack", "threat.norm=linf", "attack.steps=3"},
-		"autoattack is not complete in L2 per patch":                     {"attack.name=autoattack"},
+		"autoattack is not defined in L2 per patch":                      {"attack.name=autoattack"},
 		"has no loss: leave loss out":                                    {"attack.name=fab-t", "attack.loss=cw"},
 		"attack.targeted needs targets: choose them with --target":       {"attack.targeted=true"},
 		"take one of them":                                               {"attack.target=next", "target_labels=x"},
@@ -456,5 +457,30 @@ func TestRowsApart(t *testing.T) {
 	}
 	if err := rowsApart(build(8, true)); err == nil || !strings.Contains(err.Error(), "batches cannot be filled up") || !strings.Contains(err.Error(), "mixes rows") {
 		t.Errorf("rows that mix: %v", err)
+	}
+}
+
+// A checkpoint of another architecture is refused: both are named, and the first
+// tensor that differs.
+func TestOtherArchitecture(t *testing.T) {
+	root := trained(t)
+	path := filepath.Join(root, Latest, run.ConfigFile)
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string][]string{
+		`the run's model is patchcnn, its checkpoint is one of patchcnn: the checkpoint's "conv.weight" is F32[80,16,1,1]: this model wants F32[120,16,1,1]`: {
+			"filters = 16", "filters = 24"},
+		`the run's model is wideresnet-28-10, its checkpoint is one of patchcnn: the checkpoint has no tensor`: {
+			"'patchcnn'", "'wideresnet-28-10'", "width = 0", "width = 2", "widen = 0", "widen = 1", "blocks = []", "blocks = [1, 1, 1]", "filters = 16", "filters = 0", "patch = 1", "patch = 0", "q = 3.0", "q = 0.0", "rho = 0.5", "rho = 0.0", "sigma = 0.05", "sigma = 0.0"},
+	} {
+		changed := strings.NewReplacer(change...).Replace(string(kept))
+		if err := os.WriteFile(path, []byte(changed), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := evaluate(t, context.Background(), root); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: want one that says %q", err, want)
+		}
 	}
 }

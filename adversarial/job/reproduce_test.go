@@ -84,7 +84,7 @@ func TestReproduce(t *testing.T) {
 		t.Errorf("a test that proves little: %+v", straight)
 	}
 	stops := 0
-	for n := 5; ; n += 60 {
+	for n := 5; ; n += 20 {
 		result, _, err := reproduceIn(&afterCalls{Context: context.Background(), n: n}, root, 2)
 		if errors.As(err, new(*InterruptedError)) {
 			stops++

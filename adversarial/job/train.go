@@ -368,6 +368,9 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 	}
 	t.epoch = tally{}
 	if evaluate {
+		if err := t.metrics.WritePictures(int64(t.step), t.pictures); err != nil {
+			return nil, err
+		}
 		if fired := t.history.goesBack(); fired != nil {
 			return fired, nil
 		}
@@ -379,9 +382,26 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 		}
 	}
 	if final || t.history.stopped() || epoch%s.Checkpoint.Every == 0 {
-		return nil, t.save()
+		return nil, t.keepEpoch()
 	}
 	return nil, nil
+}
+
+// keepEpoch writes the checkpoint of an epoch's end, and how its weights are
+// distributed.
+func (t *trainer) keepEpoch() error {
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	weights, err := modelWeights(t.model, ck.Tensors)
+	if err != nil {
+		return err
+	}
+	if err := t.metrics.WriteHistograms(ck.Step, "weights", weights); err != nil {
+		return err
+	}
+	return t.keep(ck)
 }
 
 // measureStatistics takes the averaged network over the training examples, in
@@ -480,12 +500,13 @@ func (t *trainer) keep(ck *run.Checkpoint) error {
 // epoch, trainer.best, and the history of the alarms, as JSON. The generators' position and the stream's follow from
 // the step.
 const (
-	metaSettings = "settings"
-	metaSeen     = "epoch.seen"
-	metaCorrect  = "epoch.correct"
-	metaLoss     = "epoch.loss"
-	metaBest     = "best"
-	metaAlarms   = "alarms"
+	metaSettings  = "settings"
+	metaModelName = "model"
+	metaSeen      = "epoch.seen"
+	metaCorrect   = "epoch.correct"
+	metaLoss      = "epoch.loss"
+	metaBest      = "best"
+	metaAlarms    = "alarms"
 )
 
 func (t *trainer) checkpoint() (*run.Checkpoint, error) {
@@ -499,8 +520,8 @@ func (t *trainer) checkpoint() (*run.Checkpoint, error) {
 	}
 	exact := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return &run.Checkpoint{Step: int64(t.step), Epoch: t.step / t.perEpoch, Tensors: tensors, Meta: map[string]string{
-		metaSettings: t.settings.hash(),
-		metaSeen:     strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
+		metaSettings: t.settings.hash(), metaModelName: t.settings.Model.Name,
+		metaSeen: strconv.Itoa(t.epoch.seen), metaCorrect: strconv.Itoa(t.epoch.correct), metaLoss: exact(t.epoch.loss),
 		metaBest: exact(t.best), metaAlarms: string(alarms),
 	}}, nil
 }

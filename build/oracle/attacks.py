@@ -332,37 +332,40 @@ def window_side(query, h, w, norm):
         if query > after:
             share /= 2
     side = round(math.sqrt(share * h * w))
-    if norm == "l2":
+    if norm != "linf":
         side = max(side, 3)
         side += side % 2 == 0
     return min(max(side, 1), h, w)
 
 
-def bump(side):
-    """Square's bump in L2: two opposite pyramids, of norm 1 together."""
+def bump(side, norm):
+    """Square's bump in L2 and L1: two opposite pyramids, of norm 1 together."""
+    p, power = (1, 4) if norm == "l1" else (2, 2)
 
     def pyramid(rows):
         out = torch.zeros(rows, side)
         for i in range(rows):
             for j in range(side):
                 ring = max(abs(i - rows // 2), abs(j - side // 2))
-                out[i, j] = sum(1 / (k + 1) ** 2 for k in range(ring, max(rows // 2, side // 2) + 1))
-        return out / out.norm()
+                out[i, j] = sum((k + 1) ** -power for k in range(ring, max(rows // 2, side // 2) + 1))
+        return out / out.norm(p)
 
     out = torch.cat([pyramid(side // 2), -pyramid(side - side // 2)])
-    return out / out.norm()
+    return out / out.norm(p)
 
 
 def square(model, x, y, eps, norm, queries, seed):
     """Square (Andriushchenko et al., 2020). Yields the best point at the start and after each query."""
     n, c, h, w = x.shape
-    draw, rows = Philox(seed), torch.arange(n)
+    draw, rows, p = Philox(seed), torch.arange(n), 1 if norm == "l1" else 2
 
     def margin(x):
         z = model(x)
         return z.scatter(1, y[:, None], -torch.inf).max(1).values - z[rows, y]
 
-    def scaled(i, delta):
+    def to_ball(i, delta):
+        if norm == "l1":
+            return project(x[i : i + 1], x[i : i + 1] + delta, eps, norm)[0]
         return (x[i] + delta / delta.norm() * eps).clamp(0, 1)
 
     def turned(shape, site, i, iteration, place=0, count=1):
@@ -379,10 +382,10 @@ def square(model, x, y, eps, norm, queries, seed):
         signs = draw.signs("square.tiles", i, 0, c * down * across).view(c, down, across)
         for a in range(h // side):
             for b in range(w // side):
-                tile = turned(bump(side), "square.tiles.turn", i, 0, a * across + b, down * across)
+                tile = turned(bump(side, norm), "square.tiles.turn", i, 0, a * across + b, down * across)
                 area = delta[:, top + a * side : top + (a + 1) * side, left + b * side : left + (b + 1) * side]
                 area += (signs[:, a, b].view(c, 1, 1) * tile)[:, : area.shape[1], : area.shape[2]]
-        best[i] = scaled(i, delta)
+        best[i] = to_ball(i, delta)
     value = margin(best)
     yield best.clone()
     for query in range(queries):
@@ -404,13 +407,13 @@ def square(model, x, y, eps, norm, queries, seed):
             both = torch.zeros_like(delta)
             both[here], both[there] = delta[here], delta[there]
             old = delta[here]
-            shape = signs * turned(bump(side), "square.turn", i, query + 1)
-            shape = shape + old / (old.flatten(1).norm(dim=1).view(c, 1, 1) + 1e-12)
-            unused = max(eps**2 - delta.square().sum().item(), 0) / c
-            size = (unused + both.square().sum((1, 2))).sqrt().view(c, 1, 1)
+            shape = signs * turned(bump(side, norm), "square.turn", i, query + 1)
+            shape = shape + old / (old.flatten(1).norm(p, dim=1).view(c, 1, 1) + 1e-12)
+            unused = max(eps**p - delta.norm(p).item() ** p, 0) / c
+            size = (unused + both.flatten(1).norm(p, dim=1) ** p) ** (1 / p) * (c if norm == "l1" else 1)
             delta[there] = 0
-            delta[here] = shape / (shape.flatten(1).norm(dim=1).view(c, 1, 1) + 1e-12) * size
-            new[i] = scaled(i, delta)
+            delta[here] = shape / (shape.flatten(1).norm(p, dim=1).view(c, 1, 1) + 1e-12) * size.view(c, 1, 1)
+            new[i] = to_ball(i, delta)
         found = margin(new)
         hit, was = found > 0, value > 0
         better = (hit & ~was) | ((hit == was) & (found > value))
@@ -451,10 +454,12 @@ def every(model, x, starts, settings):
             run = auto_pgd(losses[loss], x, start, radius, norm, steps)
             out[name + "/start"] = start
             out[name + "/step"], out[name + "/top"] = keep(name, run, steps, (1, 2, 3, 6, steps))
-    start = project(x, starts["l1"], 3 * eps["l1"], "l1")
-    out["apgd/ce/l1/start"] = start
-    run, steps = auto_pgd_l1(losses["ce"], x, start, eps["l1"], settings["apgd_l1_steps"]), settings["apgd_l1_steps"]
-    keep("apgd/ce/l1", run, steps, (steps,))
+    for loss in ("ce", "dlr", "t"):
+        radius = eps["dlr_l1"] if loss == "dlr" else eps["l1"]
+        start = project(x, starts["l1"], 3 * radius, "l1")
+        out[f"apgd/{loss}/l1/start"] = start
+        for steps in (3, 7, settings["apgd_l1_steps"]):
+            keep(f"apgd/{loss}/l1", auto_pgd_l1(losses[loss], x, start, radius, steps), steps, (steps,))
     for name, nesterov in (("mi-fgsm", False), ("ni-fgsm", True)):
         for norm in ("linf", "l2"):
             run = momentum_steps(losses["ce"], x, x, eps[norm], settings["alpha"][norm], norm, 4, 1.0, nesterov)
@@ -470,7 +475,7 @@ def every(model, x, starts, settings):
     out["cw-l2/nearest"], out["cw-l2/size"] = carlini_wagner(model, x, y, settings["cw_steps"], settings["cw_rate"])
     for name in [name for name in out if name.endswith("/size")]:
         out[name] = torch.where(out[name].isinf(), -torch.ones(len(x)), out[name])  # no hit
-    for norm in ("linf", "l2"):
+    for norm in ("linf", "l2", "l1"):
         queries = settings["queries"]
         runs = list(square(model, x, y, eps[norm], norm, queries, settings["seed"]))
         for k in (0, 5, queries):

@@ -194,7 +194,7 @@ ATTACKS = {
     "attacks-mnist-wong": {
         "model": "mnist-wong",
         "settings": {
-            "eps": {"linf": f32(0.3), "l2": f32(1.5), "l1": f32(10), "dlr_linf": f32(0.02), "dlr_l2": f32(0.1)},
+            "eps": {"linf": f32(0.3), "l2": f32(1.5), "l1": f32(10), "dlr_linf": f32(0.02), "dlr_l2": f32(0.1), "dlr_l1": f32(1)},
             "alpha": {"linf": f32(0.075), "l2": f32(0.375)}, "apgd_steps": 20, "apgd_l1_steps": 14, "fab_steps": 5,
             "deepfool_steps": 10, "cw_steps": 12, "cw_rate": f32(0.1), "queries": 20, "seed": 7,
         },

@@ -59,7 +59,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestManuals(t *testing.T) {
-	for _, name := range []string{"", "train", "eval", "attack", "export", "import", "bench", "data", "graph", "report", "watch", "serve", "devices", "doctor", "kernels", "kernels build", "recipes", "version"} {
+	for _, name := range []string{"", "train", "eval", "attack", "export", "import", "bench", "data", "graph", "report", "watch", "serve", "devices", "doctor", "kernels", "kernels build", "recipes", "reproduce", "version"} {
 		args := append(strings.Fields(name), "-h")
 		golden(t, strings.Trim("help-"+strings.ReplaceAll(name, " ", "-"), "-"), "none", must(t, t.TempDir(), nil, args...))
 	}
