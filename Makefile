@@ -8,7 +8,7 @@ test: ## all tests; real data where TEMPER_DATA points to it
 	go test ./...
 
 race: ## the packages with goroutines, under the race detector
-	go test -race ./engine ./engine/cpu/kernel ./engine/gorgonia ./datasets ./adversarial/run
+	go test -race ./engine ./engine/cpu/kernel ./engine/gorgonia ./datasets ./adversarial/run ./adversarial/live
 
 vet: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

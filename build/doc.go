@@ -5,6 +5,7 @@
 // readers that tests hold temper's files to from pinned wheels (nvrtc, python),
 // gpu-bundle.sh, which makes a folder for GPU hosts (bundle: what runs there), and
 // clean_root.py, which carries out the Dockerfile where no container engine is.
+// Command release makes what is released.
 // As a package it carries the twins in the binary.
 package build
 

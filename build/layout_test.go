@@ -17,7 +17,7 @@ import (
 // it). Arrows point down only; a back end is imported by commands and tests
 // alone.
 var allowed = map[string][]string{
-	"cmd/temper":              {"adversarial/*", "cuda", "datasets", "engine/*", "nn"},
+	"cmd/temper":              {"adversarial/*", "cuda", "cuda/cache", "datasets", "engine/*", "nn"},
 	"adversarial":             {"engine/graph", "engine/autodiff", "nn"},
 	"adversarial/bench":       {"adversarial", "adversarial/run", "build", "engine", "engine/graph", "engine/passes", "engine/rng", "nn"},
 	"build":                   {},

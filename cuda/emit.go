@@ -228,7 +228,8 @@ func (e *emitter) index(indent int, from string, axes []int, body string) {
 	}
 }
 
-// body computes the members in order and stores those that are stored.
+// body computes the members in order and stores those that are stored. It does
+// not name them: layers that differ in their names alone share their kernels.
 func (e *emitter) body(indent int) string {
 	outer := e.b
 	e.b = new(strings.Builder)
@@ -245,7 +246,7 @@ func (e *emitter) body(indent int) string {
 		for i, in := range n.Ins() {
 			args[i] = e.operand(in)
 		}
-		e.line(indent, "const %v t%d = %s(%s);%s", n.DType(), e.member[n], function(n), strings.Join(args, ", "), comment(n))
+		e.line(indent, "const %v t%d = %s(%s);", n.DType(), e.member[n], function(n), strings.Join(args, ", "))
 		switch k := slices.Index(e.f.Stored, n); {
 		case k >= 0 && e.vector != nil:
 			e.line(indent, "r%d[e] = t%d;", k, e.member[n])
@@ -606,11 +607,4 @@ func literal(t graph.DType, v float64) string {
 		return fmt.Sprint(v != 0)
 	}
 	return fmt.Sprintf("%v(%d)", t, int64(v))
-}
-
-func comment(n *graph.Node) string {
-	if n.Label() == "" {
-		return ""
-	}
-	return " // " + n.Label()
 }

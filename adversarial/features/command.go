@@ -356,9 +356,12 @@ var pageTemplate = template.Must(template.New("report").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>temper features, {{.Run}}</title>
 <style>
-body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; background: #fff; color: #222; }
+@media (prefers-color-scheme: dark) { body { background: #16191d; color: #e4e6e8; } }
 pre { white-space: pre-wrap; font-size: .75rem; line-height: 1.4; }
 figure { margin: 2rem 0; }
 figcaption { font-size: .9rem; }

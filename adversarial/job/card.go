@@ -63,7 +63,8 @@ func refuseCard(evals []*EvalSettings, in datasets.Info, examples int) error {
 
 // architectures are the names that tables have for models.
 var architectures = map[string]string{
-	"preactresnet18": "PreActResNet-18", "wideresnet-28-10": "WideResNet-28-10", "wideresnet-34-10": "WideResNet-34-10",
+	"resnet18": "ResNet-18", "preactresnet18": "PreActResNet-18",
+	"wideresnet-28-10": "WideResNet-28-10", "wideresnet-34-10": "WideResNet-34-10", "dm-wideresnet-28-10": "WideResNet-28-10",
 }
 
 func newCard(s *Settings, e *EvalSettings, r *Evaluation) card {
@@ -72,7 +73,7 @@ func newCard(s *Settings, e *EvalSettings, r *Evaluation) card {
 		Passes: 1, Dataset: s.Data.Name, Architecture: s.Model.Name, Eps: e.Threat.Epsilon.String(),
 		CleanAcc: percent(r.Clean), AutoAttackAcc: percent(r.Robust), Reported: percent(r.Robust),
 	}
-	if name, ok := architectures[s.Model.Name]; ok && s.Model.Activation != "silu" {
+	if name, ok := architectures[s.Model.Name]; ok { // whatever its activation
 		c.Architecture = name
 	}
 	if s.Recipe != imported {

@@ -368,6 +368,9 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 	}
 	t.epoch = tally{}
 	if evaluate {
+		if err := t.metrics.WritePictures(int64(t.step), t.pictures); err != nil {
+			return nil, err
+		}
 		if fired := t.history.goesBack(); fired != nil {
 			return fired, nil
 		}
@@ -379,9 +382,26 @@ func (t *trainer) endEpoch(ctx context.Context) (*Event, error) {
 		}
 	}
 	if final || t.history.stopped() || epoch%s.Checkpoint.Every == 0 {
-		return nil, t.save()
+		return nil, t.keepEpoch()
 	}
 	return nil, nil
+}
+
+// keepEpoch writes the checkpoint of an epoch's end, and how its weights are
+// distributed.
+func (t *trainer) keepEpoch() error {
+	ck, err := t.checkpoint()
+	if err != nil {
+		return err
+	}
+	weights, err := modelWeights(t.model, ck.Tensors)
+	if err != nil {
+		return err
+	}
+	if err := t.metrics.WriteHistograms(ck.Step, "weights", weights); err != nil {
+		return err
+	}
+	return t.keep(ck)
 }
 
 // measureStatistics takes the averaged network over the training examples, in

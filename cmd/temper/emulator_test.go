@@ -109,6 +109,16 @@ func TestEmulator(t *testing.T) {
 	if o := must(t, dir, env, "eval", "latest", "--steps", "2"); !strings.Contains(o.stdout, "Each of the 8 perturbations was checked") {
 		t.Errorf("stdout %s", o.stdout)
 	}
+	if o := must(t, dir, env, "graph", "latest", "--profile", "--trace", "trace.json"); !strings.Contains(o.stdout, "attack  ") || !strings.Contains(o.stdout, "update  ") {
+		t.Errorf("profile: %s", o.stdout)
+	}
+	var trace struct{ TraceEvents []struct{ Ts, Dur float64 } }
+	if b, err := os.ReadFile(filepath.Join(dir, "trace.json")); err != nil || json.Unmarshal(b, &trace) != nil || len(trace.TraceEvents) < 100 {
+		t.Errorf("trace: %v, %d events", err, len(trace.TraceEvents))
+	}
+	if o := must(t, dir, env, "graph", "latest", "--format", "html"); !strings.Contains(o.stdout, "__global__") && !strings.Contains(o.stdout, "KERNEL") {
+		t.Error("the page of the emulated step lacks the kernels' source")
+	}
 	must(t, dir, env, "attack", "latest", "--steps", "2", "--save", "adv.npz")
 	if adv := readNPZ(t, filepath.Join(dir, "adv.npz"))["x_adv"].Data.([]float32); len(adv) != 8*3*8*8 {
 		t.Errorf("%d elements attacked", len(adv))

@@ -16,6 +16,7 @@ func TestTrainStructured(t *testing.T) {
 	golden(t, "eval", dir, must(t, dir, portable, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
 	golden(t, "eval-several", dir, must(t, dir, portable, "eval", "latest", "--attack", "autoattack,fgsm", "--norm", "linf", "--eps", "0.1,0.12", "--limit", "10"))
 	golden(t, "attack", dir, must(t, dir, portable, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
+	golden(t, "report", dir, must(t, dir, portable, "report", "latest"))
 	golden(t, "graph-init", dir, must(t, dir, nil, "graph", "latest", "--program", "init", "--pass", "input"))
 
 	files, err := filepath.Glob(filepath.Join(dir, "runs", "latest", "evaluations", "*-pgd.json"))
@@ -47,7 +48,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"eval", "latest", "--limit", "10"}, {"devices"}, {"recipes"}, {"version"}, {"data", "list"}, {"graph", "--program", "init"},
+		{"eval", "latest", "--limit", "10"}, {"devices"}, {"doctor"}, {"report", "latest"}, {"recipes"}, {"version"}, {"data", "list"}, {"graph", "--program", "init"},
 	} {
 		for line := range strings.Lines(must(t, dir, nil, append(args, "--json")...).stdout) {
 			if !json.Valid([]byte(line)) {
@@ -127,7 +128,25 @@ func TestMistakes(t *testing.T) {
 		{args: "kernels biuld", code: 2, want: `unknown command "biuld" for "temper kernels"`},
 		{args: "kernels build --arch sm_75", code: 2, want: "sm_75: temper needs sm_80 or later"},
 		{args: "kernels build", env: "TEMPER_NVRTC=/no/libnvrtc.so.12", code: 1, want: "no NVRTC, CUDA's run-time compiler: install"},
-		{args: "recipes fast", code: 1, want: `unknown recipe "fast" (did you mean "fast-at"?)`},
+		{args: "graph --format svg", code: 2, want: `unknown format "svg": want one of text, dot, html`},
+		{args: "graph --format html --plan", code: 2, want: "leave --pass and --plan out"},
+		{args: "graph --profile --program eval", code: 1, want: "--profile and --trace are for the program step"},
+		{args: "report", code: 2, want: "requires at least 1 arg(s), only received 0"},
+		{args: "report lost", code: 1, want: "no run folder runs/lost"},
+		{args: "report a b", code: 2, want: "a comparison of 2 runs needs --out FILE.html"},
+		{args: "report a --out none/x.html", code: 1, want: "--out none/x.html: there is no folder none"},
+		{args: "watch", code: 1, want: "no run folder runs/latest"},
+		{args: "watch a b", code: 2, want: "accepts at most 1 arg(s), received 2"},
+		{args: "watch --interval 1", code: 2, want: "unknown flag: --interval"},
+		{args: "serve", code: 1, want: "read runs: no such file or directory"},
+		{args: "serve --listen 8080", code: 2, want: "--listen 8080: want an address and a port, such as 127.0.0.1:8080"},
+		{args: "serve . --listen 127.0.0.1:99999", code: 1, want: "--listen 127.0.0.1:99999: "},
+		{args: "doctor now", code: 2, want: `unknown command "now" for "temper doctor"`},
+		{args: "bench --against none.json", code: 1, want: "--against: open none.json: no such file or directory"},
+		{args: "bench --suite slow", code: 2, want: `--suite "slow": want one of`},
+		{args: "bench --seconds 0", code: 2, want: "--seconds 0: want more than 0"},
+		{args: "train --dry-run --resume", code: 2, want: "--dry-run is for new runs"},
+		{args: "recipes fast", code: 1, want: `unknown recipe "fast" (did you mean "fast-at"`},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {
 			dir := t.TempDir()

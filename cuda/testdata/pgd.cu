@@ -13,7 +13,7 @@ plan "pgd": arena 37632 bytes
     b14 = conv2d b12 b3
     fused over [8,8,8,4] reducing [1 2]
       t0 = add b14, state:conv.bias by [0 0 0 1]
-      t1 = relu t0
+      t1 = relu t0  # relu
       t2 = reduce-sum t1 -> b16
       t3 = le t1, 0 -> b17
     fused over [8,4,1,1]
@@ -47,7 +47,7 @@ plan "pgd": arena 37632 bytes
       t7 = lt t6, 0
       t8 = gt t6, 1
       t9 = select t8, 1, t6
-      t10 = select t7, 0, t9 -> b12
+      t10 = select t7, 0, t9 -> b12  # x_adv
   b32 = transpose b12
 */
 

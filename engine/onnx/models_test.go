@@ -30,13 +30,15 @@ var mnist = nn.Config{Input: graph.Shape{1, 28, 28}, Classes: 10, Mean: []float6
 // configs has an entry, or several, for every model. The wide networks are
 // narrow here, with as many layers.
 var configs = map[string][]nn.Config{
-	"patchcnn":         {{Input: graph.Shape{8, 1, 6}, Classes: 4}, {Input: graph.Shape{3, 32, 32}, Classes: 10, Patch: 4, Q: 2.5}},
-	"mnist-wong":       {mnist},
-	"mnist-madry":      {mnist},
-	"cifar-small":      {cifar(nn.Config{})},
-	"preactresnet18":   {cifar(nn.Config{}), cifar(nn.Config{Width: 8, Activation: "silu"})},
-	"wideresnet-28-10": {cifar(nn.Config{Widen: 2})},
-	"wideresnet-34-10": {cifar(nn.Config{Widen: 1, Activation: "silu"})},
+	"patchcnn":            {{Input: graph.Shape{8, 1, 6}, Classes: 4}, {Input: graph.Shape{3, 32, 32}, Classes: 10, Patch: 4, Q: 2.5}},
+	"mnist-wong":          {mnist},
+	"mnist-madry":         {mnist},
+	"cifar-small":         {cifar(nn.Config{})},
+	"preactresnet18":      {cifar(nn.Config{}), cifar(nn.Config{Width: 8, Activation: "silu"})},
+	"resnet18":            {cifar(nn.Config{Width: 16})},
+	"dm-wideresnet-28-10": {cifar(nn.Config{Widen: 1})},
+	"wideresnet-28-10":    {cifar(nn.Config{Widen: 2})},
+	"wideresnet-34-10":    {cifar(nn.Config{Widen: 1, Activation: "silu"})},
 }
 
 // TestModels runs every model of the registry in onnxruntime, at two batch

@@ -17,10 +17,6 @@ func (m *message) int(field protowire.Number, v int64) {
 	*m = protowire.AppendVarint(protowire.AppendTag(*m, field, protowire.VarintType), uint64(v))
 }
 
-func (m *message) float(field protowire.Number, v float32) {
-	*m = protowire.AppendFixed32(protowire.AppendTag(*m, field, protowire.Fixed32Type), math.Float32bits(v))
-}
-
 func (m *message) string(field protowire.Number, s string) {
 	*m = protowire.AppendString(protowire.AppendTag(*m, field, protowire.BytesType), s)
 }
@@ -133,8 +129,7 @@ func node(op, name string, ins, outs []string, attrs []attribute) message {
 	return m
 }
 
-// valueInfo is the ValueInfoProto of an input or output; a negative extent −k
-// is k times the batch.
+// valueInfo is the ValueInfoProto of an input or output.
 func valueInfo(name string, elem int64, dims []dim) message {
 	var shape message
 	for _, d := range dims {

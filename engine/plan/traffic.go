@@ -103,7 +103,7 @@ func (r *recomputer) readers(n *graph.Node) (readers []*group, ok bool) {
 // values that they read from memory. It returns false where computing n again is
 // not cheap, or would keep what could be overwritten.
 func (r *recomputer) closure(g *group, n *graph.Node) (needed, outside []*graph.Node, ok bool) {
-	if !cheap(n) || len(r.within[n]) == 0 {
+	if !cheap(n) {
 		return nil, nil, false
 	}
 	for _, in := range n.Ins() {

@@ -5,7 +5,9 @@ import "golang.org/x/sys/cpu"
 // levels lists the kernel sets of this build, best first.
 var levels = []*level{amx, avx512, avx2, portable}
 
-// amx is avx512 with products of bf16 on matrix tiles.
+// amx is avx512 with products of bf16 on matrix tiles. The tiles' loop has not
+// run yet, on no processor: a disassembler reads its bytes as meant, and what
+// feeds it is tested with its portable twin.
 var amx = func() *level {
 	l := *avx512
 	l.name, l.pairs = "amx", amxPairs
