@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 // Package fence gives tests memory between pages that cannot be touched: a
 // kernel that reads or writes outside of it ends the test.
