@@ -12,17 +12,13 @@ type command struct {
 	launch *Launch // or, if nil, a copy:
 	to     Ptr
 	from   Ptr
-	host   []byte // to, if not nil
 	n      int
 	of     *plan.Step // nil for what a loop does itself
 }
 
 func (k *command) put(s *Stream) error {
-	switch {
-	case k.launch != nil:
+	if k.launch != nil {
 		return s.Launch(k.launch)
-	case k.host != nil:
-		return s.Download(k.host, k.from)
 	}
 	return s.Copy(k.to, k.from, k.n)
 }
@@ -57,8 +53,8 @@ func (c *program) record() error {
 		return err
 	}
 	for _, out := range c.plan.Outputs {
-		if o := c.host[out.Buffer]; o != nil && o.mem == c.small {
-			c.commands = append(c.commands, command{host: o.mem.Bytes()[o.at : o.at+o.n], from: c.base[out.Buffer]})
+		if at, small := c.at[out.Buffer]; small { // where it is not there anyway
+			c.copy(c.small+Ptr(at), c.base[out.Buffer], c.plan.Buffers[out.Buffer].Bytes())
 		}
 	}
 	return nil
