@@ -64,7 +64,7 @@ const (
 // small lists the groups that begin a schedule and that one kernel runs.
 func small(steps []plan.Step) (groups []*plan.Fused) {
 	for _, s := range steps {
-		if s.Fused == nil || s.Fused.Axes != nil || s.Fused.Space.Size() > smallGroup || len(groups) == smallGroups {
+		if s.Fused == nil || !s.SameBranch(&steps[0]) || s.Fused.Axes != nil || s.Fused.Space.Size() > smallGroup || len(groups) == smallGroups {
 			break
 		}
 		groups = append(groups, s.Fused)

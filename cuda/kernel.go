@@ -15,7 +15,7 @@ import (
 // Target is what the compiler should do for a GPU at a precision: they all have
 // every one.
 func Target(p graph.Precision) passes.Target {
-	return passes.Target{ChannelsLast: true, BF16: true, Precision: p, LessTraffic: true}
+	return passes.Target{ChannelsLast: true, BF16: true, Precision: p, LessTraffic: true, Branches: true}
 }
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
@@ -126,7 +126,7 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				}
 				continue
 			}
-			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil {
+			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil && s.SameBranch(&steps[i+1]) {
 				if ks, ok := epilogue(p, s.Op, steps[i+1].Fused); ok {
 					of[stepKey(s)], all = ks, append(all, ks...)
 					of[stepKey(steps[i+1])] = []Kernel{}

@@ -25,10 +25,10 @@ type program struct {
 	plan    *plan.Plan
 	kernels map[any][]Kernel
 	owned   []Ptr
-	base    []Ptr // of each buffer
-	indices Ptr   // 0, 1, 2, … for the loops
-	scratch Ptr   // of the kernels that ask for it
-	temps   []int // buffers in the arena
+	base    []Ptr  // of each buffer
+	indices Ptr    // 0, 1, 2, … for the loops
+	scratch [2]Ptr // of the kernels that ask for it, by branch
+	temps   []int  // buffers in the arena
 
 	input map[int]int // buffer to its place in a slot; the same for scalars:
 	words []uint32    // the step block,
@@ -160,7 +160,7 @@ type arena struct {
 // shared is the size of the arena that the program needs: temporaries, those of
 // an iteration, and the kernels' scratch.
 func (c *program) shared() int {
-	return aligned(c.plan.Arena) + aligned(c.plan.Private) + scratch(c.kernels)
+	return aligned(c.plan.Arena) + aligned(c.plan.Private) + 2*scratch(c.kernels)
 }
 
 // settle gives the temporaries their addresses in the arena.
@@ -170,7 +170,8 @@ func (c *program) settle() error {
 	}
 	at := c.gpu.arena.at
 	private := at + Ptr(aligned(c.plan.Arena)) // iterations run one behind the other
-	c.scratch = private + Ptr(aligned(c.plan.Private))
+	c.scratch[0] = private + Ptr(aligned(c.plan.Private))
+	c.scratch[1] = c.scratch[0] + Ptr(scratch(c.kernels))
 	for _, i := range c.temps {
 		b := &c.plan.Buffers[i]
 		c.base[i] = at + Ptr(b.Offset)
@@ -230,7 +231,8 @@ func (c *program) placeWords() (err error) {
 	return err
 }
 
-// scratch is the most memory that a step's kernels need for themselves.
+// scratch is the most memory that a step's kernels need for themselves. Each
+// branch has as much.
 func scratch(kernels map[any][]Kernel) int {
 	most := 0
 	for _, ks := range kernels {
@@ -238,7 +240,7 @@ func scratch(kernels map[any][]Kernel) int {
 			most = max(most, k.Scratch)
 		}
 	}
-	return most
+	return aligned(most)
 }
 
 func (c *program) upload(content []byte) (Ptr, error) {
@@ -302,7 +304,7 @@ func (c *program) fits() error {
 	}
 	unused += c.gpu.arena.bytes // it can grow in place of itself
 	grows, fixed := need(c.plan)
-	fixed += scratch(c.kernels)
+	fixed += 2 * scratch(c.kernels)
 	if grows+fixed+max(0, c.gpu.arena.bytes-c.shared()) <= unused {
 		return nil
 	}

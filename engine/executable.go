@@ -63,8 +63,7 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	if err != nil {
 		return nil, err
 	}
-	o.Plan.LessTraffic = o.Plan.LessTraffic || o.Passes.Target.LessTraffic
-	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Plan),
+	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Passes.Target.Plan(o.Plan)),
 		inputs: map[string]*port{}, scalars: map[string]*port{}, outputs: map[string]plan.Output{}}
 	if err := e.declare(g.Root(), st); err != nil { // first: what is left of the memory is the program's
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)

@@ -15,6 +15,9 @@ type Options struct {
 	// LessTraffic is for devices that compute faster than they read memory, with
 	// kernels that compute groups behind contractions (traffic.go).
 	LessTraffic bool
+	// Branches is for devices that run two branches of the schedule at once
+	// (branches.go).
+	Branches bool
 }
 
 // Build plans a graph that passes.Run has been through.
@@ -26,9 +29,14 @@ func Build(g *graph.Graph, o Options) *Plan {
 		inMem:   map[*graph.Node]bool{},
 		uses:    map[int][]use{},
 		written: map[int]int{},
+		old:     map[*graph.Node]*graph.Node{},
+		spots:   map[int]spot{},
+		began:   map[int]int{},
+		ended:   map[int]int{},
 	}
 	b.readers = readersOf(b.live)
 	b.materialise()
+	b.replaced()
 	b.p.Steps = b.block(g.Root())
 	b.finish()
 	b.place()
@@ -46,6 +54,12 @@ type builder struct {
 	readers map[*graph.Node][]*graph.Node
 	uses    map[int][]use // reads of each buffer
 	written map[int]int   // time of each buffer's (last) write
+
+	old map[*graph.Node]*graph.Node // what a value replaces, in a state or a loop
+
+	region       int          // the last one
+	spots        map[int]spot // by time
+	began, ended map[int]int  // of the regions
 }
 
 // use is one read of a buffer.
@@ -114,11 +128,13 @@ func (b *builder) block(blk *graph.Block) []Step {
 	if b.o.LessTraffic {
 		groups = b.follow(groups)
 	}
+	groups, spots := b.regions(groups)
 	for i, g := range groups {
 		if len(g.nodes) == 0 { // whoever wants its values computes them
 			continue
 		}
 		b.now++
+		b.enter(spots[g])
 		switch n := g.nodes[0]; {
 		case g.fused:
 			if b.o.LessTraffic && i > 0 && b.behind(g, groups[i-1]) {
@@ -127,6 +143,7 @@ func (b *builder) block(blk *graph.Block) []Step {
 				}
 			}
 			steps = append(steps, b.fused(g))
+			steps[len(steps)-1].Region, steps[len(steps)-1].Branch = spots[g].region, spots[g].branch
 		case n.Op() == graph.OpLoop && n.Attrs().Carry == 0:
 			steps = append(steps, Step{Loop: b.parallel(n)})
 		case n.Op() == graph.OpLoop:
@@ -136,7 +153,7 @@ func (b *builder) block(blk *graph.Block) []Step {
 				b.read(b.value(in), nil)
 			}
 			b.define(n)
-			steps = append(steps, Step{Op: n})
+			steps = append(steps, Step{Op: n, Region: spots[g].region, Branch: spots[g].branch})
 		}
 	}
 	return steps
@@ -364,7 +381,7 @@ func (b *builder) redirect(dst, src, since int) bool {
 	}
 	var group *Fused
 	for _, s := range b.uses[dst] {
-		if s.time > made {
+		if s.time > made || b.apartFrom(s.time, made) {
 			return false
 		}
 		if s.time == made {
@@ -496,6 +513,12 @@ func (b *builder) finish() {
 	}
 	for i, t := range b.written {
 		b.p.Buffers[i].To = max(b.p.Buffers[i].To, t)
+		b.occupy(i, t)
+	}
+	for i, us := range b.uses {
+		for _, u := range us {
+			b.occupy(i, u.time)
+		}
 	}
 }
 

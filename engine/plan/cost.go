@@ -56,6 +56,8 @@ func (p *Plan) Cost(s *Step) (c Cost) {
 // Text lists one step, which may be a loop, as String does.
 func (p *Plan) Text(s *Step) string {
 	var b strings.Builder
-	p.list(&b, []Step{*s}, "")
+	alone := *s
+	alone.Region = 0
+	p.list(&b, []Step{alone}, "")
 	return b.String()
 }

@@ -29,13 +29,22 @@ type Output struct {
 	Shape  graph.Shape
 }
 
-// Step is one entry of the schedule: exactly one field is set.
+// Step is one entry of the schedule: exactly one of the first four fields is set.
+//
+// Neighbours of one Region that is not 0 stand in two branches, Branch 1 and then
+// Branch 0, which need nothing of each other and share no memory but what both
+// only read: a device may run the branches at once.
 type Step struct {
 	Fused *Fused
 	Op    *graph.Node // an operation with a kernel of its own
 	Copy  *Copy
 	Loop  *Loop
+
+	Region, Branch int
 }
+
+// SameBranch says whether two neighbours run one behind the other.
+func (s *Step) SameBranch(t *Step) bool { return s.Region == t.Region && s.Branch == t.Branch }
 
 // Fused is a group of element-wise operations over one index space, with
 // reductions of their values.
@@ -206,7 +215,15 @@ func (p *Plan) String() string {
 }
 
 func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
-	for _, s := range steps {
+	outer := indent
+	for i, s := range steps {
+		if s.Region > 0 && (i == 0 || !s.SameBranch(&steps[i-1])) {
+			fmt.Fprintf(b, "%s%s\n", outer, [...]string{"beside it", "a branch"}[s.Branch])
+		}
+		indent := outer
+		if s.Region > 0 {
+			indent += "| "
+		}
 		switch {
 		case s.Fused != nil:
 			p.listFused(b, s.Fused, indent)

@@ -131,7 +131,23 @@ static double now_ms() {
 static Result drain(Stream* s, unsigned long long upto);
 static Result perform(Work& w);
 
+// before lists all nodes that a node comes after.
+static std::vector<bool> before(const Nodes& g, int i) {
+  std::vector<bool> seen(g.list.size());
+  std::vector<int> next = g.list[(size_t)i].after;
+  while (!next.empty()) {
+    int k = next.back();
+    next.pop_back();
+    if (seen[(size_t)k]) continue;
+    seen[(size_t)k] = true;
+    next.insert(next.end(), g.list[(size_t)k].after.begin(), g.list[(size_t)k].after.end());
+  }
+  return seen;
+}
+
 static Result perform_graph(const Nodes& g) {
+  std::vector<int> run;  // the nodes of graph_kernels
+  struct Forget { ~Forget() { graph_kernels.clear(); } } forget;
   std::vector<int> waits(g.list.size()), ready;
   for (size_t i = 0; i < g.list.size(); i++)
     if (!(waits[i] = (int)g.list[i].after.size())) ready.push_back((int)i);
@@ -140,6 +156,12 @@ static Result perform_graph(const Nodes& g) {
     int i = ready[pick];
     ready.erase(ready.begin() + (long)pick);
     Work w = g.list[(size_t)i].work;
+    if (opt_checked && w.kind == Work::KERNEL) {
+      std::vector<bool> earlier = before(g, i);
+      for (size_t k = 0; k < run.size(); k++) graph_kernels[k].before = earlier[(size_t)run[k]];
+      run.push_back(i);
+      graph_kernels.push_back({this_block, w.function->kernel->name, true});
+    }
     if (Result r = perform(w)) return r;
     for (size_t k = 0; k < g.list.size(); k++)
       for (int a : g.list[k].after)
