@@ -32,6 +32,8 @@ type Target struct {
 	// LessTraffic asks the plan to compute again what would take longer to read,
 	// and for groups of operations right behind the contractions that they read.
 	LessTraffic bool
+	// Prologues asks for groups in the convolutions that read them.
+	Prologues bool
 	// Branches asks for schedules with branches that run at once.
 	Branches bool
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
@@ -44,6 +46,7 @@ type Target struct {
 // Plan adds to options what the target asks of the plan.
 func (t Target) Plan(o plan.Options) plan.Options {
 	o.LessTraffic = o.LessTraffic || t.LessTraffic
+	o.Prologues = o.Prologues || t.Prologues
 	o.Branches = o.Branches || t.Branches
 	return o
 }

@@ -40,6 +40,10 @@ type Step struct {
 	Copy  *Copy
 	Loop  *Loop
 
+	// Prologue computes the image that Op, a convolution or a filter's gradient,
+	// reads, on its way: nil if the image is in memory.
+	Prologue *Fused
+
 	Region, Branch int
 }
 
@@ -57,6 +61,10 @@ type Fused struct {
 	Axes []int
 	// Stored are the members whose values other steps read, in order.
 	Stored []*graph.Node
+	// Gathered, of a prologue, is the one value of the image's shape and type that
+	// it reads. Whatever else it reads is one number, or belongs to the channels.
+	// The last of Nodes is the image.
+	Gathered *graph.Node
 }
 
 // Copy copies a whole buffer.
@@ -228,7 +236,10 @@ func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
 		case s.Fused != nil:
 			p.listFused(b, s.Fused, indent)
 		case s.Op != nil:
-			fmt.Fprintf(b, "%s%s = %v%s%s\n", indent, p.where(p.Buffer(s.Op)), s.Op.Op(), p.args(s.Op), label(s.Op))
+			fmt.Fprintf(b, "%s%s = %v%s%s\n", indent, p.where(p.Buffer(s.Op)), s.Op.Op(), p.args(&s), label(s.Op))
+			if s.Prologue != nil {
+				p.listMembers(b, s.Prologue, indent+"  ")
+			}
 		case s.Copy != nil:
 			fmt.Fprintf(b, "%s%s = copy %s\n", indent, p.where(s.Copy.Dst), p.where(s.Copy.Src))
 		case s.Loop != nil:
@@ -258,6 +269,10 @@ func (p *Plan) listFused(b *strings.Builder, f *Fused, indent string) {
 		fmt.Fprintf(b, " reducing %v", f.Axes)
 	}
 	b.WriteString("\n")
+	p.listMembers(b, f, indent+"  ")
+}
+
+func (p *Plan) listMembers(b *strings.Builder, f *Fused, indent string) {
 	member := map[*graph.Node]int{}
 	for i, n := range f.Nodes {
 		member[n] = i
@@ -265,7 +280,7 @@ func (p *Plan) listFused(b *strings.Builder, f *Fused, indent string) {
 		for _, in := range n.Ins() {
 			args = append(args, p.arg(in, member))
 		}
-		fmt.Fprintf(b, "%s  t%d = %v %s", indent, i, n.Op(), strings.Join(args, ", "))
+		fmt.Fprintf(b, "%st%d = %v %s", indent, i, n.Op(), strings.Join(args, ", "))
 		for _, s := range f.Stored {
 			if s == n {
 				fmt.Fprintf(b, " -> %s", p.where(p.Buffer(n)))
@@ -290,12 +305,16 @@ func (p *Plan) arg(n *graph.Node, member map[*graph.Node]int) string {
 	return s
 }
 
-func (p *Plan) args(n *graph.Node) string {
-	var s string
-	for _, in := range n.Ins() {
-		s += " " + p.where(p.Buffer(in))
+func (p *Plan) args(s *Step) string {
+	var text string
+	for i, in := range s.Op.Ins() {
+		if i == 0 && s.Prologue != nil {
+			text += fmt.Sprintf(" t%d", len(s.Prologue.Nodes)-1)
+		} else {
+			text += " " + p.where(p.Buffer(in))
+		}
 	}
-	return s
+	return text
 }
 
 func (p *Plan) where(i int) string {

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +36,7 @@ func TestPlans(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := filepath.Base(file)
-			p := Build(g, Options{LessTraffic: strings.HasPrefix(name, "less-traffic"), Branches: strings.HasPrefix(name, "branches")})
+			p := Build(g, Options{LessTraffic: strings.HasPrefix(name, "less-traffic"), Branches: strings.HasPrefix(name, "branches"), Prologues: strings.HasPrefix(name, "less-traffic-prologue")})
 			checkOverlap(t, p)
 			checkBranches(t, p, p.Steps)
 			if *update {
@@ -49,7 +48,7 @@ func TestPlans(t *testing.T) {
 			if d := cmp.Diff(want, p.String()); d != "" {
 				t.Errorf("-want +got, or run with -update:\n%s", d)
 			}
-			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}, {Branches: true}, {LessTraffic: true, Branches: true}} {
+			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}, {Branches: true}, {LessTraffic: true, Prologues: true, Branches: true}} {
 				p := Build(g, o)
 				checkOverlap(t, p)
 				checkBranches(t, p, p.Steps)
@@ -116,22 +115,19 @@ func checkBranches(t *testing.T, p *Plan, steps []Step) {
 
 // touches lists the buffers that a step reads and writes.
 func (p *Plan) touches(s *Step) (reads, writes []int) {
+	read := func(i int) { reads = append(reads, i) }
 	if s.Op != nil {
-		for _, in := range s.Op.Ins() {
-			reads = append(reads, p.Buffer(in))
+		for i, in := range s.Op.Ins() {
+			if i > 0 || s.Prologue == nil {
+				read(p.Buffer(in))
+			}
+		}
+		if s.Prologue != nil {
+			p.members(s.Prologue, read)
 		}
 		return reads, []int{p.Buffer(s.Op)}
 	}
-	for _, n := range s.Fused.Nodes {
-		for _, in := range n.Ins() {
-			if slices.Contains(s.Fused.Nodes, in) {
-				continue
-			}
-			if o := p.Operand(in); !o.Immediate {
-				reads = append(reads, o.Buffer)
-			}
-		}
-	}
+	p.members(s.Fused, read)
 	for _, n := range s.Fused.Stored {
 		writes = append(writes, p.Buffer(n))
 	}
