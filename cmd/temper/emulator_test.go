@@ -179,10 +179,19 @@ func TestPrecision(t *testing.T) {
 	}
 	for _, c := range []struct{ args, want string }{
 		{"train --resume --precision float32", "temper: --precision cannot change a run that has begun: leave it out, or start a new run\n"},
-		{"eval latest --precision bf16 --attack autoattack", "temper: precision bf16: autoattack is defined in float32; leave --precision out, or name its attacks\n"},
+		{"eval latest --precision bf16 --attack autoattack", "temper: precision bf16: autoattack is defined in float32; leave --precision out, name its attacks, or take autoattack-mixed\n"},
 	} {
 		if o := temper(t, dir, env, strings.Fields(c.args)...); o.code != 1 || o.stderr != c.want {
 			t.Errorf("%s: exit code %d, stderr %q, want %q", c.args, o.code, o.stderr, c.want)
+		}
+	}
+	for precision, args := range map[string][]string{"bf16": nil, "tf32": {"--precision", "tf32"}, "tf32x3": {"--precision", "tf32x3"}} {
+		o := must(t, dir, env, append([]string{"eval", "latest", "--attack", "autoattack-mixed", "--eps", "0.5"}, args...)...)
+		if !strings.Contains(o.stderr, "; precision "+precision+" in the search, float32 in what counts\n") {
+			t.Errorf("stderr %s, want %s", o.stderr, precision)
+		}
+		if want := " under autoattack-mixed (" + precision + " search, confirmed in float32: an upper bound on robust accuracy), L∞ 0.5\n"; !strings.Contains(o.stdout, want) {
+			t.Errorf("stdout %s, want %q", o.stdout, want)
 		}
 	}
 	for precision, args := range map[string][]string{"float32": nil, "bf16": {"--precision", "bf16"}} {
