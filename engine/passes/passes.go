@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"temper/engine/graph"
+	"temper/engine/plan"
 )
 
 // Pass is one rewrite.
@@ -31,11 +32,23 @@ type Target struct {
 	// LessTraffic asks the plan to compute again what would take longer to read,
 	// and for groups of operations right behind the contractions that they read.
 	LessTraffic bool
+	// Prologues asks for groups in the convolutions that read them.
+	Prologues bool
+	// Branches asks for schedules with branches that run at once.
+	Branches bool
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
 	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from
 	// sample to sample, with temporaries of about so many bytes a worker.
 	RowBytes int
+}
+
+// Plan adds to options what the target asks of the plan.
+func (t Target) Plan(o plan.Options) plan.Options {
+	o.LessTraffic = o.LessTraffic || t.LessTraffic
+	o.Prologues = o.Prologues || t.Prologues
+	o.Branches = o.Branches || t.Branches
+	return o
 }
 
 // table is the order of the passes. Sharing equal nodes and dropping dead ones
