@@ -66,7 +66,7 @@ var table = []Pass{
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
 	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
 	{"precision", "multiply at the precision asked for, and in bf16 what is bf16 before and after", true, precision, func(t Target) bool { return t.BF16 }},
-	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a third", false, plain(winograd), packedFilters},
+	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a sixth", false, plain(winograd), packedFilters},
 	{"pack", "pack the filters of convolutions in panels", false, plain(pack), packedFilters},
 	{"hoist", "compute loop invariants once, before the loop", false, plain(hoist), nil},
 	{"clean", "fold and simplify again what the rewrites above left", false, plain(clean), nil},
