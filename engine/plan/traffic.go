@@ -61,7 +61,7 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	}
 	size := bytes(n)
 	saved := size // by not writing it
-	prologue, eligible := r.b.prologue(n, needed)
+	var prologue *Fused
 	if r.onlyFor(g, n) {
 		for _, o := range outside {
 			saved += bytes(o)
@@ -69,7 +69,7 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	}
 	for _, d := range readers {
 		if !d.fused {
-			if !eligible {
+			if prologue, ok = r.b.prologue(n, needed); !ok {
 				return
 			}
 			saved += size - gathering(d.nodes[0], prologue)
