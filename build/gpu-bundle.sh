@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 
 to=${1:-gpu-bundle}
 mkdir -p "$to"
+rm -f "$to"/*.gz
 go build -trimpath -ldflags="-s -w" -o "$to/temper" ./cmd/temper
 go test -c -trimpath -ldflags="-s -w" -o "$to/cuda.test" ./cuda
 cp build/bundle/* LICENSE "$to"
@@ -17,6 +18,7 @@ if [ -n "${ARCH=sm_90}" ]; then
   kernels --dataset structured
   kernels --precision bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at
 fi
+gzip -9 "$to/temper" "$to/cuda.test"  # run.sh unpacks them
 size=$(du -sm "$to" | cut -f1)
 echo "$to: $size MiB; there: bash run.sh"
 [ "$size" -le 60 ] || { echo "gpu-bundle.sh: that is more than 60 MiB" >&2; exit 1; }

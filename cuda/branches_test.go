@@ -88,6 +88,22 @@ func TestBranches(t *testing.T) {
 	}
 }
 
+// Two streams give the bits of one, run after run.
+func TestBranchesBits(t *testing.T) {
+	p := residual()
+	feed := optest.RandomFeed(p, 1)
+	dev, _ := openEmulator(t, "", planOf(t, p, graph.PrecisionBF16))
+	one := engine.Options{Precision: graph.PrecisionBF16}
+	one.Passes.Target = Target(graph.PrecisionBF16)
+	one.Passes.Target.Branches = false
+	want := must(optest.On(dev, one)(p, feed))(t)
+	for range 3 {
+		if err := (optest.Tolerance{}).CompareResults(want, must(optest.On(dev, engine.Options{Precision: graph.PrecisionBF16})(p, feed))(t)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // forks counts, in the graph that the emulator wrote down, the nodes that two come
 // behind, and checks that there are as many where two meet again.
 func forks(t *testing.T, log string) (n int) {

@@ -374,8 +374,11 @@ func TestEpilogueAndPrologue(t *testing.T) {
 // TestPrologue computes an image on its way into a convolution, or the gradient of
 // its filter, where that is less work than to store it; the padding is no part of
 // the image.
-func TestPrologue(t *testing.T) {
-	_, dev := openEmulator(t, "checked,seed=1")
+func TestPrologue(t *testing.T)        { testPrologue(t, "") }
+func TestPrologueChecked(t *testing.T) { testPrologue(t, "checked,seed=1") }
+
+func testPrologue(t *testing.T, options string) {
+	_, dev := openEmulator(t, options)
 	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
 		for _, c := range []struct {
 			c, o, r, stride  int

@@ -19,6 +19,11 @@ export TEMPER_CACHE=${TEMPER_CACHE:-$PWD/cache}
 export TEMPER_TEST_DEVICE=$DEVICE
 tiny=; [ "$DEVICE" = emulator ] && tiny=1
 
+for program in temper cuda.test; do
+  [ $program -nt $program.gz ] && continue
+  gzip -dc $program.gz >$program.new && chmod +x $program.new && mv $program.new $program || exit 1
+done
+
 # PyTorch brings NVRTC along, where only PyTorch looks for it.
 if [ -z "${TEMPER_NVRTC:-}" ]; then
   found=$("$PYTHON" -c 'import glob, site
@@ -54,8 +59,8 @@ part_info() {
   [ -n "$text" ] || { text="no device $DEVICE: $(./temper devices 2>&1 | tail -n 1)"; false; }
 }
 
-part_parity() { # every op case, every contraction at every precision, draws to the bit
-  local all='^(TestKernels|TestTensor|TestReduceParts|TestNormalBits|TestAutocast)$'
+part_parity() { # every op case, every contraction at every precision, draws to the bit, two streams
+  local all='^(TestKernels|TestTensor|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits)$'
   [ -n "$tiny" ] && all='^(TestKernels|TestNormalBits)$/^(matmul|reduce|scatter|max-pool)'
   tests parity "$all"
 }
