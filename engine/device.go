@@ -58,15 +58,11 @@ type Driver interface {
 	Close() error
 }
 
-// Ceilings are what a device can do at most, as measured on it just now.
-type Ceilings struct {
-	FLOPs float64 // float32 multiply-adds from registers, two operations each, per second
-}
-
-// Measurer is a Driver that can measure its ceilings. It takes about a tenth of
-// a second.
+// Measurer is a Driver that can measure its arithmetic: float32 multiply-adds
+// from registers, two operations each, per second. It takes about a tenth of a
+// second.
 type Measurer interface {
-	Ceilings() (Ceilings, error)
+	PeakFLOPs() (float64, error)
 }
 
 // Waiter is a Driver whose programs run on after Run has returned.
