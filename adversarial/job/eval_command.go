@@ -126,18 +126,18 @@ type visitor func(b *datasets.Batch, v *verdict, x []float32)
 
 // measure runs the evaluation with a progress line.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
-	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
-	if e.eval.isMixed() {
-		precision += " in the search, float32 in what counts"
-	}
-	c.say("%s; precision %s", e.describe(), precision)
 	began := time.Now()
 	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
+	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
+	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
+	if e.eval.isMixed() {
+		precision += " in the search, float32 in what counts"
+	}
+	c.say("%s; precision %s", e.describe(), precision)
 	warnings, err := e.check()
 	if err != nil {
 		return nil, err
