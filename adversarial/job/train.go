@@ -46,6 +46,7 @@ type trainer struct {
 	steps    int           // steps done in it
 	waited   time.Duration // for data in it
 	parts    parts         // of the steps in it that were timed part by part
+	weighed  time.Time     // when the device's memory was looked at
 	last     *Outcome      // of the latest evaluation
 	pictures *run.Pictures // what it left to be looked at
 
@@ -265,7 +266,11 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	if t.settings.Training.EpsWarmup > 0 {
 		fields = append(fields, run.Field{Name: "train/eps", Value: moving["eps"]})
 	}
-	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: fields})
+	memory, err := t.memory()
+	if err != nil {
+		return err
+	}
+	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: append(fields, memory...)})
 }
 
 // fetch takes the next batch, if there is one, and feeds it.
