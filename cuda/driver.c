@@ -22,6 +22,7 @@ const char* library_resolve(library* lib) {
   LIBRARY_CALLS(X) DEVICE_CALLS(X)
 #undef X
   *(void**)&lib->emulator_set = dlsym(lib->dl, "emulator_set");
+  *(void**)&lib->emulator_log = dlsym(lib->dl, "emulator_log");
   return 0;
 }
 
@@ -45,3 +46,5 @@ int call_launch(device* dev, launch* l, handle stream) {
 int call_emulator_set(library* lib, const char* option, long value) {
   return lib->emulator_set ? lib->emulator_set(option, value) : -1;
 }
+
+const char* call_emulator_log(library* lib) { return lib->emulator_log ? lib->emulator_log() : ""; }
