@@ -71,6 +71,12 @@ type Waiter interface {
 	Wait() error
 }
 
+// Meter is a Driver whose device has memory of its own.
+type Meter interface {
+	// Memory is the device's memory that is free, and all there is, in bytes.
+	Memory() (unused, total int, err error)
+}
+
 // Memory is device memory.
 type Memory interface {
 	Write(src []byte) error // from its start

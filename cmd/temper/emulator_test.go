@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,9 @@ func TestEmulator(t *testing.T) {
 	}
 	if first, last := got[0]["train/loss"], got[8]["train/loss"]; !(last < first) {
 		t.Errorf("the loss goes from %v to %v", first, last)
+	}
+	if o := must(t, dir, env, "watch", "latest", "--once"); !regexp.MustCompile(`device memory [\d.]+ [kM]B of [\d.]+ GB in use \(\d+ %\)`).MatchString(o.stdout) {
+		t.Errorf("watch does not show the device's memory:\n%s", o.stdout)
 	}
 	if o := must(t, dir, env, "eval", "latest", "--steps", "2"); !strings.Contains(o.stdout, "Each of the 8 perturbations was checked") {
 		t.Errorf("stdout %s", o.stdout)
