@@ -16,11 +16,11 @@ import (
 
 // epilogue writes the kernels of a contraction with the group behind it. It
 // returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused) ([]Kernel, bool) {
+func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused, capability int) ([]Kernel, bool) {
 	if !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
 		return nil, false
 	}
-	op := newTensorOp(n)
+	op := newTensorOp(n, capability)
 	if op.parts > 1 || op.batch > 1 || f.Axes != nil && !overRows(f, op.n) {
 		return nil, false
 	}
@@ -46,6 +46,7 @@ func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused) ([]Kernel, bool) {
 	before, after, join, scratch := e.rowParts(op)
 	k := named(op.source(e.params, before, e.result(), after))
 	k.Buffers, k.Numbers, k.Blocks, k.Shared, k.Scratch = e.buffers, []uint32{uint32(op.tiles)}, op.tiles, op.shared(), scratch
+	k.onWarpgroups(op.wgmma)
 	if join == nil {
 		return []Kernel{k}, true
 	}

@@ -95,10 +95,15 @@ type tensorOp struct {
 	aAlongK, bAlongK bool
 	types            string // typedefs that the call uses
 	call             string // of the template: tile, part, begin, end and result are still to be given
+	wgmma            *wgmma // nil but where warpgroups compute it, without a call
 }
 
-func newTensorOp(n *graph.Node) *tensorOp {
+func newTensorOp(n *graph.Node, capability int) *tensorOp {
 	op := &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1}
+	if onSM90(n, capability) {
+		op.onWarpgroups(n)
+		return op
+	}
 	switch n.Op() {
 	case graph.OpMatMul:
 		op.matMul(n)
@@ -187,7 +192,7 @@ func (op *tensorOp) kernels() []OpKernel {
 	}
 	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
-	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
+	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared(), Warpgroups: op.wgmma}}
 	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
@@ -204,11 +209,17 @@ func (op *tensorOp) scratch() int {
 
 // shared is the shared memory that a block needs.
 func (op *tensorOp) shared() int {
+	if op.wgmma != nil {
+		return op.sharedSM90()
+	}
 	return op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
 }
 
 // params are the operands.
 func (op *tensorOp) params() []string {
+	if op.wgmma != nil {
+		return op.wgmma.params()
+	}
 	return []string{fmt.Sprintf("const %v* __restrict__ in0", op.t), fmt.Sprintf("const %v* __restrict__ in1", op.t)}
 }
 
@@ -230,14 +241,10 @@ func (op *tensorOp) across() int { return ceil(op.n, op.columns) }
 // source is the kernel's with some Result, and what stands before and after the
 // contraction of a tile.
 func (op *tensorOp) source(params []string, before, result, after string) string {
-	tile, begin, end := "i", "0", fmt.Sprint(op.depth)
-	switch {
-	case op.batch > 1:
-		tile = fmt.Sprintf("i %% %du", op.tiles)
-	case op.parts > 1:
-		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
-		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
+	if op.wgmma != nil {
+		return op.sourceSM90(params, before, result, after)
 	}
+	tile, begin, end := op.part()
 	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
@@ -253,6 +260,19 @@ func (op *tensorOp) source(params []string, before, result, after string) string
 }
 EXPORT(NAME)
 `, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), before, call, after)
+}
+
+// part is item i: a tile, and the products to add up, from begin to end.
+func (op *tensorOp) part() (tile, begin, end string) {
+	tile, begin, end = "i", "0", fmt.Sprint(op.depth)
+	switch {
+	case op.batch > 1:
+		tile = fmt.Sprintf("i %% %du", op.tiles)
+	case op.parts > 1:
+		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
+		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
+	}
+	return tile, begin, end
 }
 
 func (op *tensorOp) sum() OpKernel {

@@ -29,20 +29,35 @@ type Kernel struct {
 	// numbers.
 	Buffers []int
 	Numbers []uint32
-	Shared  int // dynamic shared memory, in bytes
-	Scratch int // memory, in bytes, that only the step's kernels use meanwhile
+	Maps    [][]TensorMap // of the first buffers, which are passed so instead of as addresses
+	Threads int           // of a block
+	PerSM   int           // blocks of a multiprocessor that are worth starting
+	Shared  int           // dynamic shared memory, in bytes
+	Scratch int           // memory, in bytes, that only the step's kernels use meanwhile
 }
 
-// Kernels lists a step's kernels in the order in which they run. Copies and
-// loops have none.
-func Kernels(p *plan.Plan, s plan.Step) ([]Kernel, error) {
+// turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
+// to fill it, few enough to save the start of most.
+const turnsPerSM = 8
+
+// onWarpgroups makes a kernel one of conv_sm90.h, if it is: a block fills a
+// multiprocessor.
+func (k *Kernel) onWarpgroups(w *wgmma) {
+	if w != nil {
+		k.Maps, k.Threads, k.PerSM = w.maps[:], wgmmaThreads, 1
+	}
+}
+
+// Kernels lists a step's kernels, for devices of a compute capability, in the order
+// in which they run. Copies and loops have none.
+func Kernels(p *plan.Plan, s plan.Step, capability int) ([]Kernel, error) {
 	switch {
 	case s.Fused != nil:
 		return fusedKernels(p, s.Fused), nil
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
 	case s.Op != nil:
-		return opKernels(p, s.Op)
+		return opKernels(p, s.Op, capability)
 	}
 	return nil, nil
 }
@@ -50,7 +65,7 @@ func Kernels(p *plan.Plan, s plan.Step) ([]Kernel, error) {
 // named makes a kernel whose name follows from its source, in which it is NAME.
 func named(source string) Kernel {
 	name := "kernel_" + cache.Key(source)
-	return Kernel{Name: name, Source: strings.ReplaceAll(source, "NAME", name)}
+	return Kernel{Name: name, Source: strings.ReplaceAll(source, "NAME", name), Threads: BlockThreads, PerSM: turnsPerSM}
 }
 
 func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
@@ -67,14 +82,15 @@ func (g GroupKernel) kernel(scratch int) Kernel {
 	return k
 }
 
-func opKernels(p *plan.Plan, n *graph.Node) ([]Kernel, error) {
-	ops, scratch := OpKernels(n)
+func opKernels(p *plan.Plan, n *graph.Node, capability int) ([]Kernel, error) {
+	ops, scratch := OpKernels(n, capability)
 	if len(ops) == 0 {
 		return nil, fmt.Errorf("CUDA has no %v of %v", n.Op(), n.In(0).DType())
 	}
 	var ks []Kernel
 	for _, op := range ops {
 		k := named(op.Source)
+		k.onWarpgroups(op.Warpgroups)
 		for _, a := range op.Args {
 			switch {
 			case a == Result:
@@ -91,7 +107,7 @@ func opKernels(p *plan.Plan, n *graph.Node) ([]Kernel, error) {
 }
 
 func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
-	k := Kernel{Name: "random_words", Source: kernels.Source("random.cu")}
+	k := Kernel{Name: "random_words", Source: kernels.Source("random.cu"), Threads: BlockThreads, PerSM: turnsPerSM}
 	for _, in := range n.Ins() {
 		k.Buffers = append(k.Buffers, p.Buffer(in))
 	}
@@ -109,8 +125,9 @@ func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
 const maxElements = 1 << 31
 
 // kernelsOf lists the kernels of each of a plan's steps, those in loops
-// included, under the step's group or operation; and all of them, in order.
-func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
+// included, under the step's group or operation; and all of them, in order. They
+// are for devices of a compute capability, as 90.
+func kernelsOf(p *plan.Plan, capability int) (of map[any][]Kernel, all []Kernel, err error) {
 	for i := range p.Buffers {
 		if b := &p.Buffers[i]; b.Shape.Size() >= maxElements {
 			return nil, nil, fmt.Errorf("a tensor of %v%v has 2³¹ elements or more: take a smaller batch", b.DType, b.Shape)
@@ -127,7 +144,7 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				continue
 			}
 			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil {
-				if ks, ok := epilogue(p, s.Op, steps[i+1].Fused); ok {
+				if ks, ok := epilogue(p, s.Op, steps[i+1].Fused, capability); ok {
 					of[stepKey(s)], all = ks, append(all, ks...)
 					of[stepKey(steps[i+1])] = []Kernel{}
 					continue
@@ -144,7 +161,7 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				of[groups[0]], all = []Kernel{k}, append(all, k)
 				continue
 			}
-			ks, err := Kernels(p, s)
+			ks, err := Kernels(p, s, capability)
 			if err != nil {
 				return err
 			}

@@ -43,8 +43,9 @@ func settings(text string) (list []job.Assignment) {
 	return list
 }
 
-// shippedKernels lists the different kernels of the shipped programs.
-func shippedKernels(t *testing.T) (all []described) {
+// shippedKernels lists the different kernels of the shipped programs for an
+// architecture.
+func shippedKernels(t *testing.T, arch string) (all []described) {
 	seen := map[string]bool{}
 	for _, m := range shipped {
 		plans, err := job.Plans(settings(m.settings+" precision="+m.precision), cuda.Target)
@@ -52,7 +53,7 @@ func shippedKernels(t *testing.T) (all []described) {
 			t.Fatal(err)
 		}
 		for _, p := range plans {
-			err := cuda.EachKernel(p, func(s plan.Step, k cuda.Kernel, i int) {
+			err := cuda.EachKernel(p, arch, func(s plan.Step, k cuda.Kernel, i int) {
 				if !seen[k.Name] {
 					seen[k.Name] = true
 					all = append(all, described{k, m.name + " " + what(s, i)})
@@ -95,16 +96,15 @@ func what(s plan.Step, i int) string {
 // build/nvrtc.sh's compiler; another one's are not compared.
 func TestRegisters(t *testing.T) {
 	c := compiler(t, "TEMPER_NVRTC")
-	kernels := shippedKernels(t)
 	archs := []string{"sm_80", "sm_90a"}
 	type need [2]struct{ registers, shared int } // on each architecture
 	needs := map[string]need{}
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(2)
-	for _, k := range kernels {
-		group.Go(func() error {
-			for i, arch := range archs {
+	for i, arch := range archs {
+		for _, k := range shippedKernels(t, arch) {
+			group.Go(func() error {
 				_, resources, err := c.Compile(k.Name, cuda.Unit(k.Source), arch)
 				if err != nil {
 					return err
@@ -114,13 +114,13 @@ func TestRegisters(t *testing.T) {
 					t.Errorf("%s, %s: %d registers, %d bytes of spills", k.what, arch, r.Registers, r.Spills)
 				}
 				mu.Lock()
+				defer mu.Unlock()
 				n := needs[k.what]
 				n[i].registers, n[i].shared = max(n[i].registers, r.Registers), max(n[i].shared, r.Shared+k.Shared)
 				needs[k.what] = n
-				mu.Unlock()
-			}
-			return nil
-		})
+				return nil
+			})
+		}
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func diff(t *testing.T, want, got string) {
 // and write if each touches its buffers once, and its launches. The counts are in
 // testdata/traffic.txt, which -update rewrites.
 func TestTraffic(t *testing.T) {
-	lines := []string{"# MB read and written, and launches, of one run at a batch of 128 (evaluation: 500)"}
+	lines := []string{"# MB read and written, and launches, of one run at a batch of 128 (evaluation: 500), on sm_90"}
 	for _, m := range shipped {
 		plans, err := job.Plans(settings(m.settings+" precision="+m.precision), cuda.Target)
 		if err != nil {
@@ -229,8 +229,8 @@ func TestOtherToolkit(t *testing.T) {
 	}{{"TEMPER_NVRTC12", []string{"sm_80", "sm_90a", "sm_120"}}, {"TEMPER_NVRTC", []string{"sm_86", "sm_120"}}} {
 		t.Run(c.variable, func(t *testing.T) {
 			nvrtc := compiler(t, c.variable)
-			for _, k := range cuda.TemplateKernels() {
-				for _, arch := range c.archs {
+			for _, arch := range c.archs {
+				for _, k := range cuda.TemplateKernels(arch) {
 					_, resources, err := nvrtc.Compile(k.Name, cuda.Unit(k.Source), arch)
 					if err != nil {
 						t.Fatal(err)

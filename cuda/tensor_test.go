@@ -126,14 +126,16 @@ func TestTensor(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
 		precision graph.Precision
+		options   string
 		tolerance optest.Tolerance
 	}{
-		{graph.BF16, graph.PrecisionFloat32, optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
-		{graph.F32, graph.PrecisionFloat32, optest.Tolerance{Abs: 64}},
-		{graph.F32, graph.PrecisionTF32x3, optest.Tolerance{Abs: 64}},
-		{graph.F32, graph.PrecisionTF32, optest.Tolerance{Abs: 0x1p13}},
+		{graph.BF16, graph.PrecisionFloat32, "capability=80", optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
+		{graph.BF16, graph.PrecisionFloat32, "capability=90", optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
+		{graph.F32, graph.PrecisionFloat32, "", optest.Tolerance{Abs: 64}},
+		{graph.F32, graph.PrecisionTF32x3, "", optest.Tolerance{Abs: 64}},
+		{graph.F32, graph.PrecisionTF32, "", optest.Tolerance{Abs: 0x1p13}},
 	} {
-		t.Run(c.dt.String()+"/"+c.precision.String(), func(t *testing.T) {
+		t.Run(strings.TrimSuffix(c.dt.String()+"/"+c.precision.String()+"/"+c.options, "/"), func(t *testing.T) {
 			graphs := tensorGraphs(t, c.dt, c.precision)
 			plans := map[string]*plan.Plan{}
 			var all []*plan.Plan
@@ -141,7 +143,7 @@ func TestTensor(t *testing.T) {
 				plans[name] = plan.Build(g, plan.Options{})
 				all = append(all, plans[name])
 			}
-			_, dev := openEmulator(t, "")
+			_, dev := openEmulator(t, c.options)
 			loadAll(t, dev, all)
 			for name, g := range graphs {
 				feed := uniformFeed(g)
@@ -181,7 +183,7 @@ func TestTensorChecked(t *testing.T) {
 func sourcesOf(t *testing.T, g *graph.Graph, precision graph.Precision) (loops, others string) {
 	t.Helper()
 	p := planOf(t, g, precision)
-	of, _, err := kernelsOf(p)
+	of, _, err := kernelsOf(p, 80)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +293,7 @@ func TestEpilogue(t *testing.T) {
 				}))(t)
 				p := plan.Build(final, plan.Options{LessTraffic: true})
 				graphs, plans = append(graphs, g), append(plans, p)
-				_, all, err := kernelsOf(p)
+				_, all, err := kernelsOf(p, 90)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -334,7 +336,7 @@ func TestPrologue(t *testing.T) {
 		feed := uniformFeed(g)
 		want := must(interp.RunRounded(g, feed))(t).Outputs["y"]
 
-		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w))
+		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w), 80)
 		op.call = strings.Replace(op.call, fmt.Sprintf("pixels_by_taps<%v, shape>(in0)", dt), fmt.Sprintf("rectified<%v, shape>(in0, scale, shift)", dt), 1)
 		params := append(op.params(), "const f32* __restrict__ scale", "const f32* __restrict__ shift", fmt.Sprintf("%v* __restrict__ out", dt))
 		k := named(op.source(params, "", op.storing(), ""))
