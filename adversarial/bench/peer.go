@@ -84,8 +84,11 @@ func (p *Peer) start(python string, threads int, gpu bool, precision string) err
 		in.Close()
 		cmd.Wait() // until then, complaint is being written
 		p.cmd = nil
-		lines := strings.Split(strings.TrimSpace(complaint.String()), "\n")
-		return fmt.Errorf("%s cannot run the peer: %s; install torch there, or name another with --python", python, lines[len(lines)-1])
+		reason := err.Error()
+		if text := strings.TrimSpace(complaint.String()); text != "" { // it ended before it could answer
+			reason = text[strings.LastIndexByte(text, '\n')+1:]
+		}
+		return fmt.Errorf("%s cannot run the peer: %s; install torch there, or name another with --python", python, reason)
 	}
 	p.Version = fmt.Sprintf("PyTorch %s, %s", a.Torch, a.Detail)
 	return nil

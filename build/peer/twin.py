@@ -35,7 +35,8 @@ def open_device(ask):
     global DEVICE, AUTOCAST
     torch.set_num_threads(ask["threads"])
     AUTOCAST = ask["precision"] == "bf16"
-    detail = f"{torch.backends.cpu.get_cpu_capability()}, {'bf16' if AUTOCAST else 'float32'}"
+    cpu = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else "CPU"
+    detail = f"{cpu}, {'bf16' if AUTOCAST else 'float32'}"
     if ask.get("gpu"):
         DEVICE = torch.device("cuda")
         tf32 = ask["precision"] in ("bf16", "tf32")
@@ -152,7 +153,7 @@ def product(spec):
 
 
 def prepare(spec, variant):
-    if variant == "graph" and DEVICE.type != "cuda":
+    if variant == "graph" and DEVICE.type != "cuda" or variant == "compile" and not hasattr(torch, "compile"):
         return None
     if spec["kind"] == "step":
         return training_step(spec, variant)

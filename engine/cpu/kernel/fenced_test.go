@@ -14,15 +14,13 @@ import (
 // fences are rooms for the operands of element-wise kernels and their results,
 // for one level's and for the Go loops'.
 type fences struct {
-	t          testing.TB
-	rooms      [5]*fence.Room
-	draw       *rng.Stream
-	n          int
-	last       bool // where in their rooms slices lie
-	a, b       []float32
-	s          float32
-	mask, more []uint8
-	ints       []int32
+	t     testing.TB
+	rooms [5]*fence.Room
+	draw  *rng.Stream
+	n     int
+	last  bool // where in their rooms slices lie
+	a, b  []float32
+	mask  []uint8
 }
 
 const fencedLen = 1200
@@ -38,12 +36,11 @@ func newFences(t testing.TB) *fences {
 // fill draws operands of n elements, a third of them special.
 func (f *fences) fill(n int, last bool, seed uint32) {
 	f.n, f.last, f.draw = n, last, rng.NewStream(seed, "fences", 0)
-	f.a, f.b, f.mask, f.more, f.ints = make([]float32, n), make([]float32, n), make([]uint8, n), make([]uint8, n), make([]int32, n)
+	f.a, f.b, f.mask = make([]float32, n), make([]float32, n), make([]uint8, n)
 	for i := range n {
 		f.a[i], f.b[i] = f.number(), f.number()
-		f.mask[i], f.more[i], f.ints[i] = uint8(f.draw.IntN(2)), uint8(f.draw.IntN(2)), int32(f.draw.Uint32())
+		f.mask[i] = uint8(f.draw.IntN(2))
 	}
-	f.s = f.number()
 }
 
 func (f *fences) number() float32 {
@@ -95,16 +92,6 @@ func (f *fences) all() {
 			return func(dst, a, b []float32, _ []uint8) { v.vv[op](dst, a, b) }
 		}
 		agree(f, fmt.Sprint("binary ", op), floats, do(v), do(p))
-		do = func(v *vector[float32]) floatLoop {
-			return func(dst, a, _ []float32, _ []uint8) { v.vs[op](dst, a, f.s) }
-		}
-		agree(f, fmt.Sprint("binary ", op, " with a scalar"), floats, do(v), do(p))
-		if v.sv[op] != nil {
-			do = func(v *vector[float32]) floatLoop {
-				return func(dst, a, _ []float32, _ []uint8) { v.sv[op](dst, f.s, a) }
-			}
-			agree(f, fmt.Sprint("binary ", op, " of a scalar"), floats, do(v), do(p))
-		}
 	}
 	for op := range unaryOps {
 		do := func(v *vector[float32]) floatLoop {
@@ -117,61 +104,19 @@ func (f *fences) all() {
 			return func(dst []uint8, a, b []float32, _ []uint8) { v.compareVV[op](dst, a, b) }
 		}
 		agree(f, fmt.Sprint("compare ", op), bytes, do(v), do(p))
-		do = func(v *vector[float32]) byteLoop {
-			return func(dst []uint8, a, _ []float32, _ []uint8) { v.compareVS[op](dst, a, f.s) }
-		}
-		agree(f, fmt.Sprint("compare ", op, " with a scalar"), bytes, do(v), do(p))
 	}
 	for name, do := range map[string]func(v *vector[float32]) floatLoop{
 		"select": func(v *vector[float32]) floatLoop {
 			return func(dst, a, b []float32, m []uint8) { v.selectVV(dst, m, a, b) }
 		},
-		"select or a scalar": func(v *vector[float32]) floatLoop {
-			return func(dst, a, _ []float32, m []uint8) { v.selectVS(dst, m, a, f.s) }
-		},
-		"select a scalar": func(v *vector[float32]) floatLoop {
-			return func(dst, _, b []float32, m []uint8) { v.selectSV(dst, m, f.s, b) }
-		},
-		"fill":  func(v *vector[float32]) floatLoop { return func(dst, _, _ []float32, _ []uint8) { v.fill(dst, f.s) } },
 		"bytes": func(v *vector[float32]) floatLoop { return func(dst, _, _ []float32, m []uint8) { v.fromU8(dst, m) } },
-		"axpy": func(v *vector[float32]) floatLoop {
-			return func(dst, a, _ []float32, _ []uint8) { v.axpy(dst, f.s, a) }
-		},
-		"sum":    func(v *vector[float32]) floatLoop { return reduced(v.sum) },
-		"max of": func(v *vector[float32]) floatLoop { return reduced(v.maxOf) },
 	} {
 		agree(f, name, f.b, do(v), do(p))
 	}
-	ints := func(v *vector[float32], ints []int32) floatLoop {
-		return func(dst, _, _ []float32, _ []uint8) { v.fromI32(dst, ints) }
-	}
-	agree(f, "integers", floats, ints(v, place(f, 4, f.ints)), ints(p, f.ints))
-	for name, do := range map[string]func(m masks) byteLoop{
-		"and": func(m masks) byteLoop {
-			return func(dst []uint8, _, _ []float32, mask []uint8) { m.and(dst, mask, dst) }
-		},
-		"or": func(m masks) byteLoop {
-			return func(dst []uint8, _, _ []float32, mask []uint8) { m.or(dst, mask, dst) }
-		},
-		"not": func(m masks) byteLoop { return func(dst []uint8, _, _ []float32, mask []uint8) { m.not(dst, mask) } },
-	} {
-		agree(f, name, f.more, do(active.masks), do(portableMasks))
-	}
 	d := rng.Draw{Seed: f.draw.Uint32(), ID: 3}
-	agree(f, "words", make([]uint32, f.n), func(dst []uint32, _, _ []float32, _ []uint8) { active.random.words(dst, d, 5) },
-		func(dst []uint32, _, _ []float32, _ []uint8) { portableRandom.words(dst, d, 5) })
-	for name, do := range map[string]func(r randomFill) floatLoop{
-		"uniform": func(r randomFill) floatLoop { return func(dst, _, _ []float32, _ []uint8) { r.uniform(dst, d, 5) } },
-		"normal":  func(r randomFill) floatLoop { return func(dst, _, _ []float32, _ []uint8) { r.normal(dst, d, 5) } },
-	} {
-		agree(f, name, floats, do(active.random), do(portableRandom))
-	}
+	agree(f, "words", make([]uint32, f.n), func(dst []uint32, _, _ []float32, _ []uint8) { active.words(dst, d, 5) },
+		func(dst []uint32, _, _ []float32, _ []uint8) { words(dst, d, 5) })
 	f.columns()
-}
-
-// reduced makes a loop of a reduction: all elements become its result.
-func reduced(of func(a []float32) float32) func(dst, a, b []float32, mask []uint8) {
-	return func(dst, a, _ []float32, _ []uint8) { fill(dst, of(a)) }
 }
 
 // columns runs the kernels of matrices, of as many columns as divide n.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"temper/engine/rng"
 )
 
 // Float is an element type of the arithmetic kernels.
@@ -17,8 +19,7 @@ type level struct {
 	f64       *micro[float64]
 	v32       *vector[float32]
 	v64       *vector[float64]
-	masks     masks
-	random    randomFill
+	words     func(dst []uint32, d rng.Draw, first uint32)
 	columns   columns
 	chain     func(first *ChainStep, slots **float32, n int)
 	halves    halves
@@ -33,8 +34,7 @@ var portable = &level{
 	f64:       portableMicro[float64](),
 	v32:       portableVector[float32](),
 	v64:       portableVector[float64](),
-	masks:     portableMasks,
-	random:    portableRandom,
+	words:     words,
 	columns:   portableColumns,
 	chain:     portableChain,
 	halves:    portableHalves,

@@ -2,8 +2,6 @@ package kernel
 
 import "temper/engine/rng"
 
-var avx2Random = randomFill{words: wordsAVX2, uniform: uniformAVX2, normal: normalAVX2}
-
 // wordsAVX2 computes eight blocks at a time, and single ones at either end.
 func wordsAVX2(dst []uint32, d rng.Draw, first uint32) {
 	head := min(len(dst), int(-first&3))
@@ -20,26 +18,4 @@ func wordsAVX2(dst []uint32, d rng.Draw, first uint32) {
 		state[5] += uint32(n / 4)
 	}
 	words(dst[whole:], d, first+uint32(whole))
-}
-
-func uniformAVX2(dst []float32, d rng.Draw, first uint32) {
-	var buf [256]uint32
-	for len(dst) > 0 {
-		n := min(len(dst), len(buf))
-		wordsAVX2(buf[:n], d, first)
-		toUniformAVX2(dst[:n], buf[:n])
-		dst, first = dst[n:], first+uint32(n)
-	}
-}
-
-func normalAVX2(dst []float32, d rng.Draw, first uint32) {
-	var buf [256]uint32
-	for len(dst) > 0 {
-		n := min(len(dst), len(buf))
-		wordsAVX2(buf[:n], d, first)
-		for i, w := range buf[:n] {
-			dst[i] = rng.Normal(w)
-		}
-		dst, first = dst[n:], first+uint32(n)
-	}
 }

@@ -143,75 +143,30 @@ func pause()
 //go:noescape
 func addVVAVX2(dst, a, b []float32)
 
-// addVSAVX2 is addVS.
-//
-//go:noescape
-func addVSAVX2(dst, a []float32, s float32)
-
 // subVVAVX2 is subVV.
 //
 //go:noescape
 func subVVAVX2(dst, a, b []float32)
-
-// subVSAVX2 is subVS.
-//
-//go:noescape
-func subVSAVX2(dst, a []float32, s float32)
-
-// subSVAVX2 is subSV.
-//
-//go:noescape
-func subSVAVX2(dst []float32, s float32, a []float32)
 
 // mulVVAVX2 is mulVV.
 //
 //go:noescape
 func mulVVAVX2(dst, a, b []float32)
 
-// mulVSAVX2 is mulVS.
-//
-//go:noescape
-func mulVSAVX2(dst, a []float32, s float32)
-
 // divVVAVX2 is divVV.
 //
 //go:noescape
 func divVVAVX2(dst, a, b []float32)
-
-// divVSAVX2 is divVS.
-//
-//go:noescape
-func divVSAVX2(dst, a []float32, s float32)
-
-// divSVAVX2 is divSV.
-//
-//go:noescape
-func divSVAVX2(dst []float32, s float32, a []float32)
 
 // maxVVAVX2 is maxVV.
 //
 //go:noescape
 func maxVVAVX2(dst, a, b []float32)
 
-// maxVSAVX2 is maxVS.
-//
-//go:noescape
-func maxVSAVX2(dst, a []float32, s float32)
-
 // minVVAVX2 is minVV.
 //
 //go:noescape
 func minVVAVX2(dst, a, b []float32)
-
-// minVSAVX2 is minVS.
-//
-//go:noescape
-func minVSAVX2(dst, a []float32, s float32)
-
-// axpyAVX2 is axpy.
-//
-//go:noescape
-func axpyAVX2(dst []float32, s float32, a []float32)
 
 // negAVX2 is neg.
 //
@@ -243,11 +198,6 @@ func sqrtAVX2(dst, a []float32)
 //go:noescape
 func signAVX2(dst, a []float32)
 
-// rsqrtAVX2 is rsqrt.
-//
-//go:noescape
-func rsqrtAVX2(dst, a []float32)
-
 // expAVX2 is exp.
 //
 //go:noescape
@@ -273,120 +223,40 @@ func logAVX2(dst, a []float32)
 //go:noescape
 func eqVVAVX2(dst []uint8, a, b []float32)
 
-// eqVSAVX2 is eqVS.
-//
-//go:noescape
-func eqVSAVX2(dst []uint8, a []float32, s float32)
-
 // neVVAVX2 is neVV.
 //
 //go:noescape
 func neVVAVX2(dst []uint8, a, b []float32)
-
-// neVSAVX2 is neVS.
-//
-//go:noescape
-func neVSAVX2(dst []uint8, a []float32, s float32)
 
 // ltVVAVX2 is ltVV.
 //
 //go:noescape
 func ltVVAVX2(dst []uint8, a, b []float32)
 
-// ltVSAVX2 is ltVS.
-//
-//go:noescape
-func ltVSAVX2(dst []uint8, a []float32, s float32)
-
 // leVVAVX2 is leVV.
 //
 //go:noescape
 func leVVAVX2(dst []uint8, a, b []float32)
-
-// leVSAVX2 is leVS.
-//
-//go:noescape
-func leVSAVX2(dst []uint8, a []float32, s float32)
 
 // gtVVAVX2 is gtVV.
 //
 //go:noescape
 func gtVVAVX2(dst []uint8, a, b []float32)
 
-// gtVSAVX2 is gtVS.
-//
-//go:noescape
-func gtVSAVX2(dst []uint8, a []float32, s float32)
-
 // geVVAVX2 is geVV.
 //
 //go:noescape
 func geVVAVX2(dst []uint8, a, b []float32)
-
-// geVSAVX2 is geVS.
-//
-//go:noescape
-func geVSAVX2(dst []uint8, a []float32, s float32)
 
 // selectVVAVX2 is selectVV.
 //
 //go:noescape
 func selectVVAVX2(dst []float32, mask []uint8, a, b []float32)
 
-// selectVSAVX2 is selectVS.
-//
-//go:noescape
-func selectVSAVX2(dst []float32, mask []uint8, a []float32, s float32)
-
-// selectSVAVX2 is selectSV.
-//
-//go:noescape
-func selectSVAVX2(dst []float32, mask []uint8, s float32, b []float32)
-
-// fillAVX2 is fill.
-//
-//go:noescape
-func fillAVX2(dst []float32, s float32)
-
-// fromU8AVX2 is convert of bytes.
+// fromU8AVX2 is fromU8.
 //
 //go:noescape
 func fromU8AVX2(dst []float32, a []uint8)
-
-// toUniformAVX2 is rng.Uniform of each word.
-//
-//go:noescape
-func toUniformAVX2(dst []float32, a []uint32)
-
-// fromI32AVX2 is convert of integers.
-//
-//go:noescape
-func fromI32AVX2(dst []float32, a []int32)
-
-// addLanesAVX2 is addLanes for a multiple of 32 elements.
-//
-//go:noescape
-func addLanesAVX2(lanes, a []float32)
-
-// maxLanesAVX2 is maxLanes for a multiple of 32 elements.
-//
-//go:noescape
-func maxLanesAVX2(lanes, a []float32)
-
-// andAVX2 is and.
-//
-//go:noescape
-func andAVX2(dst, a, b []uint8)
-
-// orAVX2 is or.
-//
-//go:noescape
-func orAVX2(dst, a, b []uint8)
-
-// notAVX2 is not.
-//
-//go:noescape
-func notAVX2(dst, a []uint8)
 
 // philoxAVX2 stores the words of consecutive blocks, a multiple of 32
 // words; state is the key, the first three words of the counter, and the first

@@ -5,20 +5,16 @@ import "math"
 func portableVector[T Float]() *vector[T] {
 	v := &vector[T]{
 		vv: [binaryOps]func(dst, a, b []T){opAdd: addVV[T], opSub: subVV[T], opMul: mulVV[T], opDiv: divVV[T], opMax: maxVV[T], opMin: minVV[T]},
-		vs: [binaryOps]func(dst, a []T, s T){opAdd: addVS[T], opSub: subVS[T], opMul: mulVS[T], opDiv: divVS[T], opMax: maxVS[T], opMin: minVS[T]},
-		sv: [binaryOps]func(dst []T, s T, a []T){opSub: subSV[T], opDiv: divSV[T]},
 		unary: [unaryOps]func(dst, a []T){
 			opNeg: neg[T], opSign: sign[T], opRelu: relu[T], opAbs: each(func(x T) T { return T(math.Abs(float64(x))) }),
 			opFloor: each(func(x T) T { return T(math.Floor(float64(x))) }),
-			opSqrt:  each(sqrt[T]), opRsqrt: each(func(x T) T { return 1 / sqrt(x) }),
+			opSqrt:  each(sqrt[T]),
 			opExpm1: each(func(x T) T { return T(math.Expm1(float64(x))) }),
 			opLog1p: each(func(x T) T { return T(math.Log1p(float64(x))) }),
 		},
 		compareVV: [compareOps]func(dst []uint8, a, b []T){opEq: eqVV[T], opNe: neVV[T], opLt: ltVV[T], opLe: leVV[T], opGt: gtVV[T], opGe: geVV[T]},
-		compareVS: [compareOps]func(dst []uint8, a []T, s T){opEq: eqVS[T], opNe: neVS[T], opLt: ltVS[T], opLe: leVS[T], opGt: gtVS[T], opGe: geVS[T]},
-		selectVV:  selectVV[T], selectVS: selectVS[T], selectSV: selectSV[T],
-		fill: fill[T], fromU8: convert[T, uint8], fromI32: convert[T, int32],
-		axpy: axpy[T], sum: sum[T], maxOf: maxOf[T],
+		selectVV:  selectVV[T],
+		fromU8:    fromU8[T],
 	}
 	switch f := any(&v.unary).(type) {
 	case *[unaryOps]func(dst, a []float32):
@@ -92,54 +88,6 @@ func lesser[T Float](a, b T) T {
 	return b
 }
 
-func addVS[T Float](dst, a []T, s T) {
-	for i, x := range a {
-		dst[i] = x + s
-	}
-}
-
-func subVS[T Float](dst, a []T, s T) {
-	for i, x := range a {
-		dst[i] = x - s
-	}
-}
-
-func mulVS[T Float](dst, a []T, s T) {
-	for i, x := range a {
-		dst[i] = x * s
-	}
-}
-
-func divVS[T Float](dst, a []T, s T) {
-	for i, x := range a {
-		dst[i] = x / s
-	}
-}
-
-func maxVS[T Float](dst, a []T, s T) {
-	for i, x := range a {
-		dst[i] = greater(x, s)
-	}
-}
-
-func minVS[T Float](dst, a []T, s T) {
-	for i, x := range a {
-		dst[i] = lesser(x, s)
-	}
-}
-
-func subSV[T Float](dst []T, s T, a []T) {
-	for i, x := range a {
-		dst[i] = s - x
-	}
-}
-
-func divSV[T Float](dst []T, s T, a []T) {
-	for i, x := range a {
-		dst[i] = s / x
-	}
-}
-
 func neg[T Float](dst, a []T) {
 	for i, x := range a {
 		dst[i] = -x
@@ -196,42 +144,6 @@ func leVV[T Float](dst []uint8, a, b []T) {
 func gtVV[T Float](dst []uint8, a, b []T) { ltVV(dst, b, a) }
 func geVV[T Float](dst []uint8, a, b []T) { leVV(dst, b, a) }
 
-func eqVS[T Float](dst []uint8, a []T, s T) {
-	for i, x := range a {
-		dst[i] = bit(x == s)
-	}
-}
-
-func neVS[T Float](dst []uint8, a []T, s T) {
-	for i, x := range a {
-		dst[i] = bit(x != s)
-	}
-}
-
-func ltVS[T Float](dst []uint8, a []T, s T) {
-	for i, x := range a {
-		dst[i] = bit(x < s)
-	}
-}
-
-func leVS[T Float](dst []uint8, a []T, s T) {
-	for i, x := range a {
-		dst[i] = bit(x <= s)
-	}
-}
-
-func gtVS[T Float](dst []uint8, a []T, s T) {
-	for i, x := range a {
-		dst[i] = bit(x > s)
-	}
-}
-
-func geVS[T Float](dst []uint8, a []T, s T) {
-	for i, x := range a {
-		dst[i] = bit(x >= s)
-	}
-}
-
 func selectVV[T Float](dst []T, mask []uint8, a, b []T) {
 	for i, m := range mask {
 		if m != 0 {
@@ -242,84 +154,8 @@ func selectVV[T Float](dst []T, mask []uint8, a, b []T) {
 	}
 }
 
-func selectVS[T Float](dst []T, mask []uint8, a []T, s T) {
-	for i, m := range mask {
-		if m != 0 {
-			dst[i] = a[i]
-		} else {
-			dst[i] = s
-		}
-	}
-}
-
-func selectSV[T Float](dst []T, mask []uint8, s T, b []T) {
-	for i, m := range mask {
-		if m != 0 {
-			dst[i] = s
-		} else {
-			dst[i] = b[i]
-		}
-	}
-}
-
-func fill[T Float](dst []T, s T) {
-	for i := range dst {
-		dst[i] = s
-	}
-}
-
-func convert[T Float, S uint8 | int32](dst []T, a []S) {
+func fromU8[T Float](dst []T, a []uint8) {
 	for i, x := range a {
 		dst[i] = T(x)
-	}
-}
-
-func axpy[T Float](dst []T, s T, a []T) {
-	for i, x := range a {
-		dst[i] += T(s * x) // the conversion keeps the compiler from fusing
-	}
-}
-
-func sum[T Float](a []T) T {
-	var lanes [laneCount]T
-	addLanes(lanes[:], a)
-	return joinSum(lanes[:])
-}
-
-func addLanes[T Float](lanes, a []T) {
-	for i, x := range a {
-		lanes[i%laneCount] += x
-	}
-}
-
-func maxOf[T Float](a []T) T {
-	lanes := noMax[T]()
-	maxLanes(lanes[:], a)
-	return joinMax(lanes[:])
-}
-
-func maxLanes[T Float](lanes, a []T) {
-	for i, x := range a {
-		lanes[i%laneCount] = greater(x, lanes[i%laneCount])
-	}
-}
-
-var portableMasks = masks{and: and, or: or, not: not}
-
-func and(dst, a, b []uint8) {
-	for i, x := range a {
-		dst[i] = bit(x != 0 && b[i] != 0)
-	}
-}
-
-func or(dst, a, b []uint8) {
-	for i, x := range a {
-		dst[i] = bit(x|b[i] != 0)
-	}
-}
-
-func not(dst, a []uint8) {
-	for i, x := range a {
-		dst[i] = bit(x == 0)
 	}
 }

@@ -88,25 +88,17 @@ func testBinary[T Float](t *testing.T) {
 	for _, op := range []struct {
 		name string
 		vv   func(dst, a, b []T)
-		vs   func(dst, a []T, s T)
-		sv   func(dst []T, s T, a []T)
 		want func(a, b float64) float64
 	}{
-		{"add", Add[T], AddS[T], nil, func(a, b float64) float64 { return a + b }},
-		{"sub", Sub[T], SubS[T], SSub[T], func(a, b float64) float64 { return a - b }},
-		{"mul", Mul[T], MulS[T], nil, func(a, b float64) float64 { return a * b }},
-		{"div", Div[T], DivS[T], SDiv[T], func(a, b float64) float64 { return a / b }},
-		{"max", Max[T], MaxS[T], nil, pick(func(a, b float64) bool { return a > b })},
-		{"min", Min[T], MinS[T], nil, pick(func(a, b float64) bool { return a < b })},
+		{"add", Add[T], func(a, b float64) float64 { return a + b }},
+		{"sub", Sub[T], func(a, b float64) float64 { return a - b }},
+		{"mul", Mul[T], func(a, b float64) float64 { return a * b }},
+		{"div", Div[T], func(a, b float64) float64 { return a / b }},
+		{"max", Max[T], pick(func(a, b float64) bool { return a > b })},
+		{"min", Min[T], pick(func(a, b float64) bool { return a < b })},
 	} {
 		want := func(a, b T) T { return T(op.want(float64(a), float64(b))) }
 		checkLoop(t, op.name, op.vv, want)
-		for _, s := range []T{0, 1, -3.25, T(math.NaN()), T(math.Inf(1))} {
-			checkLoop(t, op.name+" scalar", func(dst, a, _ []T) { op.vs(dst, a, s) }, func(a, _ T) T { return want(a, s) })
-			if op.sv != nil {
-				checkLoop(t, "scalar "+op.name, func(dst, a, _ []T) { op.sv(dst, s, a) }, func(a, _ T) T { return want(s, a) })
-			}
-		}
 	}
 }
 
@@ -127,7 +119,6 @@ func testUnary[T Float](t *testing.T) {
 		{"abs", Abs[T], math.Abs},
 		{"floor", Floor[T], math.Floor},
 		{"sqrt", Sqrt[T], math.Sqrt},
-		{"rsqrt", Rsqrt[T], func(a float64) float64 { return 1 / float64(T(math.Sqrt(a))) }},
 		{"sign", Sign[T], func(a float64) float64 {
 			switch {
 			case a > 0:
@@ -148,16 +139,6 @@ func testUnary[T Float](t *testing.T) {
 	}
 }
 
-func TestAxpy(t *testing.T) {
-	eachLevel(t, func(t *testing.T) {
-		const s = 1.0000001
-		checkLoop(t, "axpy", func(dst, a, b []float32) {
-			copy(dst, a)
-			Axpy(dst, s, b)
-		}, func(a, b float32) float32 { return a + float32(s*b) })
-	})
-}
-
 func TestCompareAndSelect(t *testing.T) {
 	eachLevel(t, func(t *testing.T) {
 		testCompare[float32](t)
@@ -169,15 +150,14 @@ func testCompare[T Float](t *testing.T) {
 	for _, op := range []struct {
 		name string
 		vv   func(dst []uint8, a, b []T)
-		vs   func(dst []uint8, a []T, s T)
 		want func(a, b T) bool
 	}{
-		{"eq", Eq[T], EqS[T], func(a, b T) bool { return a == b }},
-		{"ne", Ne[T], NeS[T], func(a, b T) bool { return a != b }},
-		{"lt", Lt[T], LtS[T], func(a, b T) bool { return a < b }},
-		{"le", Le[T], LeS[T], func(a, b T) bool { return a <= b }},
-		{"gt", Gt[T], GtS[T], func(a, b T) bool { return a > b }},
-		{"ge", Ge[T], GeS[T], func(a, b T) bool { return a >= b }},
+		{"eq", Eq[T], func(a, b T) bool { return a == b }},
+		{"ne", Ne[T], func(a, b T) bool { return a != b }},
+		{"lt", Lt[T], func(a, b T) bool { return a < b }},
+		{"le", Le[T], func(a, b T) bool { return a <= b }},
+		{"gt", Gt[T], func(a, b T) bool { return a > b }},
+		{"ge", Ge[T], func(a, b T) bool { return a >= b }},
 	} {
 		// Each comparison chooses between its operands, through the mask.
 		mask := make([]uint8, 1<<15)
@@ -204,141 +184,26 @@ func testCompare[T Float](t *testing.T) {
 			Select(dst, mask, a, b)
 			untouched(len(dst))
 		}, func(a, b T) T { return choose(a, b, a, b) })
-		checkLoop(t, op.name+" scalar", func(dst, a, b []T) {
-			op.vs(mask[:len(dst)], a, 1.5)
-			SelectS(dst, mask, b, 9)
-			untouched(len(dst))
-		}, func(a, b T) T { return choose(a, 1.5, b, 9) })
-		checkLoop(t, op.name+" scalar", func(dst, a, b []T) {
-			op.vs(mask[:len(dst)], a, 1.5)
-			SSelect(dst, mask, 9, b)
-			untouched(len(dst))
-		}, func(a, b T) T { return choose(a, 1.5, 9, b) })
-		checkLoop(t, op.name+" scalars", func(dst, a, b []T) {
-			op.vs(mask[:len(dst)], a, 1.5)
-			SSelectS(dst, mask, 9, 8)
-			untouched(len(dst))
-		}, func(a, b T) T { return choose(a, 1.5, 9, 8) })
 	}
 }
 
-// Any byte but 0 selects.
-func TestMasks(t *testing.T) {
-	eachLevel(t, func(t *testing.T) {
-		for _, n := range []int{0, 1, 5, 31, 32, 33, 100, 40000} {
-			a, b, dst := make([]uint8, n+1)[1:], make([]uint8, n+2)[2:], make([]uint8, n+1)
-			s := rng.NewStream(1, "masks", 0)
-			for i := range n {
-				a[i], b[i] = uint8(s.Uint32()*uint32(s.IntN(2))), uint8(s.Uint32()*uint32(s.IntN(2)))
-			}
-			for _, op := range []struct {
-				name string
-				run  func(dst []uint8)
-				want func(a, b uint8) bool
-			}{
-				{"and", func(dst []uint8) { And(dst, a, b) }, func(a, b uint8) bool { return a != 0 && b != 0 }},
-				{"or", func(dst []uint8) { Or(dst, a, b) }, func(a, b uint8) bool { return a != 0 || b != 0 }},
-				{"not", func(dst []uint8) { Not(dst, a) }, func(a, _ uint8) bool { return a == 0 }},
-			} {
-				dst[n] = 77
-				op.run(dst[:n])
-				if dst[n] != 77 {
-					t.Fatalf("%s wrote behind %d bytes", op.name, n)
-				}
-				for i, m := range dst[:n] {
-					if m != bit(op.want(a[i], b[i])) {
-						t.Fatalf("%s of %d and %d is %d (element %d of %d)", op.name, a[i], b[i], m, i, n)
-					}
-				}
-			}
-			f := make([]float32, n)
-			SSelectS(f, a, 1, 2)
-			for i, x := range f {
-				if x != 1 && a[i] != 0 || x != 2 && a[i] == 0 {
-					t.Fatalf("mask %d selects %v", a[i], x)
-				}
-			}
-		}
-	})
-}
-
-func TestConversions(t *testing.T) {
+func TestFromU8(t *testing.T) {
 	eachLevel(t, func(t *testing.T) {
 		for _, n := range []int{0, 1, 7, 8, 9, 256, 40000} {
-			bytes, ints := make([]uint8, n), make([]int32, n)
-			s := rng.NewStream(3, "ints", 0)
+			bytes := make([]uint8, n)
 			for i := range n {
-				bytes[i], ints[i] = uint8(i), int32(s.Uint32())
+				bytes[i] = uint8(i)
 			}
 			dst := newGuarded[float32](n)
 			FromU8(dst.v, bytes)
+			dst.check(t, "conversion")
 			for i, x := range dst.v {
 				if x != float32(bytes[i]) {
 					t.Fatalf("byte %d becomes %v", bytes[i], x)
 				}
 			}
-			FromI32(dst.v, ints)
-			for i, x := range dst.v {
-				if x != float32(ints[i]) {
-					t.Fatalf("integer %d becomes %v", ints[i], x)
-				}
-			}
-			Fill(dst.v, 7.5)
-			for i, x := range dst.v {
-				if x != 7.5 {
-					t.Fatalf("element %d of %d filled with %v", i, n, x)
-				}
-			}
-			dst.check(t, "conversion")
-		}
-		nan, inf := float32(math.NaN()), float32(math.Inf(1))
-		from := []float32{0, 1.9, -1.9, nan, inf, -inf, 1 << 31, -(1 << 31), 2147483520, -3e9}
-		want := "[0 1 -1 0 2147483647 -2147483648 2147483647 -2147483648 2147483520 -2147483648]"
-		to := make([]int32, len(from))
-		if ToI32(to, from); label("%v", to) != want {
-			t.Errorf("converted to %v, want %s", to, want)
 		}
 	})
-}
-
-// Reductions give the same bits on every level, and are right.
-func TestReductions(t *testing.T) {
-	for _, n := range []int{0, 1, 31, 32, 33, 100, 1 << 14, 1<<15 + 45} {
-		a := random[float32](rng.NewStream(uint32(n), "reduce", 0), n+1)[1:]
-		exact, mass, greatest := 0.0, 0.0, math.Inf(-1)
-		for _, x := range a {
-			exact += float64(x)
-			mass += abs(float64(x))
-			greatest = max(greatest, float64(x))
-		}
-		var sums []float32
-		eachLevel(t, func(t *testing.T) {
-			sums = append(sums, Sum(a))
-			if d := abs(float64(Sum(a)) - exact); d > tolerance[float32](mass) {
-				t.Errorf("sum of %d is %v, want %v", n, Sum(a), exact)
-			}
-			if m := MaxOf(a); float64(m) != greatest {
-				t.Errorf("greatest of %d is %v, want %v", n, m, greatest)
-			}
-			for i := 0; i < n; i += 1 + n/9 {
-				saved := a[i]
-				a[i] = float32(math.NaN())
-				if m := MaxOf(a); m == m {
-					t.Errorf("greatest of %d with a NaN at %d is %v", n, i, m)
-				}
-				a[i] = saved
-			}
-		})
-		if !same(sums, append(sums[1:], sums[0])) {
-			t.Errorf("levels sum %d elements to %v", n, sums)
-		}
-	}
-	if got := Sum([]float64{1, 2, 3.5}); got != 6.5 {
-		t.Errorf("sum in float64 is %v", got)
-	}
-	if got := MaxOf([]float64{1, 3.5, 2}); got != 3.5 {
-		t.Errorf("greatest in float64 is %v", got)
-	}
 }
 
 // ulps is the distance of got from want in units of the last place of a
@@ -443,24 +308,15 @@ func TestTranscendental64(t *testing.T) {
 func TestVectorAllocatesNothing(t *testing.T) {
 	eachLevel(t, func(t *testing.T) {
 		a, b, m := make([]float32, 20000), make([]float32, 20000), make([]uint8, 20000)
-		d, total := make([]float64, 100), float32(0)
+		d, w := make([]float64, 100), make([]uint32, 20000)
 		n := testing.AllocsPerRun(10, func() {
 			Add(a, a, b)
-			MulS(a, a, 2)
-			SSub(a, 2, a)
 			Exp(a, a)
 			Lt(m, a, b)
-			GeS(m, a, 1)
 			Select(a, m, a, b)
-			SelectS(a, m, a, 2)
-			SSelectS(a, m, 1, 2)
-			Fill(a, 3)
 			FromU8(a, m)
-			Axpy(a, 2, b)
-			total += Sum(a) + MaxOf(a)
 			Tanh(d, d)
-			Uniform(a, rng.Draw{}, 3)
-			Normal(a, rng.Draw{}, 3)
+			Words(w, rng.Draw{}, 3)
 		})
 		if n != 0 {
 			t.Errorf("%v allocations", n)
@@ -474,45 +330,35 @@ func TestVectorRefusesShortOperands(t *testing.T) {
 		"a":       func() { Add(dst, short, dst) },
 		"b":       func() { Add(dst, dst, short) },
 		"unary":   func() { Exp(dst, short) },
-		"scalar":  func() { MulS(dst, short, 1) },
 		"compare": func() { Lt(mask, dst, short) },
 		"select":  func() { Select(dst, mask[:8], dst, dst) },
 		"convert": func() { FromU8(dst, mask[:8]) },
-		"axpy":    func() { Axpy(dst, 1, short) },
-		"and":     func() { And(mask, mask[:8], mask) },
-		"not":     func() { Not(mask, mask[:8]) },
-		"int":     func() { ToI32(make([]int32, 9), short) },
 	} {
 		mustPanic(t, name, call)
 	}
 }
 
-// Random numbers are those of package rng, wherever a draw is cut.
-func TestRandom(t *testing.T) { eachLevel(t, testRandom) }
-
-func testRandom(t *testing.T) {
-	d := rng.Draw{Seed: 1, Site: rng.Site("kernel"), ID: 5, Step: 9, Iter: 2}
-	for _, first := range []uint32{0, 1, 3, 4, 1001, 1<<32 - 5, 1<<32 - 128, 1<<32 - 64} {
-		for _, n := range []int{0, 1, 3, 4, 5, 63, 64, 65, 200, 1000} {
-			w, u, z := make([]uint32, n), newGuarded[float32](n), newGuarded[float32](n)
-			Words(w, d, first)
-			Uniform(u.v, d, first)
-			Normal(z.v, d, first)
-			for i := range n {
-				want := d.Word(first + uint32(i))
-				if w[i] != want || u.v[i] != rng.Uniform(want) || z.v[i] != rng.Normal(want) {
-					t.Fatalf("element %d from %d: %x %v %v, want word %x", i, first, w[i], u.v[i], z.v[i], want)
+// Random words are those of package rng, wherever a draw is cut.
+func TestWords(t *testing.T) {
+	eachLevel(t, func(t *testing.T) {
+		d := rng.Draw{Seed: 1, Site: rng.Site("kernel"), ID: 5, Step: 9, Iter: 2}
+		for _, first := range []uint32{0, 1, 3, 4, 1001, 1<<32 - 5, 1<<32 - 128, 1<<32 - 64} {
+			for _, n := range []int{0, 1, 3, 4, 5, 63, 64, 65, 200, 1000} {
+				w := make([]uint32, n)
+				Words(w, d, first)
+				for i := range n {
+					if want := d.Word(first + uint32(i)); w[i] != want {
+						t.Fatalf("element %d from %d: %x, want word %x", i, first, w[i], want)
+					}
 				}
 			}
-			u.check(t, "uniform")
-			z.check(t, "normal")
 		}
-	}
+	})
 }
 
 func BenchmarkVector(b *testing.B) {
 	const n = 4096
-	x, y, z, m := make([]float32, n), make([]float32, n), make([]float32, n), make([]uint8, n)
+	x, y, z, m, w := make([]float32, n), make([]float32, n), make([]float32, n), make([]uint8, n), make([]uint32, n)
 	s := rng.NewStream(1, "bench", 0)
 	for i := range x {
 		x[i], y[i], m[i] = s.Normal(), s.Normal(), uint8(i&1)
@@ -523,13 +369,12 @@ func BenchmarkVector(b *testing.B) {
 		name string
 		run  func()
 	}{
-		{"add", func() { Add(z, x, y) }}, {"mulS", func() { MulS(z, x, 3) }}, {"div", func() { Div(z, x, y) }},
+		{"add", func() { Add(z, x, y) }}, {"div", func() { Div(z, x, y) }},
 		{"max", func() { Max(z, x, y) }}, {"relu", func() { Relu(z, x) }}, {"sqrt", func() { Sqrt(z, pos) }},
 		{"sign", func() { Sign(z, x) }}, {"exp", func() { Exp(z, x) }}, {"log", func() { Log(z, pos) }},
 		{"tanh", func() { Tanh(z, x) }}, {"sigmoid", func() { Sigmoid(z, x) }}, {"expm1", func() { Expm1(z, x) }},
-		{"lt", func() { Lt(m, x, y) }}, {"select", func() { Select(z, m, x, y) }}, {"fill", func() { Fill(z, 2) }},
-		{"and", func() { And(m, m, m) }}, {"u8", func() { FromU8(z, m) }}, {"axpy", func() { Axpy(z, 0.5, x) }}, {"sum", func() { Sum(x) }},
-		{"maxOf", func() { MaxOf(x) }}, {"uniform", func() { Uniform(z, rng.Draw{}, 0) }}, {"normal", func() { Normal(z, rng.Draw{}, 0) }},
+		{"lt", func() { Lt(m, x, y) }}, {"select", func() { Select(z, m, x, y) }},
+		{"u8", func() { FromU8(z, m) }}, {"words", func() { Words(w, rng.Draw{}, 0) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {

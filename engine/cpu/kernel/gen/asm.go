@@ -133,7 +133,7 @@ func (f *file) beginFrame(name, signature, doc string, frame int) *function {
 			continue
 		}
 		for _, arg := range group {
-			width := map[string]int{"int": 8, "float32": 4}[words[1]]
+			width := map[string]int{"int": 8}[words[1]]
 			switch {
 			case strings.HasPrefix(words[1], "[]"):
 				arg, width = arg+"_base", 24

@@ -12,8 +12,6 @@ func vector(f *file) {
 	comparisons(f)
 	selects(f)
 	conversions(f)
-	lanes(f)
-	masks(f)
 	philox(f)
 }
 
@@ -34,9 +32,8 @@ type body func(fn *function, set regs, in []string) string
 type regs []string
 
 const (
-	scalarReg = "Y14"
-	maskReg   = "Y15" // of the last, partial vector
-	freeRegs  = 14
+	maskReg  = "Y15" // of the last, partial vector
+	freeRegs = 14
 )
 
 // loop writes a function over slices: dst and others of its arguments, 8
@@ -49,10 +46,7 @@ func loop(f *file, name, signature, doc string, in []string, copies int, b body)
 	ptr := map[string]string{"dst": "DI"}
 	fn.load("dst_base", "DI", "dst_len", "CX")
 	for _, arg := range in {
-		switch {
-		case types[arg] == "float32":
-			fn.op("VBROADCASTSS", fn.arg(arg), scalarReg)
-		case ptr[arg] == "":
+		if ptr[arg] == "" {
 			ptr[arg], pointers = pointers[0], pointers[1:]
 			fn.load(arg+"_base", ptr[arg])
 		}
@@ -126,23 +120,16 @@ func argTypes(signature string) map[string]string {
 
 // operand returns vector c of an argument behind element AX.
 func (fn *function) operand(kind, ptr string, c int, reg string) string {
-	switch kind {
-	case "float32":
-		return scalarReg
-	case "[]uint8":
+	if kind == "[]uint8" {
 		fn.op("VPMOVZXBD", idx(8*c, ptr, "AX", 1), reg)
 		return reg
-	default:
-		return idx(32*c, ptr, "AX", 4)
 	}
+	return idx(32*c, ptr, "AX", 4)
 }
 
 // partOperand loads the CX < 8 last elements of an argument.
 func (fn *function) partOperand(kind, ptr, reg, label string) string {
-	switch kind {
-	case "float32":
-		return scalarReg
-	case "[]uint8":
+	if kind == "[]uint8" {
 		fn.op("MOVQ", "CX", "R9")
 		fn.op("LEAQ", idx(0, ptr, "AX", 1), "R10")
 		fn.op("XORQ", "R11", "R11")
@@ -155,10 +142,9 @@ func (fn *function) partOperand(kind, ptr, reg, label string) string {
 		fn.op("VMOVQ", "R11", "X"+reg[1:])
 		fn.op("VPMOVZXBD", "X"+reg[1:], reg)
 		return reg
-	default:
-		fn.op("VMASKMOVPS", idx(0, ptr, "AX", 4), maskReg, reg)
-		return reg
 	}
+	fn.op("VMASKMOVPS", idx(0, ptr, "AX", 4), maskReg, reg)
+	return reg
 }
 
 // store writes a result; a mask of full lanes becomes bytes 0 and 1.
@@ -198,8 +184,6 @@ func (fn *function) bytes(reg string) {
 
 const (
 	vvSig = "dst, a, b []float32"
-	vsSig = "dst, a []float32, s float32"
-	svSig = "dst []float32, s float32, a []float32"
 	vSig  = "dst, a []float32"
 )
 
@@ -244,17 +228,7 @@ var arithmetic = []named{
 func binaries(f *file) {
 	for _, op := range arithmetic {
 		loop(f, op.name+"VVAVX2", vvSig, "is "+op.name+"VV.", []string{"a", "b"}, 4, op.body)
-		loop(f, op.name+"VSAVX2", vsSig, "is "+op.name+"VS.", []string{"a", "s"}, 4, op.body)
-		if op.name == "sub" || op.name == "div" {
-			loop(f, op.name+"SVAVX2", svSig, "is "+op.name+"SV.", []string{"s", "a"}, 4, op.body)
-		}
 	}
-	loop(f, "axpyAVX2", "dst []float32, s float32, a []float32", "is axpy.", []string{"dst", "s", "a"}, 3,
-		func(fn *function, set regs, in []string) string {
-			fn.op("VMULPS", in[2], in[1], set[0])
-			fn.op("VADDPS", in[0], set[0], set[0])
-			return set[0]
-		})
 }
 
 // Predicates of VCMPPS, all without signalling NaN.
@@ -322,12 +296,6 @@ func unaries(f *file) {
 	for _, op := range simple(f) {
 		u(op.name, 4, op.body)
 	}
-	u("rsqrt", 4, func(fn *function, set regs, in []string) string {
-		fn.op("VSQRTPS", in[0], set[0])
-		fn.op("VMOVUPS", fn.file.float(1), set[1])
-		fn.op("VDIVPS", set[0], set[1], set[0])
-		return set[0]
-	})
 	u("exp", 1, func(fn *function, set regs, in []string) string {
 		fn.op("VMOVUPS", in[0], set[0])
 		return fn.exp(set)
@@ -501,7 +469,6 @@ func comparisons(f *file) {
 	for _, op := range predicates {
 		b := comparison(op.predicate)
 		loop(f, op.name+"VVAVX2", "dst []uint8, a, b []float32", "is "+op.name+"VV.", []string{"a", "b"}, 4, b)
-		loop(f, op.name+"VSAVX2", "dst []uint8, a []float32, s float32", "is "+op.name+"VS.", []string{"a", "s"}, 4, b)
 	}
 }
 
@@ -513,124 +480,14 @@ func selects(f *file) {
 		return set[1]
 	}
 	loop(f, "selectVVAVX2", "dst []float32, mask []uint8, a, b []float32", "is selectVV.", []string{"mask", "a", "b"}, 2, b)
-	loop(f, "selectVSAVX2", "dst []float32, mask []uint8, a []float32, s float32", "is selectVS.", []string{"mask", "a", "s"}, 2, b)
-	loop(f, "selectSVAVX2", "dst []float32, mask []uint8, s float32, b []float32", "is selectSV.", []string{"mask", "s", "b"}, 2, b)
 }
 
 func conversions(f *file) {
-	toFloat := func(fn *function, set regs, in []string) string {
-		fn.op("VCVTDQ2PS", in[0], set[0])
-		return set[0]
-	}
-	loop(f, "fillAVX2", "dst []float32, s float32", "is fill.", []string{"s"}, 4,
-		func(fn *function, set regs, in []string) string { return in[0] })
-	loop(f, "fromU8AVX2", "dst []float32, a []uint8", "is convert of bytes.", []string{"a"}, 4, toFloat)
-	loop(f, "toUniformAVX2", "dst []float32, a []uint32", "is rng.Uniform of each word.", []string{"a"}, 4,
+	loop(f, "fromU8AVX2", "dst []float32, a []uint8", "is fromU8.", []string{"a"}, 4,
 		func(fn *function, set regs, in []string) string {
-			fn.op("VMOVDQU", in[0], set[0])
-			fn.op("VPSRLD", "$8", set[0], set[0])
-			fn.op("VCVTDQ2PS", set[0], set[0])
-			fn.op("VMULPS", fn.file.float(0x1p-24), set[0], set[0])
+			fn.op("VCVTDQ2PS", in[0], set[0])
 			return set[0]
 		})
-	loop(f, "fromI32AVX2", "dst []float32, a []int32", "is convert of integers.", []string{"a"}, 4, toFloat)
-}
-
-// lanes writes the loops of reductions: 32 elements at a time into 32 lanes.
-func lanes(f *file) {
-	const signature = "lanes, a []float32"
-	for _, op := range []struct {
-		name, doc string
-		step      func(fn *function, acc, from string)
-	}{
-		{"addLanesAVX2", "is addLanes for a multiple of 32 elements.", func(fn *function, acc, from string) {
-			fn.op("VADDPS", from, acc, acc)
-		}},
-		{"maxLanesAVX2", "is maxLanes for a multiple of 32 elements.", func(fn *function, acc, from string) {
-			fn.op("VMOVUPS", from, "Y4")
-			fn.op("VMAXPS", acc, "Y4", acc)
-			fn.op("VCMPPS", unordered, "Y4", "Y4", "Y5")
-			fn.op("VBLENDVPS", "Y5", "Y4", acc, acc)
-		}},
-	} {
-		fn := f.begin(op.name, signature, op.doc)
-		fn.load("lanes_base", "DI", "a_base", "SI", "a_len", "CX")
-		for i := range 4 {
-			fn.op("VMOVUPS", mem(32*i, "DI"), y(i))
-		}
-		fn.op("SHRQ", "$5", "CX")
-		fn.op("JZ", "done")
-		fn.label("loop")
-		for i := range 4 {
-			op.step(fn, y(i), mem(32*i, "SI"))
-		}
-		fn.op("ADDQ", "$128", "SI")
-		fn.op("DECQ", "CX")
-		fn.op("JNZ", "loop")
-		fn.label("done")
-		for i := range 4 {
-			fn.op("VMOVUPS", y(i), mem(32*i, "DI"))
-		}
-		fn.end()
-	}
-}
-
-// masks writes the loops over masks, 32 bytes at a time and then one.
-func masks(f *file) {
-	for _, op := range []struct {
-		name string
-		two  bool
-		join func(fn *function) // Y0 and Y1 are 0xff where an operand is 0
-	}{
-		{"and", true, func(fn *function) { fn.op("VPOR", "Y1", "Y0", "Y0") }},
-		{"or", true, func(fn *function) { fn.op("VPAND", "Y1", "Y0", "Y0") }},
-		{"not", false, func(fn *function) { fn.op("VPXOR", "Y3", "Y0", "Y0") }},
-	} {
-		signature := "dst, a []uint8"
-		if op.two {
-			signature = "dst, a, b []uint8"
-		}
-		fn := f.begin(op.name+"AVX2", signature, "is "+op.name+".")
-		fn.load("dst_base", "DI", "dst_len", "CX", "a_base", "SI")
-		if op.two {
-			fn.load("b_base", "DX")
-		}
-		fn.op("XORQ", "AX", "AX")
-		fn.op("VPXOR", "Y2", "Y2", "Y2")
-		fn.op("VPCMPEQD", "Y3", "Y3", "Y3")
-		body := func(load func(ptr string, reg int)) {
-			load("SI", 0)
-			fn.op("VPCMPEQB", "Y2", "Y0", "Y0")
-			if op.two {
-				load("DX", 1)
-				fn.op("VPCMPEQB", "Y2", "Y1", "Y1")
-			}
-			op.join(fn)
-			fn.op("VPANDN", f.bits(0x01010101), "Y0", "Y0")
-		}
-		fn.label("wide")
-		fn.op("CMPQ", "CX", "$32")
-		fn.op("JLT", "narrow")
-		body(func(ptr string, reg int) { fn.op("VMOVDQU", idx(0, ptr, "AX", 1), y(reg)) })
-		fn.op("VMOVDQU", "Y0", "(DI)(AX*1)")
-		fn.op("ADDQ", "$32", "AX")
-		fn.op("SUBQ", "$32", "CX")
-		fn.op("JMP", "wide")
-		fn.label("narrow")
-		fn.op("TESTQ", "CX", "CX")
-		fn.op("JLE", "done")
-		body(func(ptr string, reg int) {
-			fn.op("MOVBLZX", idx(0, ptr, "AX", 1), "R8")
-			fn.op("VMOVD", "R8", x(reg))
-		})
-		fn.op("VMOVD", "X0", "R8")
-		fn.op("MOVB", "R8", "(DI)(AX*1)")
-		fn.op("INCQ", "AX")
-		fn.op("DECQ", "CX")
-		fn.op("JMP", "narrow")
-		fn.label("done")
-		fn.end()
-	}
 }
 
 // philox computes eight blocks of Philox 4x32-10 at a time, one to a lane.
