@@ -143,7 +143,7 @@ func (c *program) launch(k *Kernel) error {
 			args = append(args, at)
 			continue
 		}
-		maps, err := c.gpu.Device.encode(k.Maps[n], at)
+		maps, err := c.gpu.Device.Encode(k.Maps[n], at)
 		if err != nil {
 			return err
 		}

@@ -9,9 +9,10 @@ import "C"
 
 import "unsafe"
 
-// encode makes of a tensor at an address what kernels read it by, one map behind
-// the other.
-func (d *Device) encode(maps []TensorMap, at Ptr) ([]byte, error) {
+// Encode makes of a tensor at an address what kernels read it by, one map behind
+// the other: a parameter's bytes. The device is of compute capability 9.0 or
+// later.
+func (d *Device) Encode(maps []TensorMap, at Ptr) ([]byte, error) {
 	all := make([]byte, len(maps)*C.TENSOR_MAP_BYTES)
 	for k, m := range maps {
 		s := C.tensor_shape{swizzle: C.int(m.Swizzle)}

@@ -333,7 +333,7 @@ template <class Tile, u32 COLUMNS, class F> DEVICE void store_part(u8* shared, f
   store_vector(tree + threadIdx.x * 8, v);
   UNROLL for (u32 rows = half_of(DOWN); rows > 0; rows /= 2) {
     Tile::sync();
-    if (threadIdx.x < rows * ACROSS && threadIdx.x + rows * ACROSS < DOWN * ACROSS) {
+    if (threadIdx.x < rows * ACROSS && (2 * rows <= DOWN || threadIdx.x + rows * ACROSS < DOWN * ACROSS)) {
       f32 other[8];
       load_vector(other, tree + (threadIdx.x + rows * ACROSS) * 8);
       UNROLL for (u32 e = 0; e < 8; e++) v[e] = join(v[e], other[e]);

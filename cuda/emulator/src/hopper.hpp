@@ -304,21 +304,33 @@ struct Operand {
   }
 };
 
+static const uint32_t NOT_DONE = ~0u >> 1;
+
+// check_product looks at what a product reads: each warp its rows, and all columns.
+// Until it has been waited for, nobody else can know that it has been read.
+static void check_product(const Product& p, Fiber* first, bool done) {
+  emulated_thread* caller = current_thread;
+  for (int w = first->warp; w < first->warp + 4; w++) {
+    uint32_t& clock = clocks[w][w];
+    const uint32_t now = clock;
+    if (!done) clock = NOT_DONE;
+    current_thread = &fibers[w * 32];
+    for (unsigned step = 0; step < (unsigned)p.call.k / 16; step++) {
+      Operand(p.call.a, step * p.call.a_step, p.call.a_along_k).check(w % 4 * 16, w % 4 * 16 + 16, p.site);
+      Operand(p.call.b, step * p.call.b_step, p.call.b_along_k).check(0, p.call.n, p.site);
+    }
+    clock = now;
+  }
+  current_thread = caller;
+}
+
 static void multiply_now(Warpgroup& g, Product& p, Fiber* first) {
   const wgmma_call& c = p.call;
   const int n = c.n;
+  if (opt_checked) check_product(p, first, true);
   static float a[64 * 16], b[16 * 256];
   for (unsigned step = 0; step < (unsigned)c.k / 16; step++) {
     Operand rows(c.a, step * c.a_step, c.a_along_k), columns(c.b, step * c.b_step, c.b_along_k);
-    if (opt_checked) {
-      emulated_thread* caller = current_thread;
-      for (int w = 0; w < 4; w++) {  // each warp reads its rows, and all columns
-        current_thread = first + 32 * w;
-        rows.check(16 * w, 16 * w + 16, p.site);
-        columns.check(0, n, p.site);
-      }
-      current_thread = caller;
-    }
     for (int i = 0; i < 64; i++)
       for (int k = 0; k < 16; k++) a[i * 16 + k] = rows.element(i, k);
     for (int j = 0; j < n; j++)
@@ -362,6 +374,7 @@ static void wgmma(const wgmma_call* call, const char* file, int line) {
         fail("wgmma: the threads of a warpgroup name different operands, at %s:%d", last.file, last.line);
     s->products++;
     g.products.push_back(Product{*last.call, s, opt_checked ? site_of(last.file, last.line) : 0, last.file, last.line});
+    if (opt_checked) check_product(g.products.back(), first, false);
     if (at_once()) multiply_upto(g, g.products.size(), first);
   }, file, line);
 }
