@@ -199,7 +199,7 @@ ptxas info    : Used 27 registers, used 1 barriers, 32 bytes smem
 ptxas info    : Compiling entry function 'b' for 'sm_90'
 ptxas info    : Used 10 registers, used 0 barriers
 `)
-	if len(got) != 2 || got["a"] != (Resources{27, 12, 32}) || got["b"] != (Resources{10, 0, 0}) {
+	if len(got) != 2 || got["a"] != (Resources{Registers: 27, Spills: 12, Shared: 32}) || got["b"] != (Resources{Registers: 10}) {
 		t.Errorf("%+v", got)
 	}
 }
