@@ -21,7 +21,8 @@ func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused, capability int) ([]Ker
 		return nil, false
 	}
 	op := newTensorOp(n, capability)
-	if op.parts > 1 || op.batch > 1 || f.Axes != nil && !overRows(f, op.n) {
+	turned := op.wgmma != nil && op.wgmma.turned // whose tiles do not follow one another along a row
+	if op.parts > 1 || op.batch > 1 || f.Axes != nil && (turned || !overRows(f, op.n)) {
 		return nil, false
 	}
 	e := newEmitter(p, f)

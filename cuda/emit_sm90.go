@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"temper/engine/graph"
@@ -33,10 +34,13 @@ const multiprocessors = 132
 
 // wgmma is how a convolution is computed by conv_sm90.h.
 type wgmma struct {
-	width  int            // products of a stage
-	stages int            // in shared memory
-	maps   [2][]TensorMap // of the operands
 	name   string         // of the contraction
+	width  int            // channels at a time
+	step   int            // products of a stage
+	stages int            // in shared memory
+	shared int            // bytes in all
+	turned bool           // results are stored column by column
+	maps   [2][]TensorMap // of the operands
 }
 
 // onSM90 says whether conv_sm90.h computes an operation on devices of a compute
@@ -56,6 +60,9 @@ func onSM90(n *graph.Node, capability int) bool {
 			return false
 		}
 		return fit(g.phases(1, 16)...)
+	case graph.OpConv2DFilterGrad:
+		g := geometry(n, n.In(0), n, n.In(1))
+		return g.C%8 == 0 && g.O%8 == 0 && max(g.strideH, g.strideW) <= 8 && fit(g.pixels(1, 16))
 	}
 	return false
 }
@@ -84,26 +91,43 @@ func width(channels int) int {
 	return best
 }
 
-// shaped divides m x n results into tiles: into those that take the least time, if
-// a block takes as long for the products as it does to bring a square's operands,
-// 64 long, and one wave follows the other. A recorded choice, not a measured one:
-// the numbers are the ratio of what the tensor cores multiply and the second-level
-// cache delivers, on paper.
-func shaped(rows []int, n, depth int) tensorTile {
-	var best tensorTile
+// sm90Tiles are the tiles of conv_sm90.h, the largest first: sums of more would not
+// fit into registers.
+var sm90Tiles = []tensorTile{{256, 128}, {128, 160}, {128, 128}, {256, 64}, {128, 64}, {128, 32}}
+
+// divideSM90 divides results, some rows for each phase by n columns, into tiles,
+// and where it may their products, counted in steps, into parts: into those that
+// take the least time, if multiprocessors take items in waves, and a block as long
+// for an item's products as for bringing the operands of a square, 64 long. It is
+// a recorded choice, not a measured one: that length is what the tensor cores
+// multiply while the second-level cache delivers a number, on paper.
+func (op *tensorOp) divideSM90(tiles []tensorTile, rows []int, n, depth, step int, inParts bool) {
+	const (
+		balance   = 64
+		start     = 1 << 19 // of an item, in products
+		partStore = 256     // and of storing and adding up one of its sums
+		shortest  = 512     // products that are worth a part
+	)
 	least := 0
-	for _, t := range []tensorTile{{256, 128}, {128, 160}, {128, 128}, {256, 64}, {128, 64}, {128, 32}} {
-		tiles := 0
+	for _, t := range tiles {
+		count := 0
 		for _, m := range rows {
-			tiles += ceil(m, t.rows) * ceil(n, t.columns)
+			count += ceil(m, t.rows) * ceil(n, t.columns)
 		}
-		const start = 1 << 19 // products of a block's start and end
-		cost := ceil(tiles, multiprocessors) * (depth*(t.rows*t.columns+64*(t.rows+t.columns)) + start)
-		if best.rows == 0 || cost < least {
-			best, least = t, cost
+		for parts := 1; parts == 1 || inParts && parts <= multiprocessors && depth/parts >= shortest; parts++ {
+			d := division{t, count, parts, depth}
+			each := start
+			if parts > 1 {
+				d.length = ceil(ceil(depth, parts), step) * step
+				d.parts = ceil(depth, d.length)
+				each += partStore * t.rows * t.columns
+			}
+			cost := ceil(count*d.parts, multiprocessors) * (d.length*(t.rows*t.columns+balance*(t.rows+t.columns)) + each)
+			if op.tiles == 0 || cost < least {
+				op.division, least = d, cost
+			}
 		}
 	}
-	return best
 }
 
 // onWarpgroups has an operation that onSM90 accepts computed by warpgroups.
@@ -114,85 +138,83 @@ func (op *tensorOp) onWarpgroups(n *graph.Node) {
 		op.forwardSM90(geometry(n, n.In(0), n.In(1), n))
 	case graph.OpConv2DInputGrad:
 		op.inputGradSM90(geometry(n, n, n.In(1), n.In(0)))
+	default:
+		op.filterGradSM90(geometry(n, n.In(0), n, n.In(1)))
 	}
-}
-
-func (op *tensorOp) forwardSM90(g conv) {
 	w := op.wgmma
-	w.width, w.name = width(g.C), "conv_forward_sm90"
-	op.m, op.n, op.depth = g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width
-	op.tensorTile = shaped([]int{op.m}, op.n, op.depth)
-	op.division = op.inParts(ceil(op.m, op.rows)*op.across(), w.width)
-	op.types = g.shape()
-	w.maps = [2][]TensorMap{{g.pixels(op.rows, w.width)}, {g.filters(w.width, 1, op.columns)}}
-	w.stages = op.fittingStages(op.columns * w.width)
+	stage := 2 * (op.rows + op.columns) * w.step
+	w.stages = min(mostStages, (sharedPerBlock-op.resultBytes()-16*mostStages)/stage)
+	w.shared = w.stages*(stage+16) + op.resultBytes()
 }
-
-func (op *tensorOp) inputGradSM90(g conv) {
-	w := op.wgmma
-	w.width, w.name = width(g.O), "conv_input_grad_sm90"
-	op.m, op.n, op.depth = g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width
-	var rows []int
-	g.eachPhase(func(f phase) { rows = append(rows, g.N*f.down.pixels*f.across.pixels) })
-	op.tensorTile = shaped(rows, op.n, op.depth/len(rows))
-	tiles := 0
-	for _, m := range rows {
-		tiles += ceil(m, op.rows) * op.across()
-	}
-	op.division = division{op.tensorTile, tiles, 1, op.depth}
-	op.types = g.shape()
-	block := 64
-	if op.columns%block != 0 {
-		block = 32
-	}
-	w.maps = [2][]TensorMap{g.phases(op.rows, w.width), {g.filters(block, 1, w.width)}}
-	w.stages = op.fittingStages(op.columns * w.width)
-}
-
-// inParts divides the products of tiles into parts, of whole steps, where the tiles
-// are too few to keep a GPU busy and there is enough to add up.
-func (op *tensorOp) inParts(tiles, step int) division {
-	const shortest = 512 // products that are worth a part
-	d := division{op.tensorTile, tiles, 1, op.depth}
-	if parts := min(multiprocessors/tiles, op.depth/shortest); parts > 1 {
-		d.length = ceil(ceil(op.depth, parts), step) * step
-		d.parts = ceil(op.depth, d.length)
-	}
-	return d
-}
-
-// resultBytes is the shared memory through which results go.
-func (op *tensorOp) resultBytes() int {
-	size := op.t.Size()
-	if op.parts > 1 {
-		size = graph.F32.Size()
-	}
-	return op.rows * (op.columns + 8) * size
-}
-
-// stageBytes is a stage's: of the rows' products, and of so many elements.
-func (op *tensorOp) stageBytes(second int) int { return 2 * (op.rows*op.wgmma.width + second) }
 
 // mostStages is more than any latency asks for.
 const mostStages = 8
 
-// fittingStages is the number of stages that there is room for.
-func (op *tensorOp) fittingStages(second int) int {
-	return min(mostStages, (sharedPerBlock-op.resultBytes()-16*mostStages)/op.stageBytes(second))
+func (op *tensorOp) forwardSM90(g conv) {
+	w := op.wgmma
+	w.name, w.width = "conv_forward_sm90", width(g.C)
+	w.step = w.width
+	op.m, op.n, op.depth = g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width
+	op.divideSM90(sm90Tiles, []int{op.m}, op.n, op.depth, w.step, true)
+	op.types = g.shape()
+	w.maps = [2][]TensorMap{{g.pixels(op.rows, w.width)}, {g.filters(w.width, op.columns)}}
 }
 
-// sharedSM90 is the tile's SHARED.
-func (op *tensorOp) sharedSM90() int {
-	return op.wgmma.stages*(op.stageBytes(op.columns*op.wgmma.width)+16) + op.resultBytes()
+func (op *tensorOp) inputGradSM90(g conv) {
+	w := op.wgmma
+	w.name, w.width = "conv_input_grad_sm90", width(g.O)
+	w.step = w.width
+	op.m, op.n, op.depth = g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width
+	var rows []int
+	g.eachPhase(func(f phase) { rows = append(rows, g.N*f.down.pixels*f.across.pixels) })
+	op.divideSM90(sm90Tiles, rows, op.n, op.depth/len(rows), w.step, false)
+	op.types = g.shape()
+	w.maps = [2][]TensorMap{g.phases(op.rows, w.width), {g.filters(op.block(), w.width)}}
+}
+
+func (op *tensorOp) filterGradSM90(g conv) {
+	w := op.wgmma
+	w.name, w.width, w.step, w.turned = "conv_filter_grad_sm90", width(g.C), 64, true
+	op.m, op.n, op.depth = g.O, g.R*g.S*g.C, ceil(g.N*g.P*g.Q, w.step)*w.step
+	narrow := slices.DeleteFunc(slices.Clone(sm90Tiles), func(t tensorTile) bool { return t.rows > 128 }) // results of two parts would not fit
+	op.divideSM90(narrow, []int{g.R * g.S * ceil(g.C, w.width) * w.width}, g.O, op.depth, w.step, true)
+	op.types = g.shape()
+	const size = 2
+	pixels := g.N * g.P * g.Q
+	dy := TensorMap{Extents: [4]int{g.O, pixels, 1}, Strides: [3]int{size * g.O, size * g.O * pixels}, Box: [3]int{op.block(), w.step, 1}, Steps: [4]int{1, 1, 1}, Swizzle: size * op.block()}
+	w.maps = [2][]TensorMap{{g.pixels(w.step, w.width)}, {dy}}
+}
+
+// block is the number of columns of an operand across k that lie in a line of
+// shared memory.
+func (op *tensorOp) block() int {
+	if op.columns%64 == 0 {
+		return 64
+	}
+	return 32
+}
+
+// kept is the type in which results go through shared memory.
+func (op *tensorOp) kept() graph.DType {
+	if op.parts > 1 {
+		return graph.F32
+	}
+	return op.t
+}
+
+// resultBytes is the shared memory that results go through.
+func (op *tensorOp) resultBytes() int {
+	lines, line := op.rows, op.columns
+	if op.wgmma.turned {
+		lines, line = line, lines
+	}
+	return lines * (line + 8) * op.kept().Size()
 }
 
 // sourceSM90 is source for warpgroups: the one that copies, and those that
 // multiply.
 func (op *tensorOp) sourceSM90(params []string, before, result, after string) string {
-	w, kept := op.wgmma, op.t
-	if op.parts > 1 {
-		kept = graph.F32
-	}
+	w := op.wgmma
 	tile, begin, end := op.part()
 	item := fmt.Sprintf("%s, %s, %s", tile, begin, end)
 	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(wgmma_threads, 1) NAME(%s, u32 n) {
@@ -215,7 +237,7 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
   }
 }
 EXPORT(NAME)
-`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, w.stages, kept, op.shared(), item,
+`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, w.stages, op.kept(), w.shared, item,
 		indented(before), item, result, indented(after))
 }
 
@@ -226,7 +248,7 @@ func indented(lines string) (all string) {
 	return all
 }
 
-// mapParams are the operands, as maps.
+// params are the operands, as maps.
 func (w *wgmma) params() (params []string) {
 	for i, maps := range w.maps {
 		params = append(params, fmt.Sprintf("const __grid_constant__ tensor_maps<%d> in%d", len(maps), i))
@@ -243,11 +265,11 @@ func (g conv) pixels(count, width int) TensorMap {
 		Lower: [2]int{-g.padW, -g.padH}, Upper: [2]int{(g.Q-1)*g.strideW + 1 - g.padW - g.W, (g.P-1)*g.strideH + 1 - g.padH - g.H}, Swizzle: size * width}
 }
 
-// filters is the map of the filters, as (O, R S, C).
-func (g conv) filters(channels, taps, outputs int) TensorMap {
+// filters is the map of the filters, as (O, R S, C): a tap's.
+func (g conv) filters(channels, outputs int) TensorMap {
 	const size = 2
 	return TensorMap{Extents: [4]int{g.C, g.R * g.S, g.O}, Strides: [3]int{size * g.C, size * g.C * g.R * g.S},
-		Box: [3]int{channels, taps, outputs}, Steps: [4]int{1, 1, 1}, Swizzle: size * channels}
+		Box: [3]int{channels, 1, outputs}, Steps: [4]int{1, 1, 1}, Swizzle: size * channels}
 }
 
 // phaseAxis is phase_axis of conv.h: pixel first + i stride reads output

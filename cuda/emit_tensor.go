@@ -210,7 +210,7 @@ func (op *tensorOp) scratch() int {
 // shared is the shared memory that a block needs.
 func (op *tensorOp) shared() int {
 	if op.wgmma != nil {
-		return op.sharedSM90()
+		return op.wgmma.shared
 	}
 	return op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
 }

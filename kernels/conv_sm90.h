@@ -23,16 +23,17 @@ template <u32 EXTENT, u32 DEPTH, u32 SPAN, bool ALONG_K_> struct wgmma_operand {
 };
 
 // wgmma_tile is the tile of a block: ROWS x COLUMNS results, which reach their
-// Result as R, and so many stages of DEPTH products. The first BLOCK threads, two
-// warpgroups, multiply; one more copies.
-template <u32 ROWS_, u32 COLUMNS_, u32 DEPTH_, u32 STAGES_, class A_, class B_, class R_> struct wgmma_tile {
+// Result as R, column by column if they are TURNED, and so many stages of DEPTH
+// products. The first BLOCK threads, two warpgroups, multiply; one more copies.
+template <u32 ROWS_, u32 COLUMNS_, u32 DEPTH_, u32 STAGES_, class A_, class B_, class R_, bool TURNED_ = false> struct wgmma_tile {
   typedef A_ A;
   typedef B_ B;
   typedef R_ R;
   static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = DEPTH_, STAGES = STAGES_;
   static constexpr u32 M = ROWS / 128;  // of a warpgroup, 64 x COLUMNS each
-  static constexpr u32 RESULT_STRIDE = COLUMNS + 8;
-  static constexpr u32 STAGE = A::BYTES + B::BYTES, RESULTS = ROWS * RESULT_STRIDE * sizeof(R);
+  static constexpr bool TURNED = TURNED_;
+  static constexpr u32 LINES = TURNED ? COLUMNS : ROWS, LINE = TURNED ? ROWS : COLUMNS, STRIDE = LINE + 8;  // of results in shared memory
+  static constexpr u32 STAGE = A::BYTES + B::BYTES, RESULTS = LINES * STRIDE * sizeof(R);
   static constexpr u32 SHARED = STAGES * STAGE + RESULTS + 2 * STAGES * sizeof(u64);
   static_assert(STAGE % 1024 == 0 && ROWS % 128 == 0, "");
   METHOD static void sync() { group_sync<BLOCK>(1); }
@@ -74,7 +75,8 @@ template <class Tile> struct wgmma_pipeline {
 };
 
 // wgmma_contract adds up so many stages, and calls result(row, column, sums) for
-// each eight neighbours of which at least the first is among rows and columns.
+// each eight neighbours of which at least the first is among rows and columns; with
+// turned results, result(column, row, sums).
 template <class Tile, class Result>
 DEVICE void wgmma_contract(wgmma_pipeline<Tile>& pipe, u32 steps, u32 row0, u32 column0, u32 rows, u32 columns, Result result) {
   typedef typename Tile::A A;
@@ -101,24 +103,27 @@ DEVICE void wgmma_contract(wgmma_pipeline<Tile>& pipe, u32 steps, u32 row0, u32 
   const u32 lane = threadIdx.x % 32, row = first + threadIdx.x / 32 % 4 * 16 + lane / 4, column = lane % 4 * 2;
   UNROLL for (u32 i = 0; i < Tile::M; i++) UNROLL for (u32 q = 0; q < Tile::COLUMNS / 2; q += 2) {
     const R v[2] = {convert<R>(sums[i][q]), convert<R>(sums[i][q + 1])};
-    store_vector(s + (row + i * 64 + q / 2 % 2 * 8) * Tile::RESULT_STRIDE + q / 4 * 8 + column, v);
+    const u32 r = row + i * 64 + q / 2 % 2 * 8, c = q / 4 * 8 + column;
+    if constexpr (Tile::TURNED) s[c * Tile::STRIDE + r] = v[0], s[(c + 1) * Tile::STRIDE + r] = v[1];
+    else store_vector(s + r * Tile::STRIDE + c, v);
   }
   Tile::sync();
-  constexpr u32 ACROSS = Tile::COLUMNS / 8, DOWN = BLOCK / ACROSS;
-  const u32 c = threadIdx.x % ACROSS * 8;
-  for (u32 r = threadIdx.x / ACROSS; r < Tile::ROWS && threadIdx.x < DOWN * ACROSS; r += DOWN) {
-    if (row0 + r >= rows || column0 + c >= columns) break;
+  constexpr u32 ACROSS = Tile::LINE / 8, DOWN = BLOCK / ACROSS;
+  const u32 line0 = Tile::TURNED ? column0 : row0, lines = Tile::TURNED ? columns : rows;
+  const u32 c = (Tile::TURNED ? row0 : column0) + threadIdx.x % ACROSS * 8;
+  if (threadIdx.x >= DOWN * ACROSS || c >= (Tile::TURNED ? rows : columns)) return;
+  for (u32 r = threadIdx.x / ACROSS; r < Tile::LINES && line0 + r < lines; r += DOWN) {
     R x[8];
-    load_vector(x, s + r * Tile::RESULT_STRIDE + c);
+    load_vector(x, s + r * Tile::STRIDE + threadIdx.x % ACROSS * 8);
     f32 v[8];
     UNROLL for (u32 e = 0; e < 8; e++) v[e] = convert<f32>(x[e]);
-    result(row0 + r, column0 + c, v);
+    result(line0 + r, c, v);
   }
 }
 
 // The contractions. Each has a tile; fill, which brings the operands of tile i,
-// whose maps are a's and b's; and compute, which adds them up. Products count
-// WIDTH channels at a time, of which the last may be beyond the end, and 0.
+// whose maps are a's and b's; and compute, which adds them up. Channels count WIDTH
+// at a time, of which the last may be beyond the end, and 0.
 
 // conv_forward_sm90: pixels are rows, filters columns, and products run from begin
 // to end, multiples of WIDTH. a is of x: ROWS pixels, through the windows' first
@@ -185,6 +190,38 @@ template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class R> struct
     with_phase(i, [&](const phase<G>& f, u32, u32 i) {
       wgmma_contract(pipe, f.down.taps * f.across.taps * CHUNKS, i / ACROSS * ROWS, i % ACROSS * COLUMNS, f.pixels(), G::C,
                      [&](u32 row, u32 column, f32 (&v)[8]) { result(f.pixel(row), column, v); });
+    });
+  }
+};
+
+// conv_filter_grad_sm90: taps (r, s, c), with WIDTH channels at a time, are rows,
+// filters columns, and products run over output pixels, from begin to end,
+// multiples of DEPTH. The results are turned: the filters' layout is (O, R S C). a
+// is of x: DEPTH pixels, the first ones of windows, and WIDTH channels; b of dy,
+// (O, N P Q), in blocks of SPAN bytes of outputs by DEPTH pixels.
+template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class R> struct conv_filter_grad_sm90 {
+  static constexpr u32 DEPTH = 64, SPAN = COLUMNS % 64 == 0 ? 128 : 64;
+  typedef wgmma_tile<ROWS, COLUMNS, DEPTH, STAGES, wgmma_operand<ROWS, DEPTH, 2 * WIDTH, false>, wgmma_operand<COLUMNS, DEPTH, SPAN, false>, R, true> tile;
+  typedef wgmma_pipeline<tile> pipeline;
+  static constexpr u32 ACROSS = (G::O + COLUMNS - 1) / COLUMNS, CHUNKS = (G::C + WIDTH - 1) / WIDTH, TAPS = G::R * G::S;
+
+  METHOD static void fill(pipeline& pipe, const tensor_map* a, const tensor_map* b, u32 i, u32 begin, u32 end) {
+    for (u32 pixel = begin; pixel < end; pixel += DEPTH, pipe.next()) {
+      const u32 q = pixel % G::Q, p = pixel / G::Q % G::P, n = pixel / (G::Q * G::P);
+      u8* const to = pipe.fill();
+      u64* const filled = pipe.filled + pipe.stage;
+      UNROLL for (u32 k = 0; k < ROWS / WIDTH; k++) {
+        const u32 chunk = i / ACROSS * (ROWS / WIDTH) + k, tap = smaller(chunk / CHUNKS, TAPS - 1), r = tap / G::S, s = tap % G::S;
+        const u32 c = (chunk - tap * CHUNKS) * WIDTH;  // beyond the last tap, beyond the channels
+        copy_pixels(to + k * DEPTH * 2 * WIDTH, a, filled, c, (i32)q * G::STRIDE_W - G::PAD_W, (i32)p * G::STRIDE_H - G::PAD_H, n, s * G::DILATION_W, r * G::DILATION_H);
+      }
+      UNROLL for (u32 o = 0; o < COLUMNS; o += SPAN / 2) copy_tile(to + tile::A::BYTES + o * 2 * DEPTH, b, filled, i % ACROSS * COLUMNS + o, pixel, 0);
+    }
+  }
+  template <class Result> METHOD static void compute(pipeline& pipe, u32 i, u32 begin, u32 end, Result result) {
+    wgmma_contract(pipe, (end - begin) / DEPTH, i / ACROSS * ROWS, i % ACROSS * COLUMNS, TAPS * CHUNKS * WIDTH, G::O, [&](u32 o, u32 k, f32 (&v)[8]) {
+      const u32 c = k % (CHUNKS * WIDTH);
+      if (c < G::C) result(o, k / (CHUNKS * WIDTH) * G::C + c, v);
     });
   }
 };
