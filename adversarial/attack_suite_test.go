@@ -227,6 +227,7 @@ func TestSuites(t *testing.T) {
 	threat := ThreatModel{Linf, MustEpsilon("8/255"), Unit}
 	for name, want := range map[string]string{
 		"autoattack":      "APGD-CE-100; APGD-T-100, 9 targets; FAB-T-100, 9 targets; Square-5000",
+		MixedSuite:        "APGD-CE-100; APGD-T-100, 9 targets; FAB-T-100, 9 targets; Square-5000",
 		"autoattack-plus": "APGD-CE-100-5; APGD-DLR-100-5; FAB-100-5; Square-5000; APGD-T-100, 9 targets; FAB-T-100, 9 targets",
 		"autoattack-rand": "APGD-CE-100; APGD-DLR-100",
 	} {

@@ -130,6 +130,15 @@ func onModel(a Attack, threat ThreatModel, m *nn.Model) error {
 	if err := evaluable(a, threat); err != nil {
 		return err
 	}
+	if a = a.Resolve(threat); a.Loss == "dlr" {
+		need := 3
+		if a.Targeted || a.Targets > 0 {
+			need = 4
+		}
+		if m.Classes < need {
+			return fmt.Errorf("attack %s: its loss, a ratio of differences of logits, needs at least %d classes, and there are %d: take apgd-ce, fab and square", a.Name, need, m.Classes)
+		}
+	}
 	return a.suits(threat, m.Input)
 }
 

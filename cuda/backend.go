@@ -128,8 +128,9 @@ func (l *Library) info(spec string, d *DeviceInfo) engine.Info {
 // precisions are those of every GPU that can be used.
 var precisions = []graph.Precision{graph.PrecisionFloat32, graph.PrecisionTF32x3, graph.PrecisionTF32, graph.PrecisionBF16}
 
-// gpu is an open device: engine.Driver. All work of all programs is done in the
-// order in which it is given, on one stream; a second one brings inputs.
+// gpu is an open device: engine.Driver. All runs of all programs are done in the
+// order in which they are given, on one stream; a second one brings inputs, and
+// a third has the branches beside.
 type gpu struct {
 	*Device
 	spec      string
@@ -137,6 +138,9 @@ type gpu struct {
 	compile   compileFunc // nil before the first use
 	work      *Stream
 	inputs    *Stream
+	beside    *Stream
+	forked    *Event // beside may begin
+	joined    *Event // it has ended
 	modules   []*Module
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
@@ -153,12 +157,17 @@ func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compil
 		return nil, err
 	}
 	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
-	if g.work, err = d.NewStream(); err == nil {
-		g.inputs, err = d.NewStream()
+	for _, s := range []**Stream{&g.work, &g.inputs, &g.beside} {
+		if *s, err = d.NewStream(); err != nil {
+			d.Close()
+			return nil, err
+		}
 	}
-	if err != nil {
-		d.Close()
-		return nil, err
+	for _, e := range []**Event{&g.forked, &g.joined} {
+		if *e, err = d.NewEvent(false); err != nil {
+			d.Close()
+			return nil, err
+		}
 	}
 	return g, nil
 }
@@ -178,7 +187,7 @@ func (g *gpu) Close() error {
 	for _, m := range g.modules {
 		errs = append(errs, m.Close())
 	}
-	errs = append(errs, g.work.Close(), g.inputs.Close(), g.Device.Close())
+	errs = append(errs, g.forked.Close(), g.joined.Close(), g.work.Close(), g.inputs.Close(), g.beside.Close(), g.Device.Close())
 	return first(errs...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -206,6 +207,57 @@ func TestFeedAhead(t *testing.T) {
 	}
 }
 
+// logged are the lines of the emulator's log that begin with one of some words.
+func logged(lib *Library, words ...string) (lines []string) {
+	for line := range strings.Lines(lib.EmulatorLog()) {
+		if slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(line, w) }) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// The numbers of a run can be read when the next run has been launched, and
+// reading them waits for that run alone.
+func TestResults(t *testing.T) {
+	for _, mode := range []string{"", "lazy=0"} {
+		dev, g := openEmulator(t, mode)
+		want, got := newJob(t, cpu(t)), newJob(t, dev)
+		var last [2]engine.Results
+		g.lib.SetEmulator("log", 1)
+		for n := range 4 {
+			var now [2]engine.Results
+			for i, j := range []*job{want, got} {
+				j.feed(n)
+				j.ok(j.e.Run())
+				now[i] = must(j.e.Results())(t)
+			}
+			if n > 0 {
+				w, v := must(last[0].Scalar("loss"))(t), must(last[1].Scalar("loss"))(t)
+				if math.Abs(w-v) > 1e-5 || n > 1 && w == must(now[0].Scalar("loss"))(t) {
+					t.Errorf("%q: the loss of run %d is %v, on the CPU %v", mode, n-1, v, w)
+				}
+			}
+			last = now
+		}
+		if mode != "" {
+			continue
+		}
+		order := logged(g.lib, "cuGraphLaunch", "graph done")
+		if want := "cuGraphLaunch cuGraphLaunch graph done cuGraphLaunch graph done cuGraphLaunch graph done"; strings.Join(order, " ") != want {
+			t.Errorf("%v, want %s", order, want)
+		}
+		defer func() {
+			if recover() == nil {
+				t.Error("results that are gone were read")
+			}
+		}()
+		gone := last[1]
+		got.ok(first(got.e.Run(), got.e.Run()))
+		gone.Scalar("loss")
+	}
+}
+
 // A run allocates nothing, as a graph and step by step.
 func TestRunAllocatesNothing(t *testing.T) {
 	dev, g := openEmulator(t, "")
@@ -215,7 +267,8 @@ func TestRunAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(10, func() {
 			step++
 			err := first(j.e.FeedBytes("x", x), j.e.Set("step", step), j.e.Run())
-			if _, fetched := j.e.Scalar("loss"); first(err, fetched) != nil {
+			r, failed := j.e.Results()
+			if _, fetched := r.Scalar("loss"); first(err, failed, fetched) != nil {
 				t.Error(err, fetched)
 			}
 		}); n != 0 {

@@ -23,6 +23,7 @@ const char* library_resolve(library* lib) {
   LIBRARY_CALLS(X) DEVICE_CALLS(X)
 #undef X
   *(void**)&lib->emulator_set = dlsym(lib->dl, "emulator_set");
+  *(void**)&lib->emulator_log = dlsym(lib->dl, "emulator_log");
   return 0;
 }
 
@@ -58,3 +59,5 @@ int call_launch(device* dev, launch* l, handle stream) {
 int call_emulator_set(library* lib, const char* option, long value) {
   return lib->emulator_set ? lib->emulator_set(option, value) : -1;
 }
+
+const char* call_emulator_log(library* lib) { return lib->emulator_log ? lib->emulator_log() : ""; }

@@ -93,6 +93,10 @@ func (l *Library) SetEmulator(option string, value int) error {
 	return nil
 }
 
+// EmulatorLog is what the emulator wrote down, with its option log, since the last
+// call; it says in which form.
+func (l *Library) EmulatorLog() string { return C.GoString(C.call_emulator_log(l.c)) }
+
 // Probe lists the devices of the driver at path, or of the usual one.
 func Probe(path string) ([]DeviceInfo, error) {
 	l, err := Open(path)

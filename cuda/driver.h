@@ -73,6 +73,7 @@ typedef struct library {
   LIBRARY_CALLS(X) DEVICE_CALLS(X)
 #undef X
   int (*emulator_set)(const char* option, long value);  // 0 in a real driver
+  const char* (*emulator_log)(void);
 } library;
 
 // A device that is in use: the library and the device's primary context.
@@ -120,3 +121,4 @@ DEVICE_CALLS(X)
 int call_tensor_map(device* dev, const tensor_shape* s, device_ptr base, void* map);
 int call_launch(device* dev, launch* l, handle stream);
 int call_emulator_set(library* lib, const char* option, long value);
+const char* call_emulator_log(library* lib);

@@ -52,7 +52,7 @@ func emulated(t *testing.T, options map[string]int) *Library {
 
 // usual takes the emulator's options back.
 func usual(t testing.TB, lib *Library) {
-	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384} {
+	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "log": 0} {
 		if err := lib.SetEmulator(option, value); err != nil {
 			t.Error(err)
 		}
@@ -353,6 +353,30 @@ func TestGraph(t *testing.T) {
 			t.Errorf("an update to another structure: %v", err)
 		}
 		r.ok(errors.Join(e.Close(), g.Close(), small.Close()))
+	}
+}
+
+// In checked mode, kernels that might run at once must not touch what one of them
+// writes.
+func TestBranchesRace(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		same func(x, a, b Ptr) (Ptr, Ptr) // what the branches write
+	}{
+		{"both write", func(x, a, b Ptr) (Ptr, Ptr) { return a, a }},
+		{"one writes what the other reads", func(x, a, b Ptr) (Ptr, Ptr) { return a, x }},
+		{"the other one", func(x, a, b Ptr) (Ptr, Ptr) { return x, b }},
+	} {
+		r := newRig(t, emulated(t, map[string]int{"checked": 1}), "streams.cu", true)
+		x, a, b, y := r.upload(1, 2), r.upload(0, 0), r.upload(0, 0), r.upload(0, 0)
+		p, q := c.same(x, a, b)
+		e := must(must(r.diamond(x, p, q, y, 0, true))(t).Instantiate())(t)
+		err := first(r.s.LaunchGraph(e), r.s.Synchronize())
+		if err == nil || !strings.Contains(err.Error(), "race in global memory between two branches of a graph, at byte 0: kernel scale, and ") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		r.ok(r.dev.lib.SetEmulator("reset", 0))
+		r.ok(e.Close())
 	}
 }
 

@@ -64,7 +64,7 @@ const (
 // small lists the groups that begin a schedule and that one kernel runs.
 func small(steps []plan.Step) (groups []*plan.Fused) {
 	for _, s := range steps {
-		if s.Fused == nil || s.Fused.Axes != nil || s.Fused.Space.Size() > smallGroup || len(groups) == smallGroups {
+		if s.Fused == nil || !s.SameBranch(&steps[0]) || s.Fused.Axes != nil || s.Fused.Space.Size() > smallGroup || len(groups) == smallGroups {
 			break
 		}
 		groups = append(groups, s.Fused)
@@ -155,6 +155,8 @@ type emitter struct {
 	columns  int         // of them
 	kept     string      // the buffer that stores them, if any
 
+	gathered *graph.Node // the image that is computed on its way
+
 	prefix string // of the parameters' names, in kernels of several groups
 }
 
@@ -174,7 +176,7 @@ func (e *emitter) args() {
 		}
 		e.arg[i] = fmt.Sprintf("%sin%d", e.prefix, len(e.params))
 		qualifier := "__restrict__ "
-		if e.prefix != "" {
+		if e.prefix != "" && e.gathered == nil {
 			qualifier = ""
 		}
 		e.params = append(e.params, fmt.Sprintf("const %v* %s%s", e.p.Buffers[i].DType, qualifier, e.arg[i]))
@@ -526,6 +528,12 @@ func (e *emitter) operand(n *graph.Node) string {
 			return "y"
 		}
 		return e.beside(o)
+	}
+	if e.gathered != nil {
+		if base(n) == e.gathered {
+			return "v[e]"
+		}
+		return e.onTheWay(o)
 	}
 	if e.vector != nil {
 		return e.neighbours(o.Buffer, o.Strides)

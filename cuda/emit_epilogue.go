@@ -16,18 +16,20 @@ import (
 
 // epilogue writes the kernels of a contraction with the group behind it. It
 // returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused, capability int) ([]Kernel, bool) {
+func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, capability int) ([]Kernel, bool) {
+	n := s.Op
 	if !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
 		return nil, false
 	}
-	op := newTensorOp(n, capability)
+	w := wayOf(p, n, s.Prologue)
+	op := newTensorOp(n, w, capability)
 	turned := op.wgmma != nil && op.wgmma.turned // whose tiles do not follow one another along a row
 	if op.parts > 1 || op.batch > 1 || f.Axes != nil && (turned || !overRows(f, op.n)) {
 		return nil, false
 	}
 	e := newEmitter(p, f)
 	e.producer, e.columns, e.linear, e.vector = n, op.n, true, []string{}
-	e.params, e.buffers = op.params(), []int{p.Buffer(n.In(0)), p.Buffer(n.In(1))}
+	e.params, e.buffers = op.params(), operands(p, n, w)
 	for _, m := range f.Nodes {
 		for _, in := range m.Ins() {
 			if base(in) == n && !e.same(p.Operand(in).Strides) {
@@ -41,7 +43,7 @@ func epilogue(p *plan.Plan, n *graph.Node, f *plan.Fused, capability int) ([]Ker
 		e.params = append(e.params, fmt.Sprintf("%v* __restrict__ %s", n.DType(), e.kept))
 		e.buffers = append(e.buffers, p.Buffer(n))
 	}
-	if overwrites(p, n, e) {
+	if overwrites(p, operands(p, n, w), e) {
 		return nil, false
 	}
 	before, after, join, scratch := e.rowParts(op)
@@ -196,12 +198,11 @@ func readElsewhere(steps []plan.Step, n *graph.Node, f *plan.Fused) bool {
 // overwrites says whether an epilogue writes where its producer's operands lie:
 // the plan may give the group their memory, since it runs when they have been
 // read.
-func overwrites(p *plan.Plan, n *graph.Node, e *emitter) bool {
+func overwrites(p *plan.Plan, operands []int, e *emitter) bool {
 	var writes []int
 	e.eachStored(func(m *graph.Node, _ int) { writes = append(writes, p.Buffer(m)) })
 	for _, w := range writes {
-		for _, in := range n.Ins() {
-			r := p.Buffer(in)
+		for _, r := range operands {
 			a, b := &p.Buffers[w], &p.Buffers[r]
 			if w == r || a.Kind == plan.Temp && b.Kind == plan.Temp && a.Offset < b.Offset+b.Bytes() && b.Offset < a.Offset+a.Bytes() {
 				return true

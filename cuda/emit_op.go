@@ -12,7 +12,7 @@ import (
 // number of work items.
 type OpKernel struct {
 	Source string // CUDA C++, in which NAME stands for the kernel's name
-	Args   []int  // the buffers: an operand's number, Result or Scratch
+	Args   []int  // the buffers: an operand's number, Result or Scratch; behind the operands, what the image meets on its way
 	Items  int
 	Blocks int // for which there is work; fewer take more than one turn
 	Shared int // dynamic shared memory, in bytes
@@ -37,7 +37,7 @@ const (
 // takes items, which are tiles of the result.
 func OpKernels(n *graph.Node, capability int) (kernels []OpKernel, scratch int) {
 	if onTensorTiles(n) {
-		op := newTensorOp(n, capability)
+		op := newTensorOp(n, nil, capability)
 		return op.kernels(), op.scratch()
 	}
 	e := &opEmitter{n: n}

@@ -2,7 +2,6 @@ package cuda
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"temper/engine/graph"
@@ -101,15 +100,16 @@ var sm90Tiles = []tensorTile{{256, 128}, {128, 160}, {128, 128}, {256, 64}, {128
 // for an item's products as for bringing the operands of a square, 64 long. It is
 // a recorded choice, not a measured one: that length is what the tensor cores
 // multiply while the second-level cache delivers a number, on paper.
-func (op *tensorOp) divideSM90(tiles []tensorTile, rows []int, n, depth, step int, inParts bool) {
+func (op *tensorOp) divideSM90(rows []int, n, depth int, inParts bool) {
 	const (
 		balance   = 64
 		start     = 1 << 19 // of an item, in products
 		partStore = 256     // and of storing and adding up one of its sums
 		shortest  = 512     // products that are worth a part
 	)
+	op.division = division{}
 	least := 0
-	for _, t := range tiles {
+	for _, t := range sm90Tiles {
 		count := 0
 		for _, m := range rows {
 			count += ceil(m, t.rows) * ceil(n, t.columns)
@@ -118,9 +118,12 @@ func (op *tensorOp) divideSM90(tiles []tensorTile, rows []int, n, depth, step in
 			d := division{t, count, parts, depth}
 			each := start
 			if parts > 1 {
-				d.length = ceil(ceil(depth, parts), step) * step
+				d.length = ceil(ceil(depth, parts), op.wgmma.step) * op.wgmma.step
 				d.parts = ceil(depth, d.length)
 				each += partStore * t.rows * t.columns
+			}
+			if stages, _ := op.stagesOf(d); stages < fewestStages {
+				continue
 			}
 			cost := ceil(count*d.parts, multiprocessors) * (d.length*(t.rows*t.columns+balance*(t.rows+t.columns)) + each)
 			if op.tiles == 0 || cost < least {
@@ -141,21 +144,34 @@ func (op *tensorOp) onWarpgroups(n *graph.Node) {
 	default:
 		op.filterGradSM90(geometry(n, n.In(0), n, n.In(1)))
 	}
-	w := op.wgmma
-	stage := 2 * (op.rows + op.columns) * w.step
-	w.stages = min(mostStages, (sharedPerBlock-op.resultBytes()-16*mostStages)/stage)
-	w.shared = w.stages*(stage+16) + op.resultBytes()
+	op.wgmma.stages, op.wgmma.shared = op.stagesOf(op.division)
 }
 
-// mostStages is more than any latency asks for.
-const mostStages = 8
+// With fewest stages one is multiplied, one is waited for and one is filled; most
+// are more than any latency asks for.
+const fewestStages, mostStages = 3, 8
+
+// stagesOf is the number of stages that there is room for beside the results, and
+// the shared memory that they take in all.
+func (op *tensorOp) stagesOf(d division) (stages, bytes int) {
+	lines, line := d.rows, d.columns
+	if op.wgmma.turned {
+		lines, line = line, lines
+	}
+	results := lines * (line + 8) * op.kept(d).Size()
+	stage := 2*(d.rows+d.columns)*op.wgmma.step + 16
+	stages = min(mostStages, (sharedPerBlock-results)/stage)
+	return stages, stages*stage + results
+}
 
 func (op *tensorOp) forwardSM90(g conv) {
 	w := op.wgmma
 	w.name, w.width = "conv_forward_sm90", width(g.C)
 	w.step = w.width
 	op.m, op.n, op.depth = g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width
-	op.divideSM90(sm90Tiles, []int{op.m}, op.n, op.depth, w.step, true)
+	if op.divideSM90([]int{op.m}, op.n, op.depth, false); 2*op.tiles <= multiprocessors { // parts are stored, and added up without an epilogue
+		op.divideSM90([]int{op.m}, op.n, op.depth, true)
+	}
 	op.types = g.shape()
 	w.maps = [2][]TensorMap{{g.pixels(op.rows, w.width)}, {g.filters(w.width, op.columns)}}
 }
@@ -167,7 +183,7 @@ func (op *tensorOp) inputGradSM90(g conv) {
 	op.m, op.n, op.depth = g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width
 	var rows []int
 	g.eachPhase(func(f phase) { rows = append(rows, g.N*f.down.pixels*f.across.pixels) })
-	op.divideSM90(sm90Tiles, rows, op.n, op.depth/len(rows), w.step, false)
+	op.divideSM90(rows, op.n, op.depth/len(rows), false)
 	op.types = g.shape()
 	w.maps = [2][]TensorMap{g.phases(op.rows, w.width), {g.filters(op.block(), w.width)}}
 }
@@ -176,8 +192,7 @@ func (op *tensorOp) filterGradSM90(g conv) {
 	w := op.wgmma
 	w.name, w.width, w.step, w.turned = "conv_filter_grad_sm90", width(g.C), 64, true
 	op.m, op.n, op.depth = g.O, g.R*g.S*g.C, ceil(g.N*g.P*g.Q, w.step)*w.step
-	narrow := slices.DeleteFunc(slices.Clone(sm90Tiles), func(t tensorTile) bool { return t.rows > 128 }) // results of two parts would not fit
-	op.divideSM90(narrow, []int{g.R * g.S * ceil(g.C, w.width) * w.width}, g.O, op.depth, w.step, true)
+	op.divideSM90([]int{g.R * g.S * ceil(g.C, w.width) * w.width}, g.O, op.depth, true)
 	op.types = g.shape()
 	const size = 2
 	pixels := g.N * g.P * g.Q
@@ -195,20 +210,11 @@ func (op *tensorOp) block() int {
 }
 
 // kept is the type in which results go through shared memory.
-func (op *tensorOp) kept() graph.DType {
-	if op.parts > 1 {
+func (op *tensorOp) kept(d division) graph.DType {
+	if d.parts > 1 {
 		return graph.F32
 	}
 	return op.t
-}
-
-// resultBytes is the shared memory that results go through.
-func (op *tensorOp) resultBytes() int {
-	lines, line := op.rows, op.columns
-	if op.wgmma.turned {
-		lines, line = line, lines
-	}
-	return lines * (line + 8) * op.kept().Size()
 }
 
 // sourceSM90 is source for warpgroups: the one that copies, and those that
@@ -216,6 +222,10 @@ func (op *tensorOp) resultBytes() int {
 func (op *tensorOp) sourceSM90(params []string, before, result, after string) string {
 	w := op.wgmma
 	tile, begin, end := op.part()
+	shared := "" // of what stands after a tile
+	if after != "" {
+		shared = "    u8* const shared = pipe.results;\n"
+	}
 	item := fmt.Sprintf("%s, %s, %s", tile, begin, end)
 	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(wgmma_threads, 1) NAME(%s, u32 n) {
 %s  typedef %s<shape, %d, %d, %d, %d, %v> conv;
@@ -229,16 +239,15 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
       for (u32 i = blockIdx.x; i < n; i += gridDim.x) conv::fill(pipe, in0.of, in1.of, %s);
   } else {
     acquire_registers<MULTIPLYING_REGISTERS>();
-    u8* const shared = pipe.results;
-    for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+%s    for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
 %s      conv::compute(pipe, %s,
         %s);
 %s    }
   }
 }
 EXPORT(NAME)
-`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, w.stages, op.kept(), w.shared, item,
-		indented(before), item, result, indented(after))
+`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, w.stages, op.kept(op.division), w.shared, item,
+		shared, indented(before), item, result, indented(after))
 }
 
 func indented(lines string) (all string) {

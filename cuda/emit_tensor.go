@@ -93,14 +93,17 @@ type tensorOp struct {
 	m, n, depth      int // of each
 	division             // of each
 	aAlongK, bAlongK bool
-	types            string // typedefs that the call uses
+	types            string // declarations that the call uses
+	way              *way   // what becomes of an image before it is read; or nil
 	call             string // of the template: tile, part, begin, end and result are still to be given
 	wgmma            *wgmma // nil but where warpgroups compute it, without a call
 }
 
-func newTensorOp(n *graph.Node, capability int) *tensorOp {
-	op := &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1}
-	if onSM90(n, capability) {
+// newTensorOp is a contraction, of which the image goes some way if that is not
+// nil, for devices of a compute capability.
+func newTensorOp(n *graph.Node, way *way, capability int) *tensorOp {
+	op := &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1, way: way}
+	if way == nil && onSM90(n, capability) {
 		op.onWarpgroups(n)
 		return op
 	}
@@ -160,13 +163,23 @@ func (op *tensorOp) forward(g conv) {
 	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C, true)
 	op.aAlongK, op.bAlongK = true, true
 	op.types = g.shape()
-	op.call = fmt.Sprintf("conv_forward<tile, shape>(shared, TILE, pixels_by_taps<%v, shape>(in0), in1, BEGIN, END, RESULT)", op.t)
+	op.call = fmt.Sprintf("conv_forward<tile, shape>(shared, TILE, %s, in1, BEGIN, END, RESULT)", op.image("pixels_by_taps"))
+}
+
+// image is the Source of the image.
+func (op *tensorOp) image(source string) string {
+	source = fmt.Sprintf("%s<%v, shape>", source, op.t)
+	if op.way == nil {
+		return source + "(in0)"
+	}
+	op.types += op.way.source
+	return fmt.Sprintf("on_the_way<%s, decltype(way)>(in0, way)", source)
 }
 
 func (op *tensorOp) filterGrad(g conv) {
 	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q, true)
 	op.types = g.shape()
-	op.call = "conv_filter_grad<tile, shape>(shared, TILE, in0, in1, BEGIN, END, RESULT)"
+	op.call = fmt.Sprintf("conv_filter_grad<tile, shape>(shared, TILE, %s, in1, BEGIN, END, RESULT)", op.image("taps_by_pixels"))
 }
 
 func (op *tensorOp) inputGrad(g conv) {
@@ -186,10 +199,17 @@ func (op *tensorOp) inputGrad(g conv) {
 // kernels of the operation: its own, and where the depth is split one that adds
 // the parts up, in their order.
 func (op *tensorOp) kernels() []OpKernel {
-	out, args := op.t, []int{0, 1, Result}
+	out, to := op.t, Result
 	if op.parts > 1 {
-		out, args = graph.F32, []int{0, 1, Scratch}
+		out, to = graph.F32, Scratch
 	}
+	args := []int{0, 1}
+	if op.way != nil {
+		for i := range op.way.params {
+			args = append(args, 2+i)
+		}
+	}
+	args = append(args, to)
 	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
 	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared(), Warpgroups: op.wgmma}}
@@ -215,12 +235,16 @@ func (op *tensorOp) shared() int {
 	return op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
 }
 
-// params are the operands.
+// params are the operands, and what the image meets on its way.
 func (op *tensorOp) params() []string {
 	if op.wgmma != nil {
 		return op.wgmma.params()
 	}
-	return []string{fmt.Sprintf("const %v* __restrict__ in0", op.t), fmt.Sprintf("const %v* __restrict__ in1", op.t)}
+	params := []string{fmt.Sprintf("const %v* __restrict__ in0", op.t), fmt.Sprintf("const %v* __restrict__ in1", op.t)}
+	if op.way != nil {
+		params = append(params, op.way.params...)
+	}
+	return params
 }
 
 // storing is the Result that stores the sums.

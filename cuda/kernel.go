@@ -15,7 +15,7 @@ import (
 // Target is what the compiler should do for a GPU at a precision: they all have
 // every one.
 func Target(p graph.Precision) passes.Target {
-	return passes.Target{ChannelsLast: true, BF16: true, Precision: p, LessTraffic: true}
+	return passes.Target{ChannelsLast: true, BF16: true, Precision: p, LessTraffic: true, Prologues: true, Branches: true}
 }
 
 // Kernel is a kernel of a step of a plan: what it is compiled from and how it
@@ -57,9 +57,30 @@ func Kernels(p *plan.Plan, s plan.Step, capability int) ([]Kernel, error) {
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
 	case s.Op != nil:
-		return opKernels(p, s.Op, capability)
+		ops, scratch := OpKernels(s.Op, capability)
+		w := wayOf(p, s.Op, s.Prologue)
+		if w != nil {
+			op := newTensorOp(s.Op, w, capability)
+			ops, scratch = op.kernels(), op.scratch()
+		}
+		return opKernels(p, s.Op, ops, scratch, operands(p, s.Op, w))
 	}
 	return nil, nil
+}
+
+// operands are the buffers that an operation's kernel reads.
+func operands(p *plan.Plan, n *graph.Node, w *way) (buffers []int) {
+	for i, in := range n.Ins() {
+		if i == 0 && w != nil {
+			buffers = append(buffers, w.image)
+		} else {
+			buffers = append(buffers, p.Buffer(in))
+		}
+	}
+	if w != nil {
+		buffers = append(buffers, w.buffers...)
+	}
+	return buffers
 }
 
 // named makes a kernel whose name follows from its source, in which it is NAME.
@@ -82,8 +103,7 @@ func (g GroupKernel) kernel(scratch int) Kernel {
 	return k
 }
 
-func opKernels(p *plan.Plan, n *graph.Node, capability int) ([]Kernel, error) {
-	ops, scratch := OpKernels(n, capability)
+func opKernels(p *plan.Plan, n *graph.Node, ops []OpKernel, scratch int, operands []int) ([]Kernel, error) {
 	if len(ops) == 0 {
 		return nil, fmt.Errorf("CUDA has no %v of %v", n.Op(), n.In(0).DType())
 	}
@@ -96,7 +116,7 @@ func opKernels(p *plan.Plan, n *graph.Node, capability int) ([]Kernel, error) {
 			case a == Result:
 				a = p.Buffer(n)
 			case a >= 0:
-				a = p.Buffer(n.In(a))
+				a = operands[a]
 			}
 			k.Buffers = append(k.Buffers, a)
 		}
@@ -143,8 +163,8 @@ func kernelsOf(p *plan.Plan, capability int) (of map[any][]Kernel, all []Kernel,
 				}
 				continue
 			}
-			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil {
-				if ks, ok := epilogue(p, s.Op, steps[i+1].Fused, capability); ok {
+			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil && s.SameBranch(&steps[i+1]) {
+				if ks, ok := epilogue(p, &s, steps[i+1].Fused, capability); ok {
 					of[stepKey(s)], all = ks, append(all, ks...)
 					of[stepKey(steps[i+1])] = []Kernel{}
 					continue

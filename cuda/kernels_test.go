@@ -22,7 +22,7 @@ import (
 
 func planOf(t testing.TB, g *graph.Graph, precision graph.Precision) *plan.Plan {
 	t.Helper()
-	return plan.Build(must(passes.Run(g, passes.Options{Target: Target(precision)}))(t), plan.Options{LessTraffic: true})
+	return plan.Build(must(passes.Run(g, passes.Options{Target: Target(precision)}))(t), Target(precision).Plan(plan.Options{}))
 }
 
 // openEmulator opens the emulator as a back end, in the mode that options ask

@@ -79,7 +79,7 @@ func TestLosses(t *testing.T) {
   typedef wgmma_operand<64, 64, 128, true> operand;
   f32 sums[1][32] = {};
   for (u32 k = 0; k < 4; k++) {
-    wgmma_fence();
+    wgmma_fence(sums);
     wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0), operand::matrix(shared, 0), operand::STEP, operand::STEP);
     wgmma_commit();
     TOUCH

@@ -17,18 +17,18 @@ import (
 // host can fill one while the device still reads the other: inputs when they
 // are fed, on a stream of their own; the step block when the run starts. The
 // run itself is one launch of a graph, which holds every step at fixed
-// addresses and was captured before the first run. Small outputs are in
-// page-locked memory when a run is done; others are brought when they are asked
-// for.
+// addresses and was captured before the first run. Behind it small outputs go to
+// one of two places in page-locked memory, so that the host can read those of a
+// run while the next one is done; others are brought when they are asked for.
 type program struct {
 	gpu     *gpu
 	plan    *plan.Plan
 	kernels map[any][]Kernel
 	owned   []Ptr
-	base    []Ptr // of each buffer
-	indices Ptr   // 0, 1, 2, … for the loops
-	scratch Ptr   // of the kernels that ask for it
-	temps   []int // buffers in the arena
+	base    []Ptr  // of each buffer
+	indices Ptr    // 0, 1, 2, … for the loops
+	scratch [2]Ptr // of the kernels that ask for it, by branch
+	temps   []int  // buffers in the arena
 
 	input map[int]int // buffer to its place in a slot; the same for scalars:
 	words []uint32    // the step block,
@@ -42,11 +42,19 @@ type program struct {
 
 	commands []command // one run, step by step
 	exec     *Exec     // one run as a graph
-	done     *Event    // the last run is
 	runs     int
 
-	small *HostMemory     // the small outputs
-	host  map[int]*output // where each output is brought to
+	small     Ptr         // the small outputs,
+	smallSize int         // one behind the other,
+	landings  [2]landing  // and where runs bring them in turn
+	at        map[int]int // a small output's place among them
+	host      map[int]*output
+}
+
+// landing is host memory for a run's small outputs.
+type landing struct {
+	host *HostMemory // page-locked
+	full *Event      // they are there, and the run is done
 }
 
 // slot is host memory on its way to the device.
@@ -59,12 +67,10 @@ type slot struct {
 	open    bool        // the host may write to it
 }
 
-// output is host memory for an output.
+// output is host memory for an output that is not small.
 type output struct {
 	mem  *HostMemory
-	at   int
-	n    int
-	runs int // the run that it is of; 0 for small ones, which every run brings
+	runs int // the run that it is of
 }
 
 // smallOutput is the size up to which every run brings an output to the host.
@@ -74,7 +80,7 @@ const smallOutput = 4096
 // run.
 func newProgram(g *gpu, p *plan.Plan, kernels map[any][]Kernel) (_ engine.Code, err error) {
 	c := &program{gpu: g, plan: p, kernels: kernels, base: make([]Ptr, len(p.Buffers)),
-		input: map[int]int{}, word: map[int]int{}, host: map[int]*output{}}
+		input: map[int]int{}, word: map[int]int{}, at: map[int]int{}, host: map[int]*output{}}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -84,13 +90,7 @@ func newProgram(g *gpu, p *plan.Plan, kernels map[any][]Kernel) (_ engine.Code, 
 	if err := c.place(); err != nil {
 		return nil, err
 	}
-	if c.done, err = g.NewEvent(false); err != nil {
-		return nil, err
-	}
-	if err := c.makeSlots(); err != nil {
-		return nil, err
-	}
-	return c, c.makeOutputs()
+	return c, c.makeSlots()
 }
 
 // alloc is device memory that the program owns.
@@ -107,10 +107,16 @@ func (c *program) place() (err error) {
 	if err := c.fits(); err != nil {
 		return err
 	}
+	if err := c.makeLandings(); err != nil {
+		return err
+	}
 	kept := kept(c.plan)
 	for i := range c.plan.Buffers {
 		b := &c.plan.Buffers[i]
+		at, small := c.at[i]
 		switch {
+		case b.Kind == plan.Temp && small:
+			c.base[i] = c.small + Ptr(at)
 		case b.Kind == plan.Scalar:
 			c.word[i] = len(c.words)
 			c.words = append(c.words, 0)
@@ -154,7 +160,7 @@ type arena struct {
 // shared is the size of the arena that the program needs: temporaries, those of
 // an iteration, and the kernels' scratch.
 func (c *program) shared() int {
-	return aligned(c.plan.Arena) + aligned(c.plan.Private) + scratch(c.kernels)
+	return aligned(c.plan.Arena) + aligned(c.plan.Private) + 2*scratch(c.kernels)
 }
 
 // settle gives the temporaries their addresses in the arena.
@@ -164,7 +170,8 @@ func (c *program) settle() error {
 	}
 	at := c.gpu.arena.at
 	private := at + Ptr(aligned(c.plan.Arena)) // iterations run one behind the other
-	c.scratch = private + Ptr(aligned(c.plan.Private))
+	c.scratch[0] = private + Ptr(aligned(c.plan.Private))
+	c.scratch[1] = c.scratch[0] + Ptr(scratch(c.kernels))
 	for _, i := range c.temps {
 		b := &c.plan.Buffers[i]
 		c.base[i] = at + Ptr(b.Offset)
@@ -224,7 +231,8 @@ func (c *program) placeWords() (err error) {
 	return err
 }
 
-// scratch is the most memory that a step's kernels need for themselves.
+// scratch is the most memory that a step's kernels need for themselves. Each
+// branch has as much.
 func scratch(kernels map[any][]Kernel) int {
 	most := 0
 	for _, ks := range kernels {
@@ -232,7 +240,7 @@ func scratch(kernels map[any][]Kernel) int {
 			most = max(most, k.Scratch)
 		}
 	}
-	return most
+	return aligned(most)
 }
 
 func (c *program) upload(content []byte) (Ptr, error) {
@@ -296,7 +304,7 @@ func (c *program) fits() error {
 	}
 	unused += c.gpu.arena.bytes // it can grow in place of itself
 	grows, fixed := need(c.plan)
-	fixed += scratch(c.kernels)
+	fixed += 2 * scratch(c.kernels)
 	if grows+fixed+max(0, c.gpu.arena.bytes-c.shared()) <= unused {
 		return nil
 	}
@@ -341,24 +349,26 @@ func (c *program) makeSlots() error {
 	return nil
 }
 
-func (c *program) makeOutputs() (err error) {
-	size := 0
+// makeLandings makes the memory of the small outputs.
+func (c *program) makeLandings() (err error) {
 	for _, o := range c.plan.Outputs {
 		n := c.plan.Buffers[o.Buffer].Bytes()
-		if n > smallOutput || c.host[o.Buffer] != nil {
-			continue
+		if _, twice := c.at[o.Buffer]; n <= smallOutput && !twice {
+			c.at[o.Buffer] = c.smallSize
+			c.smallSize = aligned(c.smallSize + n)
 		}
-		c.host[o.Buffer] = &output{at: size, n: n}
-		size = aligned(size + n)
 	}
-	if size == 0 {
-		return nil
-	}
-	if c.small, err = c.gpu.AllocHost(size); err != nil {
+	if c.small, err = c.alloc(c.smallSize); err != nil {
 		return err
 	}
-	for _, o := range c.host {
-		o.mem = c.small
+	for k := range c.landings {
+		p := &c.landings[k]
+		if p.host, err = c.gpu.AllocHost(max(c.smallSize, 1)); err != nil {
+			return err
+		}
+		if p.full, err = c.gpu.NewEvent(false); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -382,21 +392,18 @@ func (c *program) Close() {
 		}
 	}
 	for _, o := range c.host {
-		if o.mem != c.small {
-			free(o.mem)
-		}
+		free(o.mem)
 	}
-	free(c.small)
-	for _, s := range c.slots {
-		free(s.host)
-		for _, e := range []*Event{s.arrived, s.free} {
-			if e != nil {
-				_ = e.Close()
-			}
-		}
+	events := []*Event{}
+	for k := range c.slots { // of which there are as many as landings
+		free(c.slots[k].host)
+		free(c.landings[k].host)
+		events = append(events, c.slots[k].arrived, c.slots[k].free, c.landings[k].full)
 	}
-	if c.done != nil {
-		_ = c.done.Close()
+	for _, e := range events {
+		if e != nil {
+			_ = e.Close()
+		}
 	}
 	for _, p := range c.owned {
 		_ = c.gpu.Device.Free(p)

@@ -9,28 +9,49 @@ import (
 
 // command is one thing that a run does.
 type command struct {
-	launch *Launch // or, if nil, a copy:
-	to     Ptr
+	kind   commandKind
+	launch *Launch
+	to     Ptr // of a copy
 	from   Ptr
-	host   []byte // to, if not nil
 	n      int
 	of     *plan.Step // nil for what a loop does itself
+	beside bool       // it stands in the branch beside
 }
+
+type commandKind uint8
+
+const (
+	kernel commandKind = iota
+	copying
+	fork // what the branch beside does comes behind this
+	join // and before this
+)
 
 func (k *command) put(s *Stream) error {
-	switch {
-	case k.launch != nil:
+	switch k.kind {
+	case kernel:
 		return s.Launch(k.launch)
-	case k.host != nil:
-		return s.Download(k.host, k.from)
+	case copying:
+		return s.Copy(k.to, k.from, k.n)
 	}
-	return s.Copy(k.to, k.from, k.n)
+	return nil
 }
 
-// play puts a run on the stream, command by command.
-func (c *program) play() error {
+// play puts a run on the streams, command by command.
+func (c *program) play() (err error) {
+	g := c.gpu
 	for i := range c.commands {
-		if err := c.commands[i].put(c.gpu.work); err != nil {
+		switch k := &c.commands[i]; {
+		case k.kind == fork:
+			err = first(g.work.Record(g.forked), g.beside.Wait(g.forked))
+		case k.kind == join:
+			err = first(g.beside.Record(g.joined), g.work.Wait(g.joined))
+		case k.beside:
+			err = k.put(g.beside)
+		default:
+			err = k.put(g.work)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -57,8 +78,8 @@ func (c *program) record() error {
 		return err
 	}
 	for _, out := range c.plan.Outputs {
-		if o := c.host[out.Buffer]; o != nil && o.mem == c.small {
-			c.commands = append(c.commands, command{host: o.mem.Bytes()[o.at : o.at+o.n], from: c.base[out.Buffer]})
+		if at, small := c.at[out.Buffer]; small { // where it is not there anyway
+			c.copy(c.small+Ptr(at), c.base[out.Buffer], c.plan.Buffers[out.Buffer].Bytes())
 		}
 	}
 	return nil
@@ -101,7 +122,18 @@ func (c *program) forget() {
 }
 
 func (c *program) steps(steps []plan.Step) error {
+	region := 0
+	turn := func(to int) {
+		if region > 0 && to != region {
+			c.commands = append(c.commands, command{kind: join})
+		}
+		if to > 0 && to != region {
+			c.commands = append(c.commands, command{kind: fork})
+		}
+		region = to
+	}
 	for i, s := range steps {
+		turn(s.Region)
 		before := len(c.commands)
 		switch {
 		case s.Copy != nil:
@@ -112,30 +144,31 @@ func (c *program) steps(steps []plan.Step) error {
 			}
 		default:
 			for i := range c.kernels[stepKey(s)] {
-				if err := c.launch(&c.kernels[stepKey(s)][i]); err != nil {
+				if err := c.launch(&c.kernels[stepKey(s)][i], s.Branch); err != nil {
 					return err
 				}
 			}
 		}
 		if s.Loop == nil {
 			for k := before; k < len(c.commands); k++ {
-				c.commands[k].of = &steps[i]
+				c.commands[k].of, c.commands[k].beside = &steps[i], s.Branch > 0
 			}
 		}
 	}
+	turn(0)
 	return nil
 }
 
 func (c *program) copy(to, from Ptr, n int) {
 	if to != from && n > 0 {
-		c.commands = append(c.commands, command{to: to, from: from, n: n})
+		c.commands = append(c.commands, command{kind: copying, to: to, from: from, n: n})
 	}
 }
 
-func (c *program) launch(k *Kernel) error {
+func (c *program) launch(k *Kernel, branch int) error {
 	args := make([]any, 0, len(k.Buffers)+len(k.Numbers))
 	for n, i := range k.Buffers {
-		at := c.scratch
+		at := c.scratch[branch]
 		if i != Scratch {
 			at = c.base[i]
 		}

@@ -158,13 +158,20 @@ func TestTensor(t *testing.T) {
 }
 
 // TestTensorChecked runs a contraction of each template in checked mode, where
-// copies land late: no thread may read what another, or a copy, is to write.
+// copies land late, or at random: no thread may read what another, or a copy, is to
+// write.
 func TestTensorChecked(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
 		precision graph.Precision
-	}{{graph.BF16, graph.PrecisionFloat32}, {graph.F32, graph.PrecisionTF32x3}} {
-		_, dev := openEmulator(t, "checked,seed=1")
+		options   string
+	}{
+		{graph.BF16, graph.PrecisionFloat32, "capability=80"},
+		{graph.BF16, graph.PrecisionFloat32, "capability=90"},
+		{graph.BF16, graph.PrecisionFloat32, "capability=90,copies=2"},
+		{graph.F32, graph.PrecisionTF32x3, "capability=80"},
+	} {
+		_, dev := openEmulator(t, "checked,seed=1,"+c.options)
 		for name, g := range tensorGraphs(t, c.dt, c.precision) {
 			switch name {
 			case "conv2d/3x3", "conv2d/first layer", "conv2d-input-grad/3x3,s2", "conv2d-filter-grad/deep", "matmul/[3 40 33][3 40 24],ta=true,tb=false":
@@ -250,6 +257,12 @@ func TestAutocast(t *testing.T) {
 // the sums: rows, columns, single values, neither; in columns that fill vectors
 // and that do not; with reductions; and groups that have to stay apart.
 func TestEpilogue(t *testing.T) {
+	for _, capability := range []int{80, 90} {
+		t.Run(fmt.Sprint("sm_", capability), func(t *testing.T) { testEpilogue(t, capability) })
+	}
+}
+
+func testEpilogue(t *testing.T, capability int) {
 	type nodes = []*graph.Node
 	cases := []struct {
 		name    string
@@ -293,7 +306,7 @@ func TestEpilogue(t *testing.T) {
 				}))(t)
 				p := plan.Build(final, plan.Options{LessTraffic: true})
 				graphs, plans = append(graphs, g), append(plans, p)
-				_, all, err := kernelsOf(p, 90)
+				_, all, err := kernelsOf(p, capability)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -303,7 +316,7 @@ func TestEpilogue(t *testing.T) {
 			}
 		}
 	}
-	_, dev := openEmulator(t, "checked,seed=1", plans...)
+	_, dev := openEmulator(t, fmt.Sprint("checked,seed=1,capability=", capability), plans...)
 	for i, g := range graphs {
 		feed := uniformFeed(g)
 		want := must(interp.RunRounded(g, feed))(t)
@@ -320,52 +333,77 @@ func TestEpilogue(t *testing.T) {
 	}
 }
 
-// TestPrologue normalises and rectifies an input on its way into a convolution,
-// in both types; the padding is no part of the input.
-func TestPrologue(t *testing.T) {
-	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
-		g := graph.New("prologue")
-		x, w := g.Input("x", dt, 2, 6, 5, 8), g.Input("w", dt, 16, 3, 3, 8)
-		scale, shift := g.Input("scale", graph.F32, 1, 1, 1, 8), g.Input("shift", graph.F32, 1, 1, 1, 8)
-		a := graph.Attrs{Stride: [2]int{1, 1}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}, Layout: graph.NHWC}
-		z := x.Convert(graph.F32).Mul(scale).Add(shift).ReLU().Convert(dt)
-		g.Output("y", g.Make(graph.OpConv2D, a, z, w))
-		if err := g.Err(); err != nil {
-			t.Fatal(err)
-		}
-		feed := uniformFeed(g)
-		want := must(interp.RunRounded(g, feed))(t).Outputs["y"]
+// prologueGraph is a convolution, or the gradient of its filter, of an image that
+// was normalised and rectified; beside makes something else of the image.
+func prologueGraph(dt graph.DType, c, o, r, stride int, gradient, beside bool) *graph.Graph {
+	g := graph.New(fmt.Sprintf("%v %d to %d %dx%d/%d gradient=%v beside=%v", dt, c, o, r, r, stride, gradient, beside))
+	x := g.Input("x", dt, 2, 6, 5, c)
+	scale, shift, slope := g.Input("scale", graph.F32, 1, 1, 1, c), g.Input("shift", graph.F32, 1, 1, 1, c), g.Input("slope", graph.F32, 1, 1, 1, 1)
+	a := graph.Attrs{Stride: [2]int{stride, stride}, Pad: [2]int{r / 2, r / 2}, Dilation: [2]int{1, 1}, Layout: graph.NHWC}
+	wide := x
+	if dt != graph.F32 {
+		wide = x.Convert(graph.F32)
+	}
+	z := wide.Mul(scale).Add(shift).ReLU().Mul(slope)
+	if dt != graph.F32 {
+		z = z.Convert(dt)
+	}
+	y := g.Make(graph.OpConv2D, a, z, g.Input("w", dt, o, r, r, c))
+	if gradient {
+		dw := a
+		dw.Size = []int{r, r}
+		y = g.Make(graph.OpConv2DFilterGrad, dw, z, g.Input("dy", dt, y.Shape()...))
+	} else if dt == graph.F32 {
+		y = y.Add(g.Input("bias", dt, 1, 1, 1, o)) // with an epilogue too
+		g.Output("sums", y.SumKeep(0, 1, 2))
+	}
+	if beside {
+		g.Output("z", z.Reverse(0))
+	}
+	g.Output("y", y)
+	return g
+}
 
-		op := newTensorOp(g.Make(graph.OpConv2D, a, x, w), 80)
-		op.call = strings.Replace(op.call, fmt.Sprintf("pixels_by_taps<%v, shape>(in0)", dt), fmt.Sprintf("rectified<%v, shape>(in0, scale, shift)", dt), 1)
-		params := append(op.params(), "const f32* __restrict__ scale", "const f32* __restrict__ shift", fmt.Sprintf("%v* __restrict__ out", dt))
-		k := named(op.source(params, "", op.storing(), ""))
-		_, dev := openEmulator(t, "checked,seed=1")
-		if err := dev.load([]Kernel{k}); err != nil {
-			t.Fatal(err)
-		}
-		var args []any
-		ok := func(err error) {
-			t.Helper()
-			if err != nil {
+// TestPrologue computes an image on its way into a convolution, or the gradient of
+// its filter, where that is less work than to store it; the padding is no part of
+// the image.
+func TestPrologue(t *testing.T) {
+	_, dev := openEmulator(t, "checked,seed=1")
+	for _, dt := range []graph.DType{graph.F32, graph.BF16} {
+		for _, c := range []struct {
+			c, o, r, stride  int
+			gradient, beside bool
+			on               bool // the image is computed on the way
+		}{
+			{16, 24, 1, 1, false, false, true},
+			{40, 8, 1, 2, false, false, true},
+			{16, 24, 3, 2, false, false, dt == graph.F32}, // of bf16 there is too little to save
+			{24, 16, 1, 1, true, false, true},
+			{8, 16, 3, 3, true, false, true},
+			{16, 24, 3, 1, false, false, false},
+			{16, 24, 3, 1, true, false, false},
+			{16, 24, 1, 1, false, true, false}, // it is stored anyway
+			{10, 24, 1, 1, false, false, false},
+		} {
+			g := prologueGraph(dt, c.c, c.o, c.r, c.stride, c.gradient, c.beside)
+			if err := g.Err(); err != nil {
 				t.Fatal(err)
 			}
+			p := plan.Build(g, plan.Options{LessTraffic: true, Prologues: true})
+			on := false
+			for _, s := range p.Steps {
+				on = on || s.Prologue != nil
+			}
+			if on != c.on {
+				t.Errorf("%s: a prologue: %v, want %v\n%v", g.Name(), on, c.on, p)
+			}
+			feed := uniformFeed(g)
+			want, got := must(interp.RunRounded(g, feed))(t), evaluate(t, dev, p, feed)
+			for name, w := range want.Outputs {
+				if err := (optest.Tolerance{Rel: 2, Abs: 16}).Compare(w, got[name]); err != nil {
+					t.Errorf("%s: %s: %v", g.Name(), name, err)
+				}
+			}
 		}
-		for _, name := range []string{"x", "w", "scale", "shift"} {
-			content := feed["input "+name].Bytes()
-			p := must(dev.Device.Alloc(len(content)))(t)
-			ok(dev.work.Upload(p, content))
-			args = append(args, p)
-		}
-		content := make([]byte, len(want.Bytes()))
-		out := must(dev.Device.Alloc(len(content)))(t)
-		l := must(dev.functions[k.Name].Prepare([3]int{op.tiles, 1, 1}, [3]int{BlockThreads, 1, 1}, op.shared(), append(args, out, uint32(op.tiles))...))(t)
-		ok(dev.work.Launch(l))
-		ok(dev.work.Download(content, out))
-		got := must(interp.FromBytes(dt, want.Shape, content))(t)
-		if err := (optest.Tolerance{Rel: 2, Abs: 8}).Compare(want, got); err != nil {
-			t.Errorf("%v: %v", dt, err)
-		}
-		l.Close()
 	}
 }

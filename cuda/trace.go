@@ -23,7 +23,6 @@ func (c *program) Trace() (_ *engine.Trace, err error) {
 	if err := c.bring(); err != nil {
 		return nil, err
 	}
-	c.runs++
 	marks := &marks{work: c.gpu.work, dev: c.gpu.Device}
 	defer func() { err = first(c.gpu.work.Synchronize(), marks.close(), err) }()
 	if err := marks.add(nil); err != nil {
@@ -39,7 +38,7 @@ func (c *program) Trace() (_ *engine.Trace, err error) {
 			}
 		}
 	}
-	if err := first(c.gpu.work.Record(c.done), c.done.Synchronize()); err != nil {
+	if err := first(c.say(), c.gpu.work.Synchronize()); err != nil {
 		return nil, err
 	}
 	return marks.trace()

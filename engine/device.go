@@ -100,6 +100,14 @@ type Code interface {
 	Close()
 }
 
+// Lagging is Code whose runs may go on when Run has returned, and a run may be
+// started before the one before it is done.
+type Lagging interface {
+	// FetchPast is Fetch, for an output of one element, as of the last run but
+	// back, which is 0 or 1. It waits for that run, and for none behind it.
+	FetchPast(buffer, back int) ([]byte, error)
+}
+
 var (
 	backendMu sync.Mutex
 	backends  = map[string]Backend{}

@@ -34,6 +34,8 @@ type Executable struct {
 	scalars map[string]*port
 	outputs map[string]plan.Output
 	fed     int
+	runs    int
+	said    [2]map[string]float64 // the numbers of the latest runs, where Code is not Lagging
 }
 
 // port is an input or a scalar as the graph declared it. A dead one has no
@@ -61,8 +63,7 @@ func (d *Device) Compile(g *graph.Graph, st *State, o Options) (*Executable, err
 	if err != nil {
 		return nil, err
 	}
-	o.Plan.LessTraffic = o.Plan.LessTraffic || o.Passes.Target.LessTraffic
-	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Plan),
+	e := &Executable{name: g.Name(), plan: plan.Build(final, o.Passes.Target.Plan(o.Plan)),
 		inputs: map[string]*port{}, scalars: map[string]*port{}, outputs: map[string]plan.Output{}}
 	if err := e.declare(g.Root(), st); err != nil { // first: what is left of the memory is the program's
 		return nil, fmt.Errorf("program %q: %w", g.Name(), err)
@@ -219,6 +220,7 @@ func (e *Executable) Run() error {
 	if err := e.checkFed(); err != nil {
 		return err
 	}
+	e.runs++
 	return e.code.Run()
 }
 
@@ -270,28 +272,39 @@ func (e *Executable) Fetch(name string) (*tensor.Dense, error) {
 
 // Scalar reads an output of one element as a number.
 func (e *Executable) Scalar(name string) (float64, error) {
-	o, err := e.output(name)
+	o, err := e.number(name)
 	if err != nil {
 		return 0, err
-	}
-	if o.Shape.Size() != 1 {
-		return 0, fmt.Errorf("output %q is %v%v, not one number", name, o.DType, o.Shape)
 	}
 	b, err := e.code.Fetch(o.Buffer)
 	if err != nil {
 		return 0, err
 	}
-	switch o.DType {
-	case graph.F32:
-		return float64(view[float32](b)[0]), nil
-	case graph.F64:
-		return view[float64](b)[0], nil
-	case graph.I32:
-		return float64(view[int32](b)[0]), nil
-	case graph.U32:
-		return float64(view[uint32](b)[0]), nil
+	return scalar(o.DType, b), nil
+}
+
+// number is an output of one element.
+func (e *Executable) number(name string) (plan.Output, error) {
+	o, err := e.output(name)
+	if err == nil && o.Shape.Size() != 1 {
+		err = fmt.Errorf("output %q is %v%v, not one number", name, o.DType, o.Shape)
 	}
-	return float64(b[0]), nil
+	return o, err
+}
+
+// scalar reads an element.
+func scalar(t graph.DType, b []byte) float64 {
+	switch t {
+	case graph.F32:
+		return float64(view[float32](b)[0])
+	case graph.F64:
+		return view[float64](b)[0]
+	case graph.I32:
+		return float64(view[int32](b)[0])
+	case graph.U32:
+		return float64(view[uint32](b)[0])
+	}
+	return float64(b[0])
 }
 
 // Close frees what the program holds on its device. State stays.

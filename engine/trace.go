@@ -53,6 +53,7 @@ func (e *Executable) Trace() (*Trace, error) {
 	if err := e.checkFed(); err != nil {
 		return nil, err
 	}
+	e.runs++
 	return t.Trace()
 }
 

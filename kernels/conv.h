@@ -40,6 +40,7 @@ template <class T_, class G> struct pixels_by_taps : image_taps<T_, G> {
   METHOD row_state row(u32 i) const { return this->pixel_of(i); }
   METHOD depth_state depth(u32 k) const { return this->tap_of(k); }
   METHOD const T* at(const row_state& r, const depth_state& k) const { return this->element(r, k); }
+  METHOD static u32 channel(const row_state&, const depth_state& k) { return k.c; }
 };
 
 // taps_by_pixels is the Source with taps as columns: of the filter's gradient.
@@ -52,16 +53,17 @@ template <class T_, class G> struct taps_by_pixels : image_taps<T_, G> {
   METHOD row_state row(u32 i) const { return this->tap_of(i); }
   METHOD depth_state depth(u32 k) const { return this->pixel_of(k); }
   METHOD const T* at(const row_state& r, const depth_state& k) const { return this->element(k, r); }
+  METHOD static u32 channel(const row_state& r, const depth_state&) { return r.c; }
 };
 
-// rectified is pixels_by_taps of relu(scale[c] x + shift[c]), a normalisation
-// on the way; the padding stays 0.
-template <class T_, class G> struct rectified : pixels_by_taps<T_, G> {
+// on_the_way is a Source of images of which each chunk goes through f(chunk, its
+// first channel) on its way; the padding stays 0.
+template <class Source, class F> struct on_the_way : Source {
   static constexpr bool TRANSFORMS = true;
-  const f32 *scale, *shift;
-  METHOD rectified(const T_* x, const f32* scale, const f32* shift) : pixels_by_taps<T_, G>(x), scale(scale), shift(shift) {}
-  METHOD f32 transform(f32 v, const typename pixels_by_taps<T_, G>::row_state&, const typename pixels_by_taps<T_, G>::depth_state& k) const {
-    return relu_(multiply_add(v, scale[k.c], shift[k.c]));
+  const F& f;
+  METHOD on_the_way(const typename Source::T* x, const F& f) : Source(x), f(f) {}
+  METHOD void transform(typename Source::T (&v)[chunk<typename Source::T>::SIZE], const typename Source::row_state& r, const typename Source::depth_state& k) const {
+    f(v, Source::channel(r, k));
   }
 };
 
@@ -74,11 +76,11 @@ DEVICE void conv_forward(u8* shared, u32 i, const Input& x, const typename Tile:
 }
 
 // conv_filter_grad computes tile i of the gradient (O, R S C), summed over
-// output pixels from begin to end.
-template <class Tile, class G, class Result>
-DEVICE void conv_filter_grad(u8* shared, u32 i, const typename Tile::T* x, const typename Tile::T* dy, u32 begin, u32 end, Result result) {
+// output pixels from begin to end. Input is a Source like taps_by_pixels.
+template <class Tile, class G, class Input, class Result>
+DEVICE void conv_filter_grad(u8* shared, u32 i, const Input& x, const typename Tile::T* dy, u32 begin, u32 end, Result result) {
   typedef typename Tile::T T;
-  tensor_matmul<Tile, G::O, G::R * G::S * G::C>(shared, i, matrix<T, false, G::O>{dy}, taps_by_pixels<T, G>(x), begin, end, result);
+  tensor_matmul<Tile, G::O, G::R * G::S * G::C>(shared, i, matrix<T, false, G::O>{dy}, x, begin, end, result);
 }
 
 // ---- the input's gradient. Pixels h, h + stride, … of the input meet the same

@@ -87,7 +87,7 @@ DEVICE void wgmma_contract(wgmma_pipeline<Tile>& pipe, u32 steps, u32 row0, u32 
   for (u32 k = 0; k < steps; k++) {
     const u8* a = pipe.stages + pipe.stage * Tile::STAGE;
     mbarrier_wait(pipe.filled + pipe.stage, pipe.parity);
-    wgmma_fence();
+    wgmma_fence(sums);
     UNROLL for (u32 i = 0; i < Tile::M; i++)
       wgmma_bf16<A::ALONG_K, B::ALONG_K, Tile::DEPTH>(sums[i], A::matrix(a, first + i * 64), B::matrix(a + A::BYTES, 0), A::STEP, B::STEP);
     wgmma_commit();

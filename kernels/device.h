@@ -472,8 +472,16 @@ DEVICE void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 
                ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(c), "r"(w), "r"(h), "r"(n), "h"(right), "h"(down) : "memory");
 }
 
-// Before a warpgroup's products that have sums in registers which it has touched.
-DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// The compiler takes sums that it is told to be touched to be where they are by
+// then, and no later.
+template <int M, int Q> DEVICE void touch(f32 (&d)[M][Q]) {
+  UNROLL for (int i = 0; i < M; i++) UNROLL for (int q = 0; q < Q; q++) asm volatile("" : "+f"(d[i][q])::"memory");
+}
+// Before a warpgroup's products: their sums, in registers, are ready.
+template <int M, int Q> DEVICE void wgmma_fence(f32 (&d)[M][Q]) {
+  touch(d);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 // Closes the group of products since the last.
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 // Waits until at most GROUPS groups are under way.
@@ -481,7 +489,7 @@ template <int GROUPS> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.
 // Waits for all; then the sums may be read.
 template <int M, int Q> DEVICE void wgmma_wait_for(f32 (&d)[M][Q]) {
   wgmma_wait<0>();
-  UNROLL for (int i = 0; i < M; i++) UNROLL for (int q = 0; q < Q; q++) asm volatile("" : "+f"(d[i][q])::"memory");
+  touch(d);
 }
 
 // d += a b: (64,16) x (16,N) of bf16, in f32, by a warpgroup. Sums lie as those of

@@ -55,8 +55,8 @@ template <class T, u32 EXTENT, bool ALONG_K_> struct operand_tile {
 //   x:       the operand's address;
 //   row(i), depth(k): what follows from a row's or a product's position alone;
 //   at(row, depth): the address of the element, or null where it is 0;
-//   TRANSFORMS; then transform(value, row, depth) is what becomes of an element
-//            (for which at is not null) on its way.
+//   TRANSFORMS; then, of a Source with VECTORS, transform(chunk, row, depth) is
+//            what becomes of a chunk (for which at is not null) on its way.
 
 // matrix is the Source of a matrix in memory, with lines of STRIDE elements
 // along k or across it.
@@ -120,10 +120,11 @@ template <class Source, u32 EXTENT> struct fetcher {
   // transform rewrites what this thread has copied.
   METHOD void transform(T* copied, u32 k) const {
     UNROLL for (u32 i = 0; i < tile::TURNS; i++) {
-      if (!mine(i)) continue;
-      T* v = place(copied, i);
-      UNROLL for (u32 e = 0; e < chunk<T>::SIZE; e++)
-        if (at(i, k, e)) v[e] = convert<T>(source.transform(convert<f32>(v[e]), row(i, e), source.depth(depth_of(i, k, e))));
+      if (!mine(i) || !at(i, k)) continue;
+      T v[chunk<T>::SIZE];
+      load_vector(v, place(copied, i));
+      source.transform(v, row(i), source.depth(depth_of(i, k)));
+      store_vector(place(copied, i), v);
     }
   }
 };

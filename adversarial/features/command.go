@@ -2,20 +2,18 @@ package features
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"temper/adversarial/figure"
 	"temper/adversarial/job"
+	"temper/adversarial/report"
 	"temper/adversarial/run"
 	"temper/engine"
 )
@@ -37,7 +35,6 @@ type Options struct {
 const (
 	resultFile = "features.json"
 	trialsFile = "trials.jsonl" // of a sweep or of real images, as they come in
-	reportFile = "report.html"
 	figuresDir = "figures"
 )
 
@@ -176,7 +173,7 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept, plac
 			return f.interrupted(err, "")
 		}
 		p.close()
-		return f.finish(c, phase, phase.WriteText, []figure.Figure{phase.Figure()})
+		return f.finish(c, phase)
 	}
 	fmt.Fprintf(c.Err, "run %s\n", f.Dir)
 	r, err := Run(ctx, k.Settings, o.Threads, p.update)
@@ -187,7 +184,7 @@ func (f folder) work(ctx context.Context, c job.Console, o Options, k kept, plac
 		return err
 	}
 	p.close()
-	return f.finish(c, r, r.WriteText, r.Figures())
+	return f.finish(c, r)
 }
 
 // place says what structured data run on.
@@ -301,7 +298,7 @@ func (f folder) interrupted(err error, flags string) error {
 }
 
 // finish keeps a result as JSON, figures and a page, and prints it.
-func (f folder) finish(c job.Console, result any, text func(io.Writer), figures []figure.Figure) error {
+func (f folder) finish(c job.Console, result findings) error {
 	b, err := json.Marshal(result)
 	if err != nil {
 		return err
@@ -314,69 +311,25 @@ func (f folder) finish(c job.Console, result any, text func(io.Writer), figures 
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	var words bytes.Buffer
-	text(&words)
-	page := pageData{Run: filepath.Base(f.Dir), Text: words.String()}
-	for _, fig := range figures {
-		var svg bytes.Buffer
-		if err := fig.WriteSVG(&svg); err != nil {
+	for _, fig := range result.Figures() {
+		if err := run.WriteFileAtomic(filepath.Join(dir, fig.Name+".svg"), fig.WriteSVG); err != nil {
 			return err
 		}
-		if err := run.WriteFileAtomic(filepath.Join(dir, fig.Name+".svg"), func(w io.Writer) error { _, err := w.Write(svg.Bytes()); return err }); err != nil {
-			return err
-		}
-		page.Figures = append(page.Figures, pageFigure{template.HTML(fig.SVG()), fig.Title})
 	}
-	if err := run.WriteFileAtomic(filepath.Join(f.Dir, reportFile), func(w io.Writer) error { return pageTemplate.Execute(w, page) }); err != nil {
+	if err := run.WriteFindings(f.Dir, result.Findings()); err != nil {
+		return err
+	}
+	if _, err := report.Refresh(f.Dir); err != nil {
 		return err
 	}
 	if c.JSON {
 		_, err := c.Out.Write(b)
 		return err
 	}
-	if _, err := c.Out.Write(words.Bytes()); err != nil {
-		return err
-	}
+	result.WriteText(c.Out)
 	_, err = fmt.Fprintf(c.Out, "\nfigures and report: %s\n", f.Dir)
 	return err
 }
-
-type pageData struct {
-	Run     string // its folder's name
-	Text    string
-	Figures []pageFigure
-}
-
-type pageFigure struct {
-	SVG     template.HTML // that this package wrote
-	Caption string
-}
-
-var pageTemplate = template.Must(template.New("report").Parse(`<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>temper features, {{.Run}}</title>
-<style>
-body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; background: #fff; color: #222; }
-@media (prefers-color-scheme: dark) { body { background: #16191d; color: #e4e6e8; } }
-pre { white-space: pre-wrap; font-size: .75rem; line-height: 1.4; }
-figure { margin: 2rem 0; }
-figcaption { font-size: .9rem; }
-svg { max-width: 100%; height: auto; }
-</style>
-</head>
-<body>
-<h1>temper features</h1>
-<p>{{.Run}}</p>
-{{range .Figures}}<figure>{{.SVG}}
-<figcaption>{{.Caption}}</figcaption></figure>
-{{end}}<pre>{{.Text}}</pre>
-</body>
-</html>
-`))
 
 // progress shows training steps done of all; its line has no total before the
 // first update.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"html"
 	"io"
 	"math"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"temper/adversarial"
 	"temper/adversarial/job"
+	"temper/adversarial/report"
 	_ "temper/engine/cpu"
 )
 
@@ -511,9 +513,14 @@ func TestCommand(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	page, err := os.ReadFile(filepath.Join(dirs[0], reportFile))
-	if err != nil || bytes.Count(page, []byte("<svg ")) != 3 || bytes.Count(page, []byte("<figcaption>")) != 3 || !bytes.Contains(page, []byte(filepath.Base(dirs[0]))) {
-		t.Errorf("the report lacks figures, captions or its name: %v", err)
+	page, err := os.ReadFile(filepath.Join(dirs[0], report.File))
+	if err != nil || bytes.Count(page, []byte("data:image/svg")) != 3 || bytes.Count(page, []byte("<figcaption>")) != 3 || bytes.Count(page, []byte("The numbers of this figure")) != 3 || !bytes.Contains(page, []byte(filepath.Base(dirs[0]))) {
+		t.Errorf("the report lacks figures, captions, tables or its name: %v", err)
+	}
+	for _, v := range r.Claims {
+		if row := html.EscapeString(v.Claim) + `</th><td>` + strings.TrimSpace(v.verdict()); !bytes.Contains(page, []byte(row)) {
+			t.Errorf("the report lacks the verdict %q", row)
+		}
 	}
 	svgs, _ := filepath.Glob(filepath.Join(dirs[0], figuresDir, "*.svg"))
 	if len(svgs) != 3 {

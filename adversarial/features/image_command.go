@@ -124,7 +124,7 @@ func (f folder) images(ctx context.Context, c job.Console, o Options, s ImageSet
 		return f.interrupted(err, "--dataset "+s.Dataset+" ")
 	}
 	p.close()
-	return f.finish(c, r, r.WriteText, r.Figures())
+	return f.finish(c, r)
 }
 
 // say prints a line above the bar.

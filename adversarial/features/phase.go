@@ -26,8 +26,11 @@ var outcomes = []struct {
 
 var white = color.NRGBA{0xFF, 0xFF, 0xFF, 0xFF}
 
-// Figure draws the phase diagram. The axes are ordinal: a cell for each value.
-func (p *Phase) Figure() figure.Figure {
+// Figures draws the phase diagram.
+func (p *Phase) Figures() []figure.Figure { return []figure.Figure{p.diagram()} }
+
+// diagram has ordinal axes: a cell for each value.
+func (p *Phase) diagram() figure.Figure {
 	d := figure.NewPlot("where the paper's statement holds", "ε/β", "race ratio Nβ^q/Rα^q")
 	figure.Bare(d)
 	cols := len(p.Grid.Eps)

@@ -152,7 +152,7 @@ func Beside(name, title, note string, w, h vg.Length, plots ...*plot.Plot) Figur
 
 // dark is how a figure looks to readers who asked for dark pages: the colours of
 // its paper, ink and grid change, and blue, which is dim on black, gets brighter.
-const dark = `<style>@media (prefers-color-scheme: dark) {
+const dark = `<style>@media screen and (prefers-color-scheme: dark) {
 .temper-figure text { fill: #E4E6E8 !important }
 .temper-figure [style*="fill:#FFFFFF"] { fill: #16191D !important }
 .temper-figure [style*="fill:#222222"] { fill: #E4E6E8 !important }

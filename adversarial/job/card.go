@@ -44,6 +44,8 @@ func refuseCard(evals []*EvalSettings, in datasets.Info, examples int) error {
 	switch {
 	case len(evals) > 1:
 		because = "the evaluation has several radii: give one --eps"
+	case e.isMixed():
+		because = fmt.Sprintf("%s is %s: give --attack %s", adversarial.MixedSuite, upperBound, cardSuite)
 	case len(e.entries) != 1 || e.entries[0].name != cardSuite:
 		because = fmt.Sprintf("the attack is %s: give --attack %s, which is float32's, and nothing else", e.describe(), cardSuite)
 	case e.Threat.Norm != adversarial.Linf && e.Threat.Norm != adversarial.L2:

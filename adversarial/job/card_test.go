@@ -29,6 +29,7 @@ func TestRefuseCard(t *testing.T) {
 		{[]string{"attack.name=autoattack-plus"}, cifar, 10000, "the attack is autoattack-plus, L∞ 8/255: give --attack autoattack"},
 		{[]string{"attack.name=autoattack,pgd"}, cifar, 10000, "give --attack autoattack, which is float32's, and nothing else"},
 		{[]string{"attack.name=pgd"}, cifar, 10000, "the attack is PGD-"},
+		{[]string{"attack.name=autoattack-mixed"}, cifar, 10000, "autoattack-mixed is an upper bound on robust accuracy: give --attack autoattack"},
 		{[]string{"attack.name=autoattack", "split=train"}, cifar, 10000, "the split is train: give --split test"},
 		{[]string{"attack.name=autoattack"}, cifar, 1000, "these are 1000 of cifar10's 10000 test examples"},
 		{[]string{"attack.name=autoattack"}, datasets.Info{Name: "npz"}, 10000, "npz has no published test set"},

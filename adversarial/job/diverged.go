@@ -25,12 +25,12 @@ func (e *NonFiniteError) Error() string {
 	return s + fmt.Sprintf("; the last good checkpoint is %s in %s: train again with a lower --lr", e.Kept, e.Run)
 }
 
-// diverged is the error for a step that gave r. The state is spoilt; the way to
-// that step is gone over once more from the last checkpoint, to say where it
-// went wrong.
-func (t *trainer) diverged(b *datasets.Batch, r result) error {
+// diverged is the error for a step, behind those done, that gave r. The state is
+// spoilt, and one more step may have been launched from it; the way to that step
+// is gone over once more from the last checkpoint, to say where it went wrong.
+func (t *trainer) diverged(epoch int, r result) error {
 	failed := t.step
-	e := &NonFiniteError{Step: failed + 1, Epoch: b.At.Epoch + 1, Loss: r.loss, Norm: r.gradNorm, Run: t.run.Dir}
+	e := &NonFiniteError{Step: failed + 1, Epoch: epoch + 1, Loss: r.loss, Norm: r.gradNorm, Run: t.run.Dir}
 	ck, err := run.LatestCheckpoint(t.run.Dir)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (t *trainer) again(b *datasets.Batch) error {
 	if err := feed(e, b); err != nil {
 		return err
 	}
-	_, err = t.launch(b, t.moving(t.step))
+	_, err = t.launch(b, t.step)
 	return err
 }
 

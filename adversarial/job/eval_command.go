@@ -84,7 +84,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 		return nil, err
 	}
 	e.eval = e.evals[0]
-	s.Data.Dir, s.Device, s.Threads, s.Precision, s.ExactConv = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.Precision, e.eval.ExactConv
+	s.Data.Dir, s.Device, s.Threads, s.Precision, s.ExactConv = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.networkPrecision(), e.eval.ExactConv
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
@@ -127,7 +127,11 @@ type visitor func(b *datasets.Batch, v *verdict, x []float32)
 // measure runs the evaluation with a progress line.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
 	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	c.say("%s; precision %s", e.describe(), precisionLine(e.eval.Precision, e.eval.ExactConv))
+	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
+	if e.eval.isMixed() {
+		precision += " in the search, float32 in what counts"
+	}
+	c.say("%s; precision %s", e.describe(), precision)
 	began := time.Now()
 	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
 	if err != nil {

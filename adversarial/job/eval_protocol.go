@@ -19,12 +19,13 @@ import (
 // holds them. An example falls when the network is wrong about it or, under a
 // targeted attack, when it says the target.
 type protocol struct {
-	threat adversarial.ThreatModel
-	batch  int
-	input  graph.DType
-	clean  *engine.Program
-	plans  []planned
-	set    rowSet // of the bucket being filled
+	threat  adversarial.ThreatModel
+	batch   int
+	input   graph.DType
+	clean   *engine.Program
+	confirm *engine.Program // the network on attacked examples, where the search's own word does not count; else nil
+	plans   []planned
+	set     rowSet // of the bucket being filled
 }
 
 // planned is an attack, or a suite of attacks, that is reported as one.
@@ -40,18 +41,32 @@ type stage struct {
 	program *engine.Program
 }
 
-// newProtocol prepares attacks on a model whose weights are in st.
+// newProtocol prepares attacks on a model whose weights are in st. The options
+// are those of the network's own passes; the search has the precision of e.
 func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.Info, e *EvalSettings, o engine.Options) (*protocol, error) {
 	p := &protocol{threat: e.Threat, batch: e.BatchSize, input: inputType(in)}
-	p.clean = dev.NewProgram(st, func(n int) (*graph.Graph, error) {
-		g, err := adversarial.EvalGraph(m, nil, e.Threat, n, p.input)
-		if err != nil {
+	scalars := map[string]float64{"seed": float64(e.Seed), "eps": e.Threat.Epsilon.Float64(), "alpha": 0}
+	network := func(input graph.DType) (*engine.Program, error) {
+		program := dev.NewProgram(st, func(n int) (*graph.Graph, error) {
+			g, err := adversarial.EvalGraph(m, nil, e.Threat, n, input)
+			if err != nil {
+				return nil, err
+			}
+			return g, rowsApart(g)
+		}, o)
+		return program, setAll(program, scalars)
+	}
+	var err error
+	if p.clean, err = network(p.input); err != nil {
+		return nil, err
+	}
+	if e.isMixed() {
+		if p.confirm, err = network(graph.F32); err != nil {
 			return nil, err
 		}
-		return g, rowsApart(g)
-	}, o)
-	scalars := map[string]float64{"seed": float64(e.Seed), "eps": e.Threat.Epsilon.Float64(), "alpha": 0}
-	if err := setAll(p.clean, scalars); err != nil {
+	}
+	search, err := compileOptions(e.Precision, e.ExactConv)
+	if err != nil {
 		return nil, err
 	}
 	for _, entry := range e.entries {
@@ -64,7 +79,7 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 					return nil, err
 				}
 				return g, rowsApart(g)
-			}, o)
+			}, search)
 			scalars["alpha"] = a.Alpha(e.Threat).Float64()
 			if err := setAll(s.program, scalars); err != nil {
 				return nil, err
@@ -109,6 +124,9 @@ func setAll(p *engine.Program, scalars map[string]float64) error {
 
 func (p *protocol) close() {
 	p.clean.Close()
+	if p.confirm != nil {
+		p.confirm.Close()
+	}
 	for _, pl := range p.plans {
 		for _, s := range pl.stages {
 			s.program.Close()
@@ -242,6 +260,13 @@ func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standin
 				return err
 			}
 			copy(adv[row*from.size:], at)
+		}
+		if p.confirm != nil {
+			if pred, err = p.confirmed(from, adv, standing); err != nil {
+				return err
+			}
+		}
+		for i, row := range standing {
 			fates[row] = fate{Fell: -1, Pred: pred[i], Norm: norm[i]}
 			fell := pred[i] != labels[row]
 			if target != nil {
@@ -256,6 +281,18 @@ func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standin
 		return nil
 	})
 	return left, err
+}
+
+// confirmed is what the network says of the rows that stand, in the precision
+// that counts, as an attack has left them in adv (N,C,H,W).
+func (p *protocol) confirmed(from *rowSet, adv []float32, standing []int) (pred []int32, err error) {
+	attacked, set := &rowSet{input: graph.F32, size: from.size, f32: adv, y: from.y, ids: from.ids}, &rowSet{}
+	_, err = set.run(p.confirm, attacked, nil, standing, p.batch, func(exe *engine.Executable) error {
+		all, err := fetch[int32](exe, "clean_pred")
+		pred = append(pred, all...)
+		return err
+	})
+	return pred, err
 }
 
 // check holds an attacked example against the threat model: an attack that

@@ -12,10 +12,8 @@ func (r *Evaluation) count(classes []string, p *protocol, batches []*verdict) {
 		r.Classes = append(r.Classes, ClassOutcome{Class: c})
 	}
 	for _, pl := range p.plans {
-		a := AttackResult{Attack: pl.name + ", " + p.threat.String()}
-		if !pl.suite {
-			a.Attack = pl.stages[0].attack.Describe(p.threat)
-		} else {
+		a := AttackResult{Attack: pl.describe(p.threat)}
+		if pl.suite {
 			for _, s := range pl.stages {
 				a.Stages = append(a.Stages, StageResult{Name: s.attack.Name, Attack: s.attack.Describe(p.threat)})
 			}

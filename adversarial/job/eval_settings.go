@@ -24,7 +24,7 @@ type EvalSettings struct {
 	DataDir    string                  `toml:"data_dir"`
 	Device     string                  `toml:"device"`
 	Threads    int                     `toml:"threads"`
-	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise
+	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise; under autoattack-mixed that of the search, by default bf16
 	ExactConv  bool                    `toml:"exact_conv"`
 	Threat     adversarial.ThreatModel `toml:"threat"`
 	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
@@ -38,8 +38,12 @@ type EvalSettings struct {
 type entry struct {
 	name    string
 	suite   bool
+	note    string // what goes with a suite's name wherever it is written
 	attacks []adversarial.Attack
 }
+
+// upperBound is what is said of every number of autoattack-mixed.
+const upperBound = "an upper bound on robust accuracy"
 
 const (
 	lastCheckpoint = "last"
@@ -98,6 +102,11 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	if err := applyAll(e, others); err != nil {
 		return nil, err
 	}
+	if strings.Contains(names, adversarial.MixedSuite) {
+		if err := e.mixed(names, others); err != nil {
+			return nil, err
+		}
+	}
 	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
 	}
@@ -120,6 +129,31 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	return e, nil
 }
 
+// mixed settles the precision of a search whose hits float32 confirms.
+func (e *EvalSettings) mixed(names string, user []Assignment) error {
+	if names != adversarial.MixedSuite {
+		return usage("--attack %s: %s is an upper bound on robust accuracy, which stands beside no other number: evaluate it alone", names, adversarial.MixedSuite)
+	}
+	if !slices.ContainsFunc(user, func(a Assignment) bool { return a.Key == "precision" }) {
+		e.Precision = graph.PrecisionBF16.String()
+	}
+	if e.Precision == graph.PrecisionFloat32.String() {
+		return usage("precision float32: %s searches in a reduced one: give --precision bf16, tf32 or tf32x3, or take --attack autoattack", adversarial.MixedSuite)
+	}
+	return nil
+}
+
+// isMixed reports whether a search in reduced precision is confirmed in float32.
+func (e *EvalSettings) isMixed() bool { return e.entries[0].name == adversarial.MixedSuite }
+
+// networkPrecision is that in which the network's predictions count.
+func (e *EvalSettings) networkPrecision() string {
+	if e.isMixed() {
+		return graph.PrecisionFloat32.String()
+	}
+	return e.Precision
+}
+
 // entry makes the attack of a name that the user gave in source, or, if that is
 // empty, the run's, with the user's settings of it; or a suite.
 func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, error) {
@@ -134,10 +168,13 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 		if e.TargetLabels != "" {
 			return entry{}, fmt.Errorf("--target-labels %s: %s is not targeted: leave this out, or name one of its attacks", e.TargetLabels, name)
 		}
-		if reference := graph.PrecisionFloat32.String(); e.Precision != reference {
-			return entry{}, fmt.Errorf("precision %s: %s is defined in float32; leave --precision out, or name its attacks", e.Precision, name)
+		if name == adversarial.MixedSuite {
+			return entry{name, true, e.Precision + " search, confirmed in float32: " + upperBound, attacks}, nil
 		}
-		return entry{name, true, attacks}, nil
+		if reference := graph.PrecisionFloat32.String(); e.Precision != reference {
+			return entry{}, fmt.Errorf("precision %s: %s is defined in float32; leave --precision out, name its attacks, or take %s", e.Precision, name, adversarial.MixedSuite)
+		}
+		return entry{name, true, "", attacks}, nil
 	}
 	one := struct {
 		Attack adversarial.Attack `toml:"attack"`
@@ -160,7 +197,7 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 	case a.Targeted && a.Target == "":
 		return entry{}, errors.New("attack.targeted needs targets: choose them with --target, or give them with --target-labels")
 	}
-	return entry{name, false, []adversarial.Attack{a}}, a.Validate()
+	return entry{name, false, "", []adversarial.Attack{a}}, a.Validate()
 }
 
 // describe is the attacks in the field's notation.
@@ -173,7 +210,10 @@ func (e *EvalSettings) describe() string {
 }
 
 func (e entry) describe(threat adversarial.ThreatModel) string {
-	if e.suite {
+	switch {
+	case e.suite && e.note != "":
+		return fmt.Sprintf("%s (%s), %v", e.name, e.note, threat)
+	case e.suite:
 		return e.name + ", " + threat.String()
 	}
 	return e.attacks[0].Describe(threat)

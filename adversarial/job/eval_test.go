@@ -221,10 +221,114 @@ func TestEvalSettings(t *testing.T) {
 		"eps is not set":                                                 {"threat.eps=1,"},
 		"limit -1, batch size":                                           {"limit=-1"},
 		"precision tf32: autoattack is defined in float32":               {"attack.name=autoattack", "threat.norm=linf", "precision=tf32"},
+		"or take autoattack-mixed":                                       {"attack.name=autoattack", "threat.norm=linf", "precision=bf16"},
+		"precision float32: autoattack-mixed searches in a reduced one":  {"attack.name=autoattack-mixed", "threat.norm=linf", "precision=float32"},
+		"autoattack-mixed is an upper bound on robust accuracy, which":   {"attack.name=autoattack,autoattack-mixed", "threat.norm=linf"},
+		"autoattack-mixed has its published settings":                    {"attack.name=autoattack-mixed", "threat.norm=linf", "attack.steps=3"},
 		`unknown precision "bf17"`:                                       {"precision=bf17"},
 	} {
 		if _, err := evalSettings(&s, user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", assignments, err, want)
+		}
+	}
+}
+
+// The mixed suite has the standard one's attacks, a precision of its own for the
+// search and float32 for the network, and says everywhere what its number is.
+func TestMixedSettings(t *testing.T) {
+	s := one(t)
+	for _, c := range []struct{ norm, precision, want string }{
+		{"linf", "", "autoattack-mixed (bf16 search, confirmed in float32: an upper bound on robust accuracy), L∞ 0.6"},
+		{"l2", "tf32", "autoattack-mixed (tf32 search, confirmed in float32: an upper bound on robust accuracy), L2 0.6"},
+		{"l1", "tf32x3", "autoattack-mixed (tf32x3 search, confirmed in float32: an upper bound on robust accuracy), L1 0.6"},
+	} {
+		settings := []string{"attack.name=autoattack-mixed", "threat.norm=" + c.norm}
+		if c.precision != "" {
+			settings = append(settings, "precision="+c.precision)
+		}
+		list, err := evalSettings(&s, user(settings...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := list[0]
+		if got := e.describe(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+		if got := e.networkPrecision(); got != "float32" {
+			t.Errorf("the network's own passes are in %s", got)
+		}
+		standard, _, err := adversarial.LookupSuite("autoattack", e.Threat)
+		if err != nil || !slices.Equal(standard, e.entries[0].attacks) {
+			t.Errorf("%v, %v: want %v", err, e.entries[0].attacks, standard)
+		}
+		r := &Evaluation{}
+		r.count(nil, &protocol{threat: e.Threat, plans: []planned{{e.entries[0], nil}}}, nil)
+		if r.Attacks[0].Attack != c.want {
+			t.Errorf("stored as %q", r.Attacks[0].Attack)
+		}
+	}
+}
+
+// An example falls when the confirming network is wrong about what the search
+// left, whatever the search's own network says of it.
+func TestOnlyConfirmedHitsCount(t *testing.T) {
+	root := trained(t)
+	for _, attack := range []string{"attack.name=pgd", "attack.name=square"} {
+		e, err := prepare(EvalOptions{Root: root, Run: Latest, User: user(slices.Concat(linf, []string{attack, "attack.steps=120", "batch_size=30"})...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.close()
+		says := func(answer func(y *graph.Node) *graph.Node) *engine.Program {
+			return e.dev.NewProgram(e.state, func(n int) (*graph.Graph, error) {
+				g := graph.New("oracle")
+				g.Input("x", graph.F32, append([]int{n}, e.model.Input...)...)
+				g.Input("ids", graph.U32, n)
+				g.Output("clean_pred", answer(g.Input("y", graph.I32, n)))
+				return g, g.Err()
+			}, engine.Options{})
+		}
+		for name, c := range map[string]struct {
+			confirm *engine.Program
+			robust  func(search, clean int) bool
+		}{
+			"none":              {nil, func(s, c int) bool { return s > 0 && s < c }},
+			"always right":      {says(func(y *graph.Node) *graph.Node { return y.AddC(0) }), func(s, c int) bool { return s == c }},
+			"always wrong":      {says(func(y *graph.Node) *graph.Node { return y.AddC(1) }), func(s, _ int) bool { return s == 0 }},
+			"wrong about 3, 4 ": {says(func(y *graph.Node) *graph.Node { return y.MinC(2) }), func(s, c int) bool { return s > 0 && s < c }},
+		} {
+			p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.close()
+			p.confirm = c.confirm
+			stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: 30, Epochs: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			b, _ := stream.Next()
+			v, _, err := p.one(context.Background(), b, nil, func() {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			clean, robust := 0, 0
+			for i, y := range v.Labels {
+				stands := v.Clean[i] == y && v.Fates[0][i].Fell < 0
+				if v.Clean[i] == y {
+					clean++
+				}
+				if stands {
+					robust++
+				}
+				if said := v.Fates[0][i].Pred; v.Clean[i] == y && stands != (said == y) {
+					t.Errorf("%s: example %d of label %d stands: %v, and is said to be %d", name, i, y, stands, said)
+				}
+			}
+			if !c.robust(robust, clean) {
+				t.Errorf("%s, confirmed by a network that is %s: %d of %d stand", attack, name, robust, clean)
+			}
 		}
 	}
 }

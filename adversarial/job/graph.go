@@ -102,7 +102,7 @@ func Graph(c Console, o GraphOptions) error {
 	text := write(final)
 	switch {
 	case o.Plan:
-		text = plan.Build(final, plan.Options{LessTraffic: options.Target.LessTraffic}).String()
+		text = plan.Build(final, target.Plan(plan.Options{})).String()
 	case o.Pass != "":
 		if text = texts[o.Pass]; text == "" {
 			return usage("the pass %q is not for %s", o.Pass, dev.Info().Spec)

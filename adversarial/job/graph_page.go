@@ -173,11 +173,14 @@ func profile(c Console, s *Settings) (l *listing, device string, close func(), e
 	if err := t.fetch(stream); err != nil {
 		return nil, "", nil, err
 	}
-	var e *engine.Executable
 	for range warmUp {
-		if e, err = t.launch(t.ahead, t.moving(0)); err != nil {
+		if _, err = t.launch(t.ahead, 0); err != nil {
 			return nil, "", nil, err
 		}
+	}
+	e, err := t.program.For(t.ahead.N)
+	if err != nil {
+		return nil, "", nil, err
 	}
 	var best *engine.Trace
 	for range timedSteps {

@@ -32,7 +32,7 @@ func Plans(user []Assignment, target func(graph.Precision) passes.Target) ([]*pl
 			if err != nil {
 				return nil, err
 			}
-			plans = append(plans, plan.Build(final, plan.Options{LessTraffic: want.LessTraffic}))
+			plans = append(plans, plan.Build(final, want.Plan(plan.Options{})))
 		}
 	}
 	return plans, nil

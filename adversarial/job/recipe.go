@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
 )
 
@@ -51,6 +52,15 @@ type Figure struct {
 // user are the settings of the evaluation that the figure comes from.
 func (f Figure) user() []Assignment {
 	return append([]Assignment{{"attack.name", f.Attack, setFlag}}, Sets(f.With)...)
+}
+
+// refuse says why a number cannot stand in a table of robust accuracies: nil if
+// it can.
+func (f Figure) refuse() error {
+	if strings.Contains(f.Attack, adversarial.MixedSuite) {
+		return fmt.Errorf("%s is %s: it stands beside no published number; take %s", adversarial.MixedSuite, upperBound, cardSuite)
+	}
+	return nil
 }
 
 // String is "98.50 % clean, 82.93 % under autoattack".

@@ -135,6 +135,9 @@ func publishedRecipe(name, dataset string) (Recipe, error) {
 
 func reproduce(ctx context.Context, c Console, r Recipe, o ReproduceOptions) (*Reproduction, error) {
 	result := &Reproduction{Recipe: r.Name, Dataset: r.Datasets[0], Published: r.Published[0]}
+	if err := result.Published.refuse(); err != nil {
+		return nil, err
+	}
 	var clean, robust []float64
 	for seed := range o.Seeds {
 		if o.Only >= 0 && o.Only != seed {

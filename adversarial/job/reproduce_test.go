@@ -117,6 +117,10 @@ func TestReproduce(t *testing.T) {
 	if again.Runs[2].Seed != 2 || again.Runs[2].Clean == again.Runs[1].Clean && again.Runs[2].Robust == again.Runs[1].Robust {
 		t.Errorf("seeds 1 and 2: %+v", again.Runs[1:])
 	}
+	r.Published[0].Attack = "autoattack-mixed"
+	if _, _, err := reproduceIn(context.Background(), t.TempDir(), 1); err == nil || !strings.Contains(err.Error(), "autoattack-mixed is an upper bound on robust accuracy: it stands beside no published number") {
+		t.Errorf("a published number of the mixed suite: %v", err)
+	}
 	r = tinyRecipe(t, "step_size = \"0.1\"\n")
 	if _, _, err := reproduceIn(context.Background(), root, 2); err == nil || !strings.Contains(err.Error(), "holds a run of other settings") {
 		t.Errorf("another recipe in the same folder: %v", err)
@@ -195,6 +199,9 @@ func TestFigures(t *testing.T) {
 	n := 0
 	for _, r := range Recipes() {
 		for _, f := range append(r.Published, r.Measured...) {
+			if err := f.refuse(); err != nil {
+				t.Error(err)
+			}
 			n++
 			s, err := r.seeded(0, nil)
 			if err != nil {

@@ -38,7 +38,7 @@ type trainer struct {
 	progress   *run.Progress
 
 	perEpoch int
-	step     int           // steps done
+	step     int           // steps done, and their results read
 	epoch    tally         // of the epoch that step is in
 	best     float64       // robust accuracy of the best evaluation, -1 before the first
 	began    time.Time     // of the stretch that the next epoch line reports
@@ -49,7 +49,16 @@ type trainer struct {
 	last     *Outcome      // of the latest evaluation
 	pictures *run.Pictures // what it left to be looked at
 
-	ahead *datasets.Batch // fed, for the step to come
+	ahead    *datasets.Batch // fed, for the step to come
+	underway *launched       // behind the last of the steps done; nil if there is none
+}
+
+// launched is a step whose results have not been read.
+type launched struct {
+	results engine.Results
+	n       int // examples
+	epoch   int // from 0
+	moving  map[string]float64
 }
 
 // tally adds up what the steps of an epoch return. It is part of a checkpoint.
@@ -201,8 +210,14 @@ func (t *trainer) stretch(ctx context.Context) (back bool, err error) {
 		return false, err
 	}
 	defer stream.Close()
-	t.ahead = nil
+	t.ahead, t.underway = nil, nil
 	for {
+		stop := ctx.Err()
+		if t.launched()%t.perEpoch == 0 || stop != nil { // what follows looks at the state
+			if err := t.settle(); err != nil {
+				return false, err
+			}
+		}
 		if t.step > 0 && t.step%t.perEpoch == 0 && t.epoch.seen > 0 {
 			fired, err := t.endEpoch(ctx)
 			if err != nil {
@@ -215,8 +230,8 @@ func (t *trainer) stretch(ctx context.Context) (back bool, err error) {
 		if t.step == t.total() || t.history.stopped() {
 			return false, nil
 		}
-		if err := ctx.Err(); err != nil {
-			return false, t.interrupted(err)
+		if stop != nil {
+			return false, t.interrupted(stop)
 		}
 		if err := t.next(stream); err != nil {
 			return false, err
@@ -224,7 +239,16 @@ func (t *trainer) stretch(ctx context.Context) (back bool, err error) {
 	}
 }
 
-// next trains on the next batch.
+// launched is the number of steps done or under way.
+func (t *trainer) launched() int {
+	if t.underway != nil {
+		return t.step + 1
+	}
+	return t.step
+}
+
+// next launches the step on the next batch, and only then waits for the one
+// before it: a GPU that is done with a step finds the next one waiting.
 func (t *trainer) next(stream *datasets.Stream) error {
 	if t.ahead == nil {
 		if err := t.fetch(stream); err != nil {
@@ -235,37 +259,51 @@ func (t *trainer) next(stream *datasets.Stream) error {
 	if b == nil {
 		panic("BUG: job: the stream ended before the run")
 	}
-	defer b.Release()
-	moving := t.moving(t.step)
-	e, err := t.launch(b, moving)
+	l, err := t.launch(b, t.launched())
+	b.Release()
 	if err != nil {
 		return err
 	}
 	if err := t.fetch(stream); err != nil { // a GPU copies it while it computes
 		return err
 	}
-	r, err := results(e)
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.underway = l
+	return nil
+}
+
+// settle waits for the step under way, if there is one, and takes its results
+// in.
+func (t *trainer) settle() error {
+	l := t.underway
+	if l == nil {
+		return nil
+	}
+	t.underway = nil
+	r, err := l.read()
 	if err != nil {
 		return err
 	}
 	if !r.finite {
-		return t.diverged(b, r)
+		return t.diverged(l.epoch, r)
 	}
 	t.step++
-	t.epoch.seen += b.N
+	t.epoch.seen += l.n
 	t.epoch.correct += r.right
-	t.epoch.loss += r.loss * float64(b.N)
-	t.since += b.N
+	t.epoch.loss += r.loss * float64(l.n)
+	t.since += l.n
 	t.steps++
-	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(b.At.Epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
+	t.progress.Update(t.step, run.Field{Name: "epoch", Value: float64(l.epoch + 1)}, run.Field{Name: "loss", Value: r.loss})
 	fields := []run.Field{
-		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(b.N)},
-		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: moving["lr"]},
+		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(l.n)},
+		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: l.moving["lr"]},
 	}
 	if t.settings.Training.EpsWarmup > 0 {
-		fields = append(fields, run.Field{Name: "train/eps", Value: moving["eps"]})
+		fields = append(fields, run.Field{Name: "train/eps", Value: l.moving["eps"]})
 	}
-	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: b.At.Epoch, Fields: fields})
+	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: l.epoch, Fields: fields})
 }
 
 // fetch takes the next batch, if there is one, and feeds it.
@@ -285,34 +323,42 @@ func (t *trainer) fetch(stream *datasets.Stream) error {
 	return feed(e, b)
 }
 
-// launch starts a step on a batch that was fed.
-func (t *trainer) launch(b *datasets.Batch, moving map[string]float64) (*engine.Executable, error) {
+// launch starts a step on a batch that was fed, whose memory is not needed any
+// more when launch returns.
+func (t *trainer) launch(b *datasets.Batch, step int) (*launched, error) {
 	e, err := t.program.For(b.N)
 	if err != nil {
 		return nil, err
 	}
-	for name, v := range moving {
+	l := &launched{n: b.N, epoch: b.At.Epoch, moving: t.moving(step)}
+	for name, v := range l.moving {
 		if err := t.program.Set(name, v); err != nil {
 			return nil, err
 		}
 	}
-	if t.nextEvaluation()-t.step <= tracedSteps {
-		return e, t.traced(e)
+	if t.nextEvaluation(step)-step <= tracedSteps {
+		err = t.traced(e)
+	} else {
+		err = e.Run()
 	}
-	return e, e.Run()
+	if err != nil {
+		return nil, err
+	}
+	l.results, err = e.Results()
+	return l, err
 }
 
-// nextEvaluation is the step after which the next evaluation comes.
-func (t *trainer) nextEvaluation() int {
+// nextEvaluation is the number of steps after which the next evaluation comes.
+func (t *trainer) nextEvaluation(step int) int {
 	every := t.perEpoch * t.settings.Eval.Every
-	return min((t.step/every+1)*every, t.total())
+	return min((step/every+1)*every, t.total())
 }
 
-// results waits for a step and reads what it says of itself.
-func results(e *engine.Executable) (r result, err error) {
+// read waits for the step and reads what it says of itself.
+func (l *launched) read() (r result, err error) {
 	var v [4]float64
 	for i, name := range [...]string{"loss", "grad_norm", "correct", "finite"} {
-		if v[i], err = e.Scalar(name); err != nil {
+		if v[i], err = l.results.Scalar(name); err != nil {
 			return r, err
 		}
 	}

@@ -226,7 +226,7 @@ func (r *shown) see() uint64 {
 	r.looked = time.Now()
 	h := fnv.New64a()
 	f := r.tail.folder
-	for _, name := range []string{run.ConfigFile, run.MetricsFile, run.FactsFile, run.PicturesFile, run.EnvironmentFile, "evaluations", "figures"} {
+	for _, name := range []string{run.ConfigFile, run.MetricsFile, run.FactsFile, run.PicturesFile, run.FindingsFile, run.EnvironmentFile, "evaluations", "figures"} {
 		fmt.Fprintln(h, name, f.Modified(name))
 	}
 	fmt.Fprintln(h, f.Active())

@@ -26,8 +26,9 @@ type Run struct {
 	Curves       *Curves
 	Evaluations  []Evaluation // the oldest first; the training's own last
 	Pictures     *run.Pictures
-	Figures      []Picture // that temper features drew
-	Active       bool      // a process is writing it
+	Findings     run.Findings // zero unless the run is an experiment of temper features
+	Figures      []Figure     // that it drew
+	Active       bool         // a process is writing it
 	// Problems are what could not be read, a line each.
 	Problems []string
 }
@@ -89,6 +90,9 @@ const (
 	mostEvaluations = 100
 	mostClasses     = 1000
 	mostWords       = 300 // characters of a text from a file
+	mostCaption     = 2000
+	mostTables      = 20
+	mostCells       = 5000 // of a table
 )
 
 // Load reads a run folder. It is an error if there is no run.
@@ -109,6 +113,9 @@ func Load(f *run.Folder) (*Run, error) {
 	}
 	r.Pictures, err = f.Pictures()
 	r.note(err)
+	r.Findings, err = f.Findings()
+	r.note(err)
+	r.note(trim(&r.Findings))
 	r.figures(f)
 	return r, nil
 }
@@ -136,11 +143,44 @@ func (r *Run) note(err error) {
 }
 
 // clip bounds a text from a file.
-func clip(s string) string {
-	if runes := []rune(s); len(runes) > mostWords {
-		return string(runes[:mostWords]) + "…"
+func clip(s string) string { return cut(s, mostWords) }
+
+func cut(s string, most int) string {
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most]) + "…"
 	}
 	return s
+}
+
+// trim takes out of findings what a page cannot show, and says what.
+func trim(f *run.Findings) error {
+	f.Lead = clip(f.Lead)
+	var problems []error
+	fits := func(t *run.Table) bool {
+		if len(t.Rows)*len(t.Columns) > mostCells {
+			problems = append(problems, fmt.Errorf("%s: a table of %d rows is too large", run.FindingsFile, len(t.Rows)))
+			return false
+		}
+		t.Title, t.Note = clip(t.Title), clip(t.Note)
+		for _, row := range append(t.Rows, t.Columns) {
+			if len(row) != len(t.Columns) {
+				problems = append(problems, fmt.Errorf("%s: a table has rows of %d and %d columns", run.FindingsFile, len(t.Columns), len(row)))
+				return false
+			}
+			for i := range row {
+				row[i] = clip(row[i])
+			}
+		}
+		return true
+	}
+	f.Tables = f.Tables[:min(len(f.Tables), mostTables)]
+	f.Tables = slices.DeleteFunc(f.Tables, func(t run.Table) bool { return !fits(&t) })
+	for name, t := range f.Figures {
+		if !fits(&t) {
+			delete(f.Figures, name)
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // settings lists config.toml, flat.

@@ -27,7 +27,8 @@ type page struct {
 	Plots       []Plot
 	Confusion   *matrix
 	Gallery     *Gallery
-	Figures     []Picture
+	Tables      []run.Table // of an experiment
+	Figures     []Figure
 	Settings    []Setting
 	Starts      []Setting // of the environment, the latest start
 	StartCount  int
@@ -76,10 +77,13 @@ func (r *Run) State() string {
 
 func (r *Run) page() *page {
 	p := &page{
-		Title: r.Name, State: r.State(), Headline: r.Best(), Evaluations: r.Evaluations, Plots: r.plots(), Gallery: gallery(r.Pictures), Figures: r.Figures,
+		Title: r.Name, State: r.State(), Headline: r.Best(), Evaluations: r.Evaluations, Plots: r.plots(), Gallery: gallery(r.Pictures), Tables: r.Findings.Tables, Figures: r.Figures,
 		Settings: r.Settings, Problems: r.Problems, StartCount: len(r.Environments), Facts: r.facts(), Made: time.Now().UTC().Format("2006-01-02 15:04 UTC"),
 	}
 	p.Lead = r.Lead()
+	if r.Findings.Lead != "" {
+		p.Lead = r.Findings.Lead
+	}
 	p.cards(r)
 	if e := p.Headline; e != nil {
 		p.Confusion = newMatrix(e)
@@ -132,7 +136,7 @@ func (p *page) cards(r *Run) {
 		p.Cards = append(p.Cards, card{"steps", steps, fmt.Sprintf("epoch %d", r.Curves.Epoch)})
 	}
 	if s := r.Curves.Get("time/images_per_second"); s != nil {
-		p.Cards = append(p.Cards, card{"training speed", number(s.Last) + " images/s", "on average since the evaluation before the last one"})
+		p.Cards = append(p.Cards, card{"images/s in training", number(s.Last), "mean between the last two evaluations"})
 	}
 }
 
@@ -144,7 +148,7 @@ func (r *Run) facts() (list []Setting) {
 	}
 	return []Setting{
 		{"steps", fmt.Sprintf("%d, of which an epoch has %d", f.Steps, f.PerEpoch)},
-		{"examples", fmt.Sprintf("%d to train on, %d %s; (C,H,W) = %v; %d classes", f.Train, f.Watched, clip(f.Watching), f.Shape, len(f.Classes))},
+		{"examples", fmt.Sprintf("%d to train on, %d %s; %d×%d×%d (channels, height, width); %d classes", f.Train, f.Watched, clip(f.Watching), f.Shape[0], f.Shape[1], f.Shape[2], len(f.Classes))},
 		{"parameters", fmt.Sprint(f.Parameters)},
 		{"memory", fmt.Sprintf("%s of state, %s a step needs beside it", Bytes(f.StateBytes), Bytes(f.ProgramBytes))},
 	}
@@ -180,6 +184,7 @@ func environment(e run.Environment) []Setting {
 // pairs that are confused most.
 type matrix struct {
 	Classes []string
+	Words   bool // the classes have names too wide for a column
 	Parts   []matrixPart
 }
 
@@ -214,6 +219,7 @@ func newMatrix(e *Evaluation) *matrix {
 	m := &matrix{}
 	for _, c := range e.Classes {
 		m.Classes = append(m.Classes, clip(c.Class))
+		m.Words = m.Words || len(c.Class) > 3
 	}
 	for i, counts := range [][][]int{e.Confusion.Clean, e.Confusion.Attacked} {
 		part := matrixPart{Title: []string{"Without an attack", "Under the attack"}[i]}

@@ -25,6 +25,12 @@ type Picture struct {
 	W, H int // pixels on the page
 }
 
+// Figure is a plot of an experiment with the numbers behind it, if it has any.
+type Figure struct {
+	Picture
+	Table *run.Table
+}
+
 // Example is an attacked example: before, the perturbation, after.
 type Example struct {
 	X, Delta, Adv       Picture
@@ -97,7 +103,7 @@ func (g *Gallery) examples(p *run.Pictures) {
 		e := Example{Label: clip(p.Classes[p.Labels[i]]), Before: clip(p.Classes[p.Clean[i]]), Next: clip(p.Classes[p.Pred[i]])}
 		e.WrongBefore, e.Fooled = p.Clean[i] != p.Labels[i], p.Clean[i] == p.Labels[i] && p.Pred[i] != p.Labels[i]
 		grey := func(v float32) float32 { return (v - lo) / (hi - lo) }
-		e.X = s.picture(x, grey, "a "+e.Label+", predicted as "+e.Before)
+		e.X = s.picture(x, grey, e.Label+", predicted as "+e.Before)
 		e.Delta = s.picture(delta, func(v float32) float32 { return 0.5 + v*factor/(hi-lo) }, "its perturbation, times "+g.Factor)
 		e.Adv = s.picture(adv, grey, "the sum of the two, predicted as "+e.Next)
 		g.Examples = append(g.Examples, e)
@@ -190,14 +196,14 @@ func (g *Gallery) filters(a run.Array) {
 	if max(h, w) > 16 {
 		return
 	}
-	zoom, columns := max(1, 24/max(h, w)), 16
+	zoom, columns, gap := max(1, 36/max(h, w)), 16, 4
 	rows := (g.Shown + columns - 1) / columns
 	columns = min(columns, g.Shown)
-	p := image.NewNRGBA(image.Rect(0, 0, columns*(w*zoom+2)-2, rows*(h*zoom+2)-2))
+	p := image.NewNRGBA(image.Rect(0, 0, columns*(w*zoom+gap)-gap, rows*(h*zoom+gap)-gap))
 	s := sheet{[]int{c, h, w}}
 	for i := range g.Shown {
 		v := a.Values[i*c*h*w:][:c*h*w]
-		s.draw(p, i%columns*(w*zoom+2), i/columns*(h*zoom+2), 1, zoom, scaled(v, len(v)), identity)
+		s.draw(p, i%columns*(w*zoom+gap), i/columns*(h*zoom+gap), 1, zoom, scaled(v, len(v)), identity)
 	}
 	g.put(p)
 }
@@ -246,7 +252,11 @@ func (r *Run) figures(f *run.Folder) {
 			continue
 		}
 		src := "data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(b)
-		r.Figures = append(r.Figures, Picture{Src: template.URL(src), Alt: clip(svgTitle(b))})
+		figure := Figure{Picture: Picture{Src: template.URL(src), Alt: svgTitle(b)}}
+		if t, ok := r.Findings.Figures[strings.TrimSuffix(name, ".svg")]; ok {
+			figure.Table = &t
+		}
+		r.Figures = append(r.Figures, figure)
 	}
 }
 
@@ -263,7 +273,7 @@ func svgTitle(svg []byte) string {
 			if err := d.DecodeElement(&words, &start); err != nil && err != io.EOF {
 				return ""
 			}
-			return strings.TrimSpace(words)
+			return cut(strings.TrimSpace(words), mostCaption)
 		}
 	}
 }

@@ -118,7 +118,7 @@ func TestPage(t *testing.T) {
 		"95 % interval 7.0 to 93.0, under PGD-50-10", "75.0 % [20.0, 99.0]", "during training", "4 test", "robust overfitting, from step 50 to the end", "zero-gradients: many are 0; use square",
 		"<title>Accuracy. clean, test: 0.75 at step 10, 0.75 at step 100.", "<title>Training loss. a step: 1 at step 1, 0.01 at step 100.", "The numbers of “Learning rate”",
 		"waiting for data: 1 ms. attack: 12 ms. update: 7 ms.", `<td class="right" style="--s:100">2</td>`, `<td class="wrong" style="--s:50">1</td>`,
-		"magnified 5 times", "their largest element is 0.1", `<span class="fooled">then seen as dog</span>`, "still seen as dog", `alt="a cat, predicted as cat"`,
+		"magnified 5 times", "their largest element is 0.1", `<span class="fooled">then seen as dog</span>`, "still seen as dog", `alt="cat, predicted as cat"`,
 		"conv1.weight: 2 filters of 1×3×3", "cpu: a processor", "2.5 MB of state", ">training.method</th><td>fgsm-rs<",
 	} {
 		if !strings.Contains(page, want) {
@@ -174,6 +174,7 @@ func TestHostileFolders(t *testing.T) {
 			run.MetricsFile: `{"step":1,"epoch":0,"<script>alert(2)</script>":1}` + "\n",
 			run.FactsFile:   `{"steps":1,"device":"` + quoted + `","watching":"` + quoted + `"}`, run.EnvironmentFile: `[{"device":"` + quoted + `","command":["` + quoted + `"]}]`,
 			"evaluations/e.json": `{"attack":"` + quoted + `","classes":[{"class":"` + quoted + `"}],"confusion":{"clean":[[1]],"attacked":[[1]]},"warnings":[{"name":"` + quoted + `"}]}`,
+			run.FindingsFile:     `{"lead":"` + quoted + `","tables":[{"title":"` + quoted + `","columns":["` + quoted + `"],"rows":[["` + quoted + `"]]}],"figures":{"f":{"columns":["a"],"rows":[["` + quoted + `"]]}}}`,
 			"figures/f.svg":      "<svg><title>" + "&lt;script&gt;" + "</title><script>alert(3)</script></svg>",
 		}, []string{"&lt;script&gt;alert(1)", "&lt;script&gt;alert(2)"}},
 		"numbers that are none": {map[string]string{run.MetricsFile: `{"step":1,"epoch":0,"train/loss":"NaN","x":"Infinity"}` + "\n" +
@@ -189,6 +190,9 @@ func TestHostileFolders(t *testing.T) {
 		"torn files":          {map[string]string{run.FactsFile: "{", run.EnvironmentFile: "[{", run.PicturesFile: "xxxxxxxxxxxxx", "evaluations/a.json": "{"}, []string{"facts.json: ", "environment.json: ", "pictures.safetensors: ", "evaluations/a.json: "}},
 		"a lame matrix":       {map[string]string{"evaluations/a.json": `{"classes":[{}],"confusion":{"clean":[[1,2]],"attacked":[[1]]}}`}, []string{"a confusion matrix with a row of 2 for 1 classes"}},
 		"huge counts":         {map[string]string{"evaluations/a.json": `{"classes":[{"class":"a"}],"confusion":{"clean":[[9223372036854775807]],"attacked":[[-9223372036854775808]]}}`}, nil},
+		"ragged findings":     {map[string]string{run.FindingsFile: `{"tables":[{"columns":["a","b"],"rows":[["1"]]},{"columns":["c"],"rows":[["kept"]]}]}`}, []string{"findings.json: a table has rows of 2 and 1 columns", ">kept<"}},
+		"large findings":      {map[string]string{run.FindingsFile: `{"tables":[{"columns":["a"],"rows":[["1"]` + strings.Repeat(`,["2"]`, 6000) + `]}]}`}, []string{"findings.json: a table of 6001 rows is too large"}},
+		"torn findings":       {map[string]string{run.FindingsFile: `{"tables":[{`}, []string{"findings.json: "}},
 		"many evaluations":    {manyFiles(300), []string{"number 299", "number 250"}},
 	} {
 		t.Run(name, func(t *testing.T) {

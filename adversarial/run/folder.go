@@ -144,6 +144,9 @@ func (f *Folder) Metrics(from int64, visit func(Record)) (next int64, err error)
 // Facts reads facts.json.
 func (f *Folder) Facts() (facts Facts, err error) { return facts, f.json(FactsFile, &facts) }
 
+// Findings reads findings.json.
+func (f *Folder) Findings() (found Findings, err error) { return found, f.json(FindingsFile, &found) }
+
 // Environments reads environment.json, the first start first.
 func (f *Folder) Environments() (list []Environment, err error) {
 	return list, f.json(EnvironmentFile, &list)

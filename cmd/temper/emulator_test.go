@@ -179,9 +179,10 @@ func TestPrecision(t *testing.T) {
 	}
 	for _, c := range []struct{ args, want string }{
 		{"train --resume --precision float32", "temper: --precision cannot change a run that has begun: leave it out, or start a new run\n"},
-		{"eval latest --precision bf16 --attack autoattack", "temper: precision bf16: autoattack is defined in float32; leave --precision out, or name its attacks\n"},
+		{"eval latest --attack autoattack", "temper: attack apgd-t: its loss, a ratio of differences of logits, needs at least 4 classes, and there are 2: take apgd-ce, fab and square\n"},
+		{"eval latest --precision bf16 --attack autoattack", "temper: precision bf16: autoattack is defined in float32; leave --precision out, name its attacks, or take autoattack-mixed\n"},
 	} {
-		if o := temper(t, dir, env, strings.Fields(c.args)...); o.code != 1 || o.stderr != c.want {
+		if o := temper(t, dir, env, strings.Fields(c.args)...); o.code != 1 || !strings.HasSuffix(o.stderr, c.want) {
 			t.Errorf("%s: exit code %d, stderr %q, want %q", c.args, o.code, o.stderr, c.want)
 		}
 	}
@@ -189,6 +190,33 @@ func TestPrecision(t *testing.T) {
 		o := must(t, dir, env, append([]string{"eval", "latest", "--attack", "fgsm"}, args...)...)
 		if !strings.Contains(o.stderr, "; precision "+precision+"\n") {
 			t.Errorf("stderr %s, want %s", o.stderr, precision)
+		}
+	}
+}
+
+// TestMixed searches in every precision that the emulated GPU has: the number is
+// called what it is, printed and stored, and nothing that float32 has right is
+// taken for fallen.
+func TestMixed(t *testing.T) {
+	env := emulated(t)
+	dir := t.TempDir()
+	must(t, dir, nil, "train", "--method", "pgd-at", "--epochs", "100")
+	for precision, args := range map[string][]string{"bf16": nil, "tf32": {"--precision", "tf32"}, "tf32x3": {"--precision", "tf32x3"}} {
+		o := must(t, dir, env, append([]string{"eval", "latest", "--attack", "autoattack-mixed", "--norm", "linf", "--eps", "0.12", "--limit", "4"}, args...)...)
+		if !strings.Contains(o.stderr, "; precision "+precision+" in the search, float32 in what counts\n") {
+			t.Errorf("stderr %s, want %s", o.stderr, precision)
+		}
+		name := "autoattack-mixed (" + precision + " search, confirmed in float32: an upper bound on robust accuracy), L∞ 0.12"
+		if !strings.Contains(o.stdout, "robust accuracy  0.0 % [0.0, 60.2] under "+name+"\n") {
+			t.Errorf("stdout %s, want %q", o.stdout, name)
+		}
+		var stored struct {
+			Attack  string
+			Attacks []struct{ Attack string }
+		}
+		_, path, _ := strings.Cut(strings.TrimSpace(o.stderr), "written to ")
+		if b, err := os.ReadFile(filepath.Join(dir, path)); err != nil || json.Unmarshal(b, &stored) != nil || stored.Attack != name || stored.Attacks[0].Attack != name {
+			t.Errorf("%s: %v, %+v", path, err, stored)
 		}
 	}
 }

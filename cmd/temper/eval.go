@@ -20,6 +20,10 @@ square, cw-l2, deepfool, random-uniform, random-corner, ascent. Suites:
 autoattack (the standard version, in float32: apgd-ce, apgd-t, fab-t, square),
 autoattack-plus, autoattack-rand. Of several attacks each one's accuracy is
 reported, and that under the worst of them; of several eps, one result each.
+autoattack-mixed is autoattack with the search in bf16, or what --precision says,
+and every hit confirmed in float32. A search that rounds finds less: its number is
+an upper bound on robust accuracy, and goes on no card and beside no published
+number.
 
 An attack sees the examples that the network gets right; one that has fallen is
 left out of further restarts, targets and attacks of a suite. With --target or

@@ -15,6 +15,7 @@ func TestTrainStructured(t *testing.T) {
 	golden(t, "train", dir, must(t, dir, portable, "train"))
 	golden(t, "eval", dir, must(t, dir, portable, "eval", "latest", "--attack", "pgd", "--steps", "5", "--restarts", "2", "--limit", "50"))
 	golden(t, "eval-several", dir, must(t, dir, portable, "eval", "latest", "--attack", "autoattack,fgsm", "--norm", "linf", "--eps", "0.1,0.12", "--limit", "10"))
+	golden(t, "eval-mixed", dir, must(t, dir, portable, "eval", "latest", "--attack", "autoattack-mixed", "--norm", "linf", "--eps", "0.1", "--limit", "10"))
 	golden(t, "attack", dir, must(t, dir, portable, "attack", "latest", "--limit", "20", "--save", "adv.npz"))
 	golden(t, "report", dir, must(t, dir, portable, "report", "latest"))
 	golden(t, "graph-init", dir, must(t, dir, nil, "graph", "latest", "--program", "init", "--pass", "input"))
@@ -111,6 +112,7 @@ func TestMistakes(t *testing.T) {
 		{args: "train --run-dir /proc/none", code: 1, want: "/proc/none"},
 		{args: "train --resume", code: 1, want: "no run folder runs/latest"},
 		{args: "eval latest", code: 1, want: "no run folder runs/latest"},
+		{args: "reproduce mnist-fast --attack autoattack-mixed", code: 2, want: "unknown flag: --attack"},
 		{args: "attack latest", code: 2, want: "attack needs --save FILE.npz"},
 		{args: "attack latest --save none/x.npz", code: 1, want: "--save none/x.npz: there is no folder none"},
 		{args: "export latest", code: 2, want: "export needs --out FILE"},

@@ -2,7 +2,6 @@ package cpu
 
 import (
 	"math"
-	"slices"
 	"unsafe"
 
 	"temper/engine/cpu/kernel"
@@ -309,6 +308,9 @@ func scatterT[T float | integer](c *code, n *graph.Node) func() {
 
 // along runs a function on every line of an axis: argmax, argsort, cumsum.
 func (c *code) along(n *graph.Node) func() {
+	if n.Op() == graph.OpArgSort && n.In(0).DType() == graph.F32 {
+		return c.argSortFloats(n)
+	}
 	switch n.In(0).DType() {
 	case graph.F32:
 		return alongT[float32](c, n)
@@ -361,37 +363,4 @@ func argMax[T float | integer](line []T, m, step int) int32 {
 		}
 	}
 	return int32(best)
-}
-
-// argSort sorts indices in the result's own memory when it is contiguous, and
-// through insertion otherwise; lines are short (classes) or rare.
-func argSort[T float | integer](y []int32, line []T, m, step int, desc bool) {
-	order := func(a, b int32) int {
-		x, z := line[int(a)*step], line[int(b)*step]
-		if desc {
-			x, z = z, x
-		}
-		switch {
-		case above(z, x):
-			return -1
-		case above(x, z):
-			return 1
-		}
-		return int(a - b)
-	}
-	if step == 1 {
-		idx := y[:m]
-		for k := range idx {
-			idx[k] = int32(k)
-		}
-		slices.SortFunc(idx, order)
-		return
-	}
-	for k := range m {
-		j := k
-		for ; j > 0 && order(int32(k), y[(j-1)*step]) < 0; j-- {
-			y[j*step] = y[(j-1)*step]
-		}
-		y[j*step] = int32(k)
-	}
 }

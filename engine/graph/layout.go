@@ -54,7 +54,7 @@ type Algorithm uint8
 // The algorithms.
 const (
 	Direct   Algorithm = iota // product by product
-	Winograd                  // F(4×4,3×3), F(2×2,5×5): a quarter of the products or a third, larger rounding errors
+	Winograd                  // F(4×4,3×3), F(4×4,5×5): a quarter of the products or a sixth, larger rounding errors
 	Patches                   // conv2d-input-grad for few channels: whole patches, added up
 	// Pooled is conv2d-input-grad for few channels where the convolution's result
 	// is max-pooled, by windows that tile it. Its operands are the gradient of the
@@ -85,7 +85,7 @@ const Lanes = 16
 // that of the others. Direct: (m/16, kh·kw·k, 16), padded with zeros; taps are
 // in the order of the filter or, for the input gradient, sorted by the
 // remainders of kh·dilation and kw·dilation by the stride and falling within
-// them. Winograd: (36, m/16·k + 1, 16), the points of G·w·Gᵀ, with w turned by half
+// them. Winograd: ((kh+3)², m/16·k + 1, 16), the points of G·w·Gᵀ, with w turned by half
 // a turn for the input gradient; a point's last row is 0, since points that lay a
 // power of two apart would share a few lines of the cache. Patches:
 // (kh·kw·m/16, k, 16), panels of taps and channels in the order of the filter.
@@ -99,7 +99,7 @@ func PackedShape(w Shape, a *Attrs) Shape {
 	}
 	switch a.Algorithm {
 	case Winograd:
-		return Shape{36, m/Lanes*k + 1, Lanes}
+		return Shape{(w[1] + 3) * (w[2] + 3), m/Lanes*k + 1, Lanes}
 	case Patches:
 		return Shape{(w[1]*w[2]*m + Lanes - 1) / Lanes, k, Lanes}
 	case Pooled:

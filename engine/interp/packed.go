@@ -83,7 +83,7 @@ func packFilter(y []float64, n *graph.Node, w *Tensor) {
 		unpacked(w.Shape, a, func(from, to int) { y[to] = w.Data[from] })
 		return
 	}
-	size := len(y) / 36
+	size := len(y) / graph.PackedShape(w.Shape, a)[0]
 	for o := range w.Shape[0] {
 		for c := range w.Shape[3] {
 			side := w.Shape[1]
@@ -159,7 +159,7 @@ func (m matrix) transposed() matrix {
 // sandwich is m·x·mᵀ.
 func sandwich(m, x matrix) matrix { return m.mul(x).mul(m.transposed()) }
 
-// The matrices of F(4×4,3×3) and F(2×2,5×5), by the taps of a side, named as
+// The matrices of F(4×4,3×3) and F(4×4,5×5), by the taps of a side, named as
 // Lavin and Gray do (CVPR 2016).
 var (
 	winogradG = map[int]matrix{
@@ -172,22 +172,36 @@ var (
 			0, 0, 1,
 		}, 3},
 		5: {[]float64{
-			1. / 4, 0, 0, 0, 0,
-			-1. / 6, -1. / 6, -1. / 6, -1. / 6, -1. / 6,
-			-1. / 6, 1. / 6, -1. / 6, 1. / 6, -1. / 6,
-			1. / 24, 1. / 12, 1. / 6, 1. / 3, 2. / 3,
-			1. / 24, -1. / 12, 1. / 6, -1. / 3, 2. / 3,
+			-1, 0, 0, 0, 0,
+			-2. / 9, -2. / 9, -2. / 9, -2. / 9, -2. / 9,
+			-2. / 9, 2. / 9, -2. / 9, 2. / 9, -2. / 9,
+			1. / 90, 1. / 45, 2. / 45, 4. / 45, 8. / 45,
+			1. / 90, -1. / 45, 2. / 45, -4. / 45, 8. / 45,
+			32. / 45, 16. / 45, 8. / 45, 4. / 45, 2. / 45,
+			32. / 45, -16. / 45, 8. / 45, -4. / 45, 2. / 45,
 			0, 0, 0, 0, 1,
 		}, 5},
 	}
-	winogradB = matrix{[]float64{ // its transpose
-		4, 0, -5, 0, 1, 0,
-		0, -4, -4, 1, 1, 0,
-		0, 4, -4, -1, 1, 0,
-		0, -2, -1, 2, 1, 0,
-		0, 2, -1, -2, 1, 0,
-		0, 4, 0, -5, 0, 1,
-	}, 6}
+	winogradB = map[int]matrix{ // its transpose
+		3: {[]float64{
+			4, 0, -5, 0, 1, 0,
+			0, -4, -4, 1, 1, 0,
+			0, 4, -4, -1, 1, 0,
+			0, -2, -1, 2, 1, 0,
+			0, 2, -1, -2, 1, 0,
+			0, 4, 0, -5, 0, 1,
+		}, 6},
+		5: {[]float64{
+			-1, 0, 21. / 4, 0, -21. / 4, 0, 1, 0,
+			0, 1, 1, -17. / 4, -17. / 4, 1, 1, 0,
+			0, -1, 1, 17. / 4, -17. / 4, -1, 1, 0,
+			0, 1. / 2, 1. / 4, -5. / 2, -5. / 4, 2, 1, 0,
+			0, -1. / 2, 1. / 4, 5. / 2, -5. / 4, -2, 1, 0,
+			0, 2, 4, -5. / 2, -5, 1. / 2, 1, 0,
+			0, -2, 4, 5. / 2, -5, -1. / 2, 1, 0,
+			0, -1, 0, 21. / 4, 0, -21. / 4, 0, 1,
+		}, 8},
+	}
 	winogradA = map[int]matrix{ // its transpose
 		3: {[]float64{
 			1, 1, 1, 1, 1, 0,
@@ -196,34 +210,38 @@ var (
 			0, 1, -1, 8, -8, 1,
 		}, 6},
 		5: {[]float64{
-			1, 1, 1, 1, 1, 0,
-			0, 1, -1, 2, -2, 1,
-		}, 6},
+			1, 1, 1, 1, 1, 1, 1, 0,
+			0, 1, -1, 2, -2, 1. / 2, -1. / 2, 0,
+			0, 1, 1, 4, 4, 1. / 4, 1. / 4, 0,
+			0, 1, -1, 8, -8, 1. / 8, -1. / 8, 1,
+		}, 8},
 	}
 )
 
-// winograd computes a square tile of results at a time from 6×6 elements.
+// winograd computes 4×4 results at a time, from a window of elements.
 func winograd(out []float64, n *graph.Node, in, packed *Tensor) {
 	x, y := imageOf(graph.NHWC, in.Shape), imageOf(graph.NHWC, n.Shape())
 	pad, taps := n.Attrs().Pad, n.Attrs().Kernel[0]
 	if n.Attrs().InputGrad {
 		pad = [2]int{taps - 1 - pad[0], taps - 1 - pad[1]}
 	}
-	side := 7 - taps
-	size := len(packed.Data) / 36
+	const side = 4
+	window := side + taps - 1
+	points := window * window
+	size := len(packed.Data) / points
 	y.positions(func(image, o, p, q int) {
 		if p%side != 0 || q%side != 0 {
 			return
 		}
-		sum := matrix{make([]float64, 36), 6}
+		sum := matrix{make([]float64, points), window}
 		for c := range x.c {
-			tile := matrix{make([]float64, 36), 6}
-			for t := range 36 {
-				if h, w := p-pad[0]+t/6, q-pad[1]+t%6; h >= 0 && h < x.h && w >= 0 && w < x.w {
+			tile := matrix{make([]float64, points), window}
+			for t := range points {
+				if h, w := p-pad[0]+t/window, q-pad[1]+t%window; h >= 0 && h < x.h && w >= 0 && w < x.w {
 					tile.v[t] = in.Data[x.at(image, c, h, w)]
 				}
 			}
-			for t, v := range sandwich(winogradB, tile).v {
+			for t, v := range sandwich(winogradB[taps], tile).v {
 				sum.v[t] += v * packed.Data[t*size+(o/graph.Lanes*x.c+c)*graph.Lanes+o%graph.Lanes]
 			}
 		}

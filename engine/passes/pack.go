@@ -3,7 +3,7 @@ package passes
 import "temper/engine/graph"
 
 // winograd has 3×3 and 5×5 convolutions and their gradients computed by
-// Winograd's F(4×4,3×3) and F(2×2,5×5) where that pays: f32, stride 1, whole panels of channels, and
+// Winograd's F(4×4,3×3) and F(4×4,5×5) where that pays: f32, stride 1, whole panels of channels, and
 // results that fill at least half of the tiles. Its rounding errors are some
 // 4 to 11 times those of the direct method; without this pass all convolutions
 // are direct.

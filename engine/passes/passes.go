@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"temper/engine/graph"
+	"temper/engine/plan"
 )
 
 // Pass is one rewrite.
@@ -31,11 +32,23 @@ type Target struct {
 	// LessTraffic asks the plan to compute again what would take longer to read,
 	// and for groups of operations right behind the contractions that they read.
 	LessTraffic bool
+	// Prologues asks for groups in the convolutions that read them.
+	Prologues bool
+	// Branches asks for schedules with branches that run at once.
+	Branches bool
 	// PackedFilters asks for filters in panels and for Winograd's algorithm.
 	PackedFilters bool
 	// RowBytes asks for the depth-first schedule of what is independent from
 	// sample to sample, with temporaries of about so many bytes a worker.
 	RowBytes int
+}
+
+// Plan adds to options what the target asks of the plan.
+func (t Target) Plan(o plan.Options) plan.Options {
+	o.LessTraffic = o.LessTraffic || t.LessTraffic
+	o.Prologues = o.Prologues || t.Prologues
+	o.Branches = o.Branches || t.Branches
+	return o
 }
 
 // table is the order of the passes. Sharing equal nodes and dropping dead ones
@@ -53,7 +66,7 @@ var table = []Pass{
 	{"fold-affine", "move a per-channel factor behind a convolution into its filter", false, plain(foldAffine), nil},
 	{"channels-last", "write convolutions in NHWC, and what stands between them", true, plain(channelsLast), func(t Target) bool { return t.ChannelsLast }},
 	{"precision", "multiply at the precision asked for, and in bf16 what is bf16 before and after", true, precision, func(t Target) bool { return t.BF16 }},
-	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a third", false, plain(winograd), packedFilters},
+	{"winograd", "compute 3×3 and 5×5 convolutions with a quarter of the multiplications, or a sixth", false, plain(winograd), packedFilters},
 	{"pack", "pack the filters of convolutions in panels", false, plain(pack), packedFilters},
 	{"hoist", "compute loop invariants once, before the loop", false, plain(hoist), nil},
 	{"clean", "fold and simplify again what the rewrites above left", false, plain(clean), nil},

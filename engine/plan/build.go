@@ -15,20 +15,33 @@ type Options struct {
 	// LessTraffic is for devices that compute faster than they read memory, with
 	// kernels that compute groups behind contractions (traffic.go).
 	LessTraffic bool
+	// Prologues is for those whose convolutions can compute a group on the image's
+	// way into them (prologue.go). It comes with LessTraffic.
+	Prologues bool
+	// Branches is for devices that run two branches of the schedule at once
+	// (branches.go).
+	Branches bool
 }
 
 // Build plans a graph that passes.Run has been through.
 func Build(g *graph.Graph, o Options) *Plan {
 	b := &builder{
-		p:       &Plan{Graph: g, loc: map[*graph.Node]int{}},
-		o:       o,
-		live:    graph.Live(g),
-		inMem:   map[*graph.Node]bool{},
-		uses:    map[int][]use{},
-		written: map[int]int{},
+		p:         &Plan{Graph: g, loc: map[*graph.Node]int{}},
+		o:         o,
+		live:      graph.Live(g),
+		inMem:     map[*graph.Node]bool{},
+		outside:   map[*graph.Node]bool{},
+		uses:      map[int][]use{},
+		written:   map[int]int{},
+		old:       map[*graph.Node]*graph.Node{},
+		prologues: map[*graph.Node]*Fused{},
+		spots:     map[int]spot{},
+		began:     map[int]int{},
+		ended:     map[int]int{},
 	}
 	b.readers = readersOf(b.live)
 	b.materialise()
+	b.replaced()
 	b.p.Steps = b.block(g.Root())
 	b.finish()
 	b.place()
@@ -36,16 +49,25 @@ func Build(g *graph.Graph, o Options) *Plan {
 }
 
 type builder struct {
-	p     *Plan
-	o     Options
-	live  map[*graph.Node]bool
-	inMem map[*graph.Node]bool // values that must exist as a whole
-	now   int                  // schedule time
-	apart int                  // parallel loops around what is being planned
+	p       *Plan
+	o       Options
+	live    map[*graph.Node]bool
+	inMem   map[*graph.Node]bool // values that must exist as a whole,
+	outside map[*graph.Node]bool // some of them because they leave their block
+	now     int                  // schedule time
+	apart   int                  // parallel loops around what is being planned
 
 	readers map[*graph.Node][]*graph.Node
 	uses    map[int][]use // reads of each buffer
 	written map[int]int   // time of each buffer's (last) write
+
+	prologues map[*graph.Node]*Fused // of convolutions
+
+	old map[*graph.Node]*graph.Node // what a value replaces, in a state or a loop
+
+	region       int          // the last one
+	spots        map[int]spot // by time
+	began, ended map[int]int  // of the regions
 }
 
 // use is one read of a buffer.
@@ -57,29 +79,32 @@ type use struct {
 // materialise marks the values that something other than an element-wise
 // member reads: kernels, loops, outputs, assignments.
 func (b *builder) materialise() {
-	mark := func(n *graph.Node) {
+	mark := func(n *graph.Node, outside bool) {
 		for n.Op() == graph.OpReshape {
 			n = n.In(0)
 		}
 		b.inMem[n] = true
+		if outside {
+			b.outside[n] = true
+		}
 	}
 	for n := range b.live {
 		if !elementwise(n) {
 			for _, in := range n.Ins() {
-				mark(in)
+				mark(in, false)
 			}
 		}
 		if n.Body() != nil {
 			for _, r := range n.Body().Results() {
-				mark(r)
+				mark(r, true)
 			}
 		}
 	}
 	for _, o := range b.p.Graph.Outputs() {
-		mark(o.Node)
+		mark(o.Node, true)
 	}
 	for _, a := range b.p.Graph.Assigns() {
-		mark(a.Value)
+		mark(a.Value, true)
 	}
 }
 
@@ -114,29 +139,28 @@ func (b *builder) block(blk *graph.Block) []Step {
 	if b.o.LessTraffic {
 		groups = b.follow(groups)
 	}
+	groups, spots := b.regions(groups)
 	for i, g := range groups {
 		if len(g.nodes) == 0 { // whoever wants its values computes them
 			continue
 		}
 		b.now++
+		b.enter(spots[g])
 		switch n := g.nodes[0]; {
 		case g.fused:
 			if b.o.LessTraffic && i > 0 && b.behind(g, groups[i-1]) {
-				for _, in := range groups[i-1].nodes[0].Ins() { // the two may run at once
-					b.read(b.value(in), nil)
-				}
+				b.readOperands(groups[i-1].nodes[0]) // the two may run at once
 			}
 			steps = append(steps, b.fused(g))
+			steps[len(steps)-1].Region, steps[len(steps)-1].Branch = spots[g].region, spots[g].branch
 		case n.Op() == graph.OpLoop && n.Attrs().Carry == 0:
 			steps = append(steps, Step{Loop: b.parallel(n)})
 		case n.Op() == graph.OpLoop:
 			steps = append(steps, b.loop(n)...)
 		default:
-			for _, in := range n.Ins() {
-				b.read(b.value(in), nil)
-			}
+			b.readOperands(n)
 			b.define(n)
-			steps = append(steps, Step{Op: n})
+			steps = append(steps, Step{Op: n, Prologue: b.prologues[n], Region: spots[g].region, Branch: spots[g].branch})
 		}
 	}
 	return steps
@@ -155,20 +179,36 @@ func readersOf(live map[*graph.Node]bool) map[*graph.Node][]*graph.Node {
 
 func (b *builder) fused(g *group) Step {
 	f := &Fused{Space: g.space, Nodes: g.nodes, Axes: g.axes, Stored: g.stored}
-	for _, n := range g.nodes {
-		for _, in := range n.Ins() {
-			if slices.Contains(g.nodes, in) {
-				continue
-			}
-			if base := b.base(in); base != nil {
-				b.read(b.value(base), f)
-			}
-		}
-	}
+	b.readMembers(f, f)
 	for _, n := range g.stored {
 		b.define(n)
 	}
 	return Step{Fused: f}
+}
+
+// readMembers notes what a group reads, element by element or not.
+func (b *builder) readMembers(f, elementwise *Fused) {
+	for _, n := range f.Nodes {
+		for _, in := range n.Ins() {
+			if slices.Contains(f.Nodes, in) {
+				continue
+			}
+			if base := b.base(in); base != nil {
+				b.read(b.value(base), elementwise)
+			}
+		}
+	}
+}
+
+// readOperands notes what an operation reads.
+func (b *builder) readOperands(n *graph.Node) {
+	for i, in := range n.Ins() {
+		if f := b.prologues[n]; i == 0 && f != nil {
+			b.readMembers(f, nil)
+		} else {
+			b.read(b.value(in), nil)
+		}
+	}
 }
 
 // base is the value in memory under a fused operand; nil for an immediate.
@@ -364,7 +404,7 @@ func (b *builder) redirect(dst, src, since int) bool {
 	}
 	var group *Fused
 	for _, s := range b.uses[dst] {
-		if s.time > made {
+		if s.time > made || b.apartFrom(s.time, made) {
 			return false
 		}
 		if s.time == made {
@@ -496,6 +536,12 @@ func (b *builder) finish() {
 	}
 	for i, t := range b.written {
 		b.p.Buffers[i].To = max(b.p.Buffers[i].To, t)
+		b.occupy(i, t)
+	}
+	for i, us := range b.uses {
+		for _, u := range us {
+			b.occupy(i, u.time)
+		}
 	}
 }
 

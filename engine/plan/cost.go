@@ -26,26 +26,17 @@ func (p *Plan) Cost(s *Step) (c Cost) {
 		read(s.Copy.Src)
 		c.Written = p.Buffers[s.Copy.Dst].Bytes()
 	case s.Op != nil:
-		for _, n := range s.Op.Ins() {
-			read(p.Buffer(n))
+		for i, n := range s.Op.Ins() {
+			if i > 0 || s.Prologue == nil {
+				read(p.Buffer(n))
+			}
 		}
 		c.Written, c.FLOPs = p.Buffers[p.Buffer(s.Op)].Bytes(), s.Op.FLOPs()
-	case s.Fused != nil:
-		member := map[*graph.Node]bool{}
-		for _, n := range s.Fused.Nodes {
-			member[n] = true
-			for _, in := range n.Ins() {
-				if member[in] {
-					continue
-				}
-				if o := p.Operand(in); !o.Immediate {
-					read(o.Buffer)
-				}
-			}
-			if n.Op() != graph.OpBroadcast {
-				c.FLOPs += float64(s.Fused.Space.Size())
-			}
+		if s.Prologue != nil {
+			c.FLOPs += p.members(s.Prologue, read)
 		}
+	case s.Fused != nil:
+		c.FLOPs = p.members(s.Fused, read)
 		for _, n := range s.Fused.Stored {
 			c.Written += p.Buffers[p.Buffer(n)].Bytes()
 		}
@@ -53,9 +44,32 @@ func (p *Plan) Cost(s *Step) (c Cost) {
 	return c
 }
 
+// members calls read for what a group reads from memory, and counts the
+// operations of its members.
+func (p *Plan) members(f *Fused, read func(buffer int)) (flops float64) {
+	member := map[*graph.Node]bool{}
+	for _, n := range f.Nodes {
+		member[n] = true
+		for _, in := range n.Ins() {
+			if member[in] {
+				continue
+			}
+			if o := p.Operand(in); !o.Immediate {
+				read(o.Buffer)
+			}
+		}
+		if n.Op() != graph.OpBroadcast {
+			flops += float64(f.Space.Size())
+		}
+	}
+	return flops
+}
+
 // Text lists one step, which may be a loop, as String does.
 func (p *Plan) Text(s *Step) string {
 	var b strings.Builder
-	p.list(&b, []Step{*s}, "")
+	alone := *s
+	alone.Region = 0
+	p.list(&b, []Step{alone}, "")
 	return b.String()
 }

@@ -29,13 +29,26 @@ type Output struct {
 	Shape  graph.Shape
 }
 
-// Step is one entry of the schedule: exactly one field is set.
+// Step is one entry of the schedule: exactly one of the first four fields is set.
+//
+// Neighbours of one Region that is not 0 stand in two branches, Branch 1 and then
+// Branch 0, which need nothing of each other and share no memory but what both
+// only read: a device may run the branches at once.
 type Step struct {
 	Fused *Fused
 	Op    *graph.Node // an operation with a kernel of its own
 	Copy  *Copy
 	Loop  *Loop
+
+	// Prologue computes the image that Op, a convolution or a filter's gradient,
+	// reads, on its way: nil if the image is in memory.
+	Prologue *Fused
+
+	Region, Branch int
 }
+
+// SameBranch says whether two neighbours run one behind the other.
+func (s *Step) SameBranch(t *Step) bool { return s.Region == t.Region && s.Branch == t.Branch }
 
 // Fused is a group of element-wise operations over one index space, with
 // reductions of their values.
@@ -48,6 +61,10 @@ type Fused struct {
 	Axes []int
 	// Stored are the members whose values other steps read, in order.
 	Stored []*graph.Node
+	// Gathered, of a prologue, is the one value of the image's shape and type that
+	// it reads. Whatever else it reads is one number, or belongs to the channels.
+	// The last of Nodes is the image.
+	Gathered *graph.Node
 }
 
 // Copy copies a whole buffer.
@@ -206,12 +223,23 @@ func (p *Plan) String() string {
 }
 
 func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
-	for _, s := range steps {
+	outer := indent
+	for i, s := range steps {
+		if s.Region > 0 && (i == 0 || !s.SameBranch(&steps[i-1])) {
+			fmt.Fprintf(b, "%s%s\n", outer, [...]string{"beside it", "a branch"}[s.Branch])
+		}
+		indent := outer
+		if s.Region > 0 {
+			indent += "| "
+		}
 		switch {
 		case s.Fused != nil:
 			p.listFused(b, s.Fused, indent)
 		case s.Op != nil:
-			fmt.Fprintf(b, "%s%s = %v%s%s\n", indent, p.where(p.Buffer(s.Op)), s.Op.Op(), p.args(s.Op), label(s.Op))
+			fmt.Fprintf(b, "%s%s = %v%s%s\n", indent, p.where(p.Buffer(s.Op)), s.Op.Op(), p.args(&s), label(s.Op))
+			if s.Prologue != nil {
+				p.listMembers(b, s.Prologue, indent+"  ")
+			}
 		case s.Copy != nil:
 			fmt.Fprintf(b, "%s%s = copy %s\n", indent, p.where(s.Copy.Dst), p.where(s.Copy.Src))
 		case s.Loop != nil:
@@ -241,6 +269,10 @@ func (p *Plan) listFused(b *strings.Builder, f *Fused, indent string) {
 		fmt.Fprintf(b, " reducing %v", f.Axes)
 	}
 	b.WriteString("\n")
+	p.listMembers(b, f, indent+"  ")
+}
+
+func (p *Plan) listMembers(b *strings.Builder, f *Fused, indent string) {
 	member := map[*graph.Node]int{}
 	for i, n := range f.Nodes {
 		member[n] = i
@@ -248,7 +280,7 @@ func (p *Plan) listFused(b *strings.Builder, f *Fused, indent string) {
 		for _, in := range n.Ins() {
 			args = append(args, p.arg(in, member))
 		}
-		fmt.Fprintf(b, "%s  t%d = %v %s", indent, i, n.Op(), strings.Join(args, ", "))
+		fmt.Fprintf(b, "%st%d = %v %s", indent, i, n.Op(), strings.Join(args, ", "))
 		for _, s := range f.Stored {
 			if s == n {
 				fmt.Fprintf(b, " -> %s", p.where(p.Buffer(n)))
@@ -273,12 +305,16 @@ func (p *Plan) arg(n *graph.Node, member map[*graph.Node]int) string {
 	return s
 }
 
-func (p *Plan) args(n *graph.Node) string {
-	var s string
-	for _, in := range n.Ins() {
-		s += " " + p.where(p.Buffer(in))
+func (p *Plan) args(s *Step) string {
+	var text string
+	for i, in := range s.Op.Ins() {
+		if i == 0 && s.Prologue != nil {
+			text += fmt.Sprintf(" t%d", len(s.Prologue.Nodes)-1)
+		} else {
+			text += " " + p.where(p.Buffer(in))
+		}
 	}
-	return s
+	return text
 }
 
 func (p *Plan) where(i int) string {

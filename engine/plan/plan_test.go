@@ -35,8 +35,10 @@ func TestPlans(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := Build(g, Options{LessTraffic: strings.HasPrefix(filepath.Base(file), "less-traffic")})
+			name := filepath.Base(file)
+			p := Build(g, Options{LessTraffic: strings.HasPrefix(name, "less-traffic"), Branches: strings.HasPrefix(name, "branches"), Prologues: strings.HasPrefix(name, "less-traffic-prologue")})
 			checkOverlap(t, p)
+			checkBranches(t, p, p.Steps)
 			if *update {
 				if err := os.WriteFile(file, []byte(source+separator+p.String()), 0o644); err != nil {
 					t.Fatal(err)
@@ -46,8 +48,10 @@ func TestPlans(t *testing.T) {
 			if d := cmp.Diff(want, p.String()); d != "" {
 				t.Errorf("-want +got, or run with -update:\n%s", d)
 			}
-			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}} {
-				checkOverlap(t, Build(g, o))
+			for _, o := range []Options{{NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}, {Branches: true}, {LessTraffic: true, Prologues: true, Branches: true}} {
+				p := Build(g, o)
+				checkOverlap(t, p)
+				checkBranches(t, p, p.Steps)
 			}
 		})
 	}
@@ -79,6 +83,55 @@ func checkOverlap(t *testing.T, p *Plan) {
 			}
 		}
 	}
+}
+
+// checkBranches asserts that branches that may run at once share no memory that
+// one of them writes.
+func checkBranches(t *testing.T, p *Plan, steps []Step) {
+	t.Helper()
+	for i := range steps {
+		if steps[i].Loop != nil {
+			checkBranches(t, p, steps[i].Loop.Steps)
+		}
+		for k := i + 1; k < len(steps) && steps[k].Region == steps[i].Region && steps[i].Region > 0; k++ {
+			if steps[k].Branch == steps[i].Branch {
+				continue
+			}
+			for _, pair := range [][2]*Step{{&steps[i], &steps[k]}, {&steps[k], &steps[i]}} {
+				_, writes := p.touches(pair[0])
+				reads, others := p.touches(pair[1])
+				for _, w := range writes {
+					for _, r := range append(reads, others...) {
+						a, b := &p.Buffers[w], &p.Buffers[r]
+						if w == r || a.Kind == Temp && b.Kind == Temp && a.Private == b.Private && a.Offset < b.Offset+b.Bytes() && b.Offset < a.Offset+a.Bytes() {
+							t.Errorf("buffer %d is written in one branch while buffer %d, in its place, is used in the other", w, r)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// touches lists the buffers that a step reads and writes.
+func (p *Plan) touches(s *Step) (reads, writes []int) {
+	read := func(i int) { reads = append(reads, i) }
+	if s.Op != nil {
+		for i, in := range s.Op.Ins() {
+			if i > 0 || s.Prologue == nil {
+				read(p.Buffer(in))
+			}
+		}
+		if s.Prologue != nil {
+			p.members(s.Prologue, read)
+		}
+		return reads, []int{p.Buffer(s.Op)}
+	}
+	p.members(s.Fused, read)
+	for _, n := range s.Fused.Stored {
+		writes = append(writes, p.Buffer(n))
+	}
+	return reads, writes
 }
 
 func TestReuseSavesMemory(t *testing.T) {

@@ -44,7 +44,7 @@ func (b *builder) recompute(groups []*group) {
 // consider has all groups that read n, a member of g, compute it if they read
 // and write less then.
 func (r *recomputer) consider(g *group, n *graph.Node) {
-	if !g.fused || r.b.inMem[n] || !n.Shape().Equal(g.space) || n.Op().Class() == graph.ClassReduce {
+	if !g.fused || r.b.inMem[n] && !r.b.onlyGathered(n) || !n.Shape().Equal(g.space) || n.Op().Class() == graph.ClassReduce {
 		return
 	}
 	readers, ok := r.readers(n)
@@ -55,16 +55,32 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	if !ok {
 		return
 	}
-	size := n.Size() * n.DType().Size()
+	size := bytes(n)
 	saved := size // by not writing it
+	prologue, eligible := r.b.prologue(n, needed)
+	if r.onlyFor(g, n) {
+		for _, o := range outside {
+			saved += bytes(o)
+		}
+	}
 	for _, d := range readers {
-		if !d.fused || !d.space.Equal(g.space) || len(d.nodes)+len(needed) > maxMembers {
+		if !d.fused {
+			if !eligible {
+				return
+			}
+			saved += size - gathering(d.nodes[0], prologue)
+			for _, o := range outside {
+				saved -= bytes(o)
+			}
+			continue
+		}
+		if !d.space.Equal(g.space) || len(d.nodes)+len(needed) > maxMembers {
 			return
 		}
 		saved += size
 		for _, o := range outside {
 			if !r.reads(d, o) {
-				saved -= o.Size() * o.DType().Size()
+				saved -= bytes(o)
 			}
 		}
 	}
@@ -72,6 +88,10 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 		return
 	}
 	for _, d := range readers {
+		if !d.fused {
+			r.b.takeOver(d.nodes[0], prologue)
+			continue
+		}
 		for _, m := range needed {
 			if !slices.Contains(d.nodes, m) {
 				d.nodes = append(d.nodes, m)
@@ -82,10 +102,21 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	}
 }
 
+// bytes is the size of a value.
+func bytes(n *graph.Node) int { return n.Size() * n.DType().Size() }
+
+// onlyFor says whether a group computes nothing but n that is read from memory.
+func (r *recomputer) onlyFor(g *group, n *graph.Node) bool {
+	return !slices.ContainsFunc(g.nodes, func(m *graph.Node) bool { return m != n && r.within[m][0] == g && r.stored(m) })
+}
+
 // readers lists the groups that read n from memory. It returns false if something
 // else does, or reads it other than element by element.
 func (r *recomputer) readers(n *graph.Node) (readers []*group, ok bool) {
 	for _, user := range r.b.readers[n] {
+		if r.b.prologues[user] != nil && user.In(0) == n {
+			continue
+		}
 		groups := r.within[user]
 		if len(groups) == 0 { // a reshape, a broadcast, or in another block
 			return nil, false
@@ -212,7 +243,11 @@ func (b *builder) behind(g, c *group) bool {
 // inputs lists what a group reads, other than through strides.
 func (b *builder) inputs(g *group) (inputs []*graph.Node) {
 	for _, n := range g.nodes {
-		for _, in := range n.Ins() {
+		for i, in := range n.Ins() {
+			if f := b.prologues[n]; i == 0 && f != nil {
+				inputs = append(inputs, b.inputs(&group{nodes: f.Nodes})...)
+				continue
+			}
 			for b.inline(in) && len(in.Ins()) > 0 {
 				in = in.In(0)
 			}

@@ -1,5 +1,6 @@
 // Checked mode: every access of a kernel to memory is looked at.
 #pragma once
+#include <algorithm>
 #include <set>
 
 #include "hopper.hpp"
@@ -60,6 +61,27 @@ static void race(const char* memory, const char* order, size_t offset, const std
 
 static std::string block_name(uint32_t serial) { return "the launch's block number " + std::to_string(serial - first_block) + " in its order of running"; }
 
+// What runs of a graph: of each kernel so far the serial number of the block before
+// its first one and its name, and which of them come before the one that runs.
+// Those that do not might run at once with it.
+struct GraphKernel {
+  uint32_t blocks_from;
+  const char* name;
+  bool before;
+};
+static std::vector<GraphKernel> graph_kernels;
+
+static const GraphKernel* in_another_branch(uint32_t serial) {
+  if (graph_kernels.empty() || serial <= graph_kernels[0].blocks_from) return nullptr;
+  auto behind = std::lower_bound(graph_kernels.begin(), graph_kernels.end(), serial, [](const GraphKernel& k, uint32_t s) { return k.blocks_from < s; });
+  return behind[-1].before ? nullptr : &behind[-1];
+}
+
+static void check_branches(uint32_t serial, size_t offset, uint32_t site) {
+  if (const GraphKernel* k = in_another_branch(serial))
+    fail("race in global memory between two branches of a graph, at byte %zu: kernel %s, and %s at %s", offset, k->name, here().c_str(), place(site).c_str());
+}
+
 static void note_read(Cell& c, Fiber* f, uint32_t site) {
   uint32_t now = clocks[f->warp][f->warp];
   if (c.read_by == this_block) {
@@ -75,7 +97,7 @@ static void note_read(Cell& c, Fiber* f, uint32_t site) {
       r.at[f->warp] = now, r.from[f->warp] = site, r.thread[f->warp] = more ? -1 : (int16_t)f->id;
     }
   } else {
-    if (c.read_by >= first_block) c.read_by_another = c.read_by;
+    if (c.read_by >= first_block || in_another_branch(c.read_by)) c.read_by_another = c.read_by;
     c.read_by = this_block;
     c.readers = 0;
   }
@@ -92,14 +114,19 @@ static void check_cell(Cell& c, size_t offset, bool write, bool shared, uint32_t
     if (!happened_before(c.writer, c.written_at, f)) race(memory, order, offset, thread_name(c.writer), c.written_from, site);
   } else if (c.written_by >= first_block && !shared) {
     race(memory, order, offset, block_name(c.written_by), c.written_from, site);
+  } else if (!shared) {
+    check_branches(c.written_by, offset, site);
   }
   if (!write) {
     note_read(c, f, site);
     return;
   }
   order = "write after read";
-  for (uint32_t b : {c.read_by, c.read_by_another})
-    if (b >= first_block && b != this_block && !shared) race(memory, order, offset, block_name(b), c.read_from, site);
+  for (uint32_t b : {c.read_by, c.read_by_another}) {
+    if (shared || b == this_block) continue;
+    if (b >= first_block) race(memory, order, offset, block_name(b), c.read_from, site);
+    check_branches(b, offset, site);
+  }
   if (c.read_by == this_block) {
     if (!c.readers && !happened_before(c.reader, c.read_at, f)) race(memory, order, offset, thread_name(c.reader), c.read_from, site);
     for (int w = 0; c.readers && w < warp_count; w++) {

@@ -104,12 +104,19 @@ static Result failure;
 static int context_uses;
 static bool opt_lazy = true;
 static int opt_devices = 1, opt_capability = 90, opt_driver = 13000;
+static bool opt_log;
+static std::string log_text, log_given;
+
+static void note(const std::string& line) {
+  if (opt_log) log_text += line + "\n";
+}
 
 static thread_local bool current;  // the context, on this thread
 
 // Every call is locked, and fails once a kernel has failed.
 #define CALL                                           \
   std::lock_guard<std::recursive_mutex> lock(mutex);   \
+  note(__func__);                                      \
   if (failure) return failure;                         \
   if (!current) return INVALID_CONTEXT
 
@@ -124,7 +131,23 @@ static double now_ms() {
 static Result drain(Stream* s, unsigned long long upto);
 static Result perform(Work& w);
 
+// before lists all nodes that a node comes after.
+static std::vector<bool> before(const Nodes& g, int i) {
+  std::vector<bool> seen(g.list.size());
+  std::vector<int> next = g.list[(size_t)i].after;
+  while (!next.empty()) {
+    int k = next.back();
+    next.pop_back();
+    if (seen[(size_t)k]) continue;
+    seen[(size_t)k] = true;
+    next.insert(next.end(), g.list[(size_t)k].after.begin(), g.list[(size_t)k].after.end());
+  }
+  return seen;
+}
+
 static Result perform_graph(const Nodes& g) {
+  std::vector<int> run;  // the nodes of graph_kernels
+  struct Forget { ~Forget() { graph_kernels.clear(); } } forget;
   std::vector<int> waits(g.list.size()), ready;
   for (size_t i = 0; i < g.list.size(); i++)
     if (!(waits[i] = (int)g.list[i].after.size())) ready.push_back((int)i);
@@ -133,6 +156,12 @@ static Result perform_graph(const Nodes& g) {
     int i = ready[pick];
     ready.erase(ready.begin() + (long)pick);
     Work w = g.list[(size_t)i].work;
+    if (opt_checked && w.kind == Work::KERNEL) {
+      std::vector<bool> earlier = before(g, i);
+      for (size_t k = 0; k < run.size(); k++) graph_kernels[k].before = earlier[(size_t)run[k]];
+      run.push_back(i);
+      graph_kernels.push_back({this_block, w.function->kernel->name, true});
+    }
     if (Result r = perform(w)) return r;
     for (size_t k = 0; k < g.list.size(); k++)
       for (int a : g.list[k].after)
@@ -170,6 +199,7 @@ static Result perform(Work& w) {
     case Work::WAIT:
       return drain(w.stream, w.position);
     case Work::GRAPH:
+      note("graph done");
       return perform_graph(*w.nodes);
   }
   return INVALID_VALUE;
@@ -234,6 +264,7 @@ static bool is_pinned(const void* p, size_t n) {
 //	capability  the device's compute capability, as 90
 //	driver      the driver's version, as 13000
 //	memory      device memory in MiB
+//	log         1: write down what emulator_log returns
 //	reset       forget a failure and all queued work
 API emulator_set(const char* option, long value) {
   std::lock_guard<std::recursive_mutex> lock(mutex);
@@ -246,12 +277,32 @@ API emulator_set(const char* option, long value) {
   else if (o == "capability") opt_capability = (int)value;
   else if (o == "driver") opt_driver = (int)value;
   else if (o == "memory") memory_total = (size_t)value << 20;
+  else if (o == "log") opt_log = value != 0, log_text.clear();
   else if (o == "reset") {
     failure = SUCCESS;
     report.clear();
     for (Stream* s : streams) s->queue.clear(), s->done = s->submitted, s->capture = nullptr;
   } else return INVALID_VALUE;
   return SUCCESS;
+}
+
+// emulator_log is what was done since it was last called, a line each: the calls
+// that work in a context; "graph done" when a launched graph is worked off; and
+// for each node of a graph that is instantiated "node", its number, the numbers
+// of those that it comes after, and what it does.
+extern "C" __attribute__((visibility("default"))) const char* emulator_log() {
+  std::lock_guard<std::recursive_mutex> lock(mutex);
+  log_given = std::move(log_text);
+  log_text.clear();
+  return log_given.c_str();
+}
+
+static void note_nodes(const Nodes& g) {
+  for (size_t i = 0; opt_log && i < g.list.size(); i++) {
+    std::string line = "node " + std::to_string(i) + ":";
+    for (int a : g.list[i].after) line += " " + std::to_string(a);
+    note(line + " " + (g.list[i].work.kind == Work::KERNEL ? g.list[i].work.function->kernel->name : "copy"));
+  }
 }
 
 API cuInit(unsigned) { return SUCCESS; }
@@ -615,6 +666,7 @@ API cuStreamEndCapture(handle stream, handle* out) {
 
 API cuGraphInstantiateWithFlags(handle* out, handle graph, unsigned long long) {
   CALL;
+  note_nodes(*((Graph*)graph)->nodes);
   return *out = (handle) new Exec{std::make_shared<const Nodes>(*((Graph*)graph)->nodes)}, SUCCESS;
 }
 API cuGraphExecUpdate_v2(handle exec, handle graph, void*) {

@@ -134,7 +134,7 @@ static inline void copy_pixels(void* to, const tensor_map* from, u64* done, i32 
   const tensor_copy_call call = {to, from, done, {c, w, h, n}, right, down, true};
   emulator->tensor_copy(&call, file, line);
 }
-static inline void wgmma_fence() { emulator->wgmma_fence(); }
+template <int M, int Q> static inline void wgmma_fence(f32 (&)[M][Q]) { emulator->wgmma_fence(); }
 static inline void wgmma_commit() { emulator->wgmma_commit(); }
 template <int GROUPS> static inline void wgmma_wait(LOCATION) { emulator->wgmma_wait(GROUPS, file, line); }
 template <int M, int Q> static inline void wgmma_wait_for(f32 (&)[M][Q], LOCATION) { emulator->wgmma_wait(0, file, line); }

@@ -59,7 +59,7 @@ extern "C" __global__ void product_without_wait(const __grid_constant__ tensor_m
   f32 sums[1][32] = {};
   for (u32 k = 0; k < 4; k++) {
     if (k > 0) mbarrier_wait(r.filled + k % 2, k / 2);
-    wgmma_fence();
+    wgmma_fence(sums);
     wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0), operand::matrix(r.stage(k), 0), 32, 32);  // bug: product_without_wait
     wgmma_commit();
     wgmma_wait_for(sums);
@@ -79,7 +79,7 @@ extern "C" __global__ void release_too_early(const __grid_constant__ tensor_maps
   f32 sums[1][32] = {};
   for (u32 k = 0; k < 4; k++) {
     mbarrier_wait(r.filled + k % 2, k / 2);
-    wgmma_fence();
+    wgmma_fence(sums);
     wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0), operand::matrix(r.stage(k), 0), 32, 32);  // bug: release_too_early
     wgmma_commit();
     release(r, k);
@@ -99,7 +99,7 @@ extern "C" __global__ void sums_not_waited_for(const __grid_constant__ tensor_ma
   f32 sums[1][32] = {};
   for (u32 k = 0; k < 4; k++) {
     mbarrier_wait(r.filled + k % 2, k / 2);
-    wgmma_fence();
+    wgmma_fence(sums);
     wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0), operand::matrix(r.stage(k), 0), 32, 32);  // bug: sums_not_waited_for
     wgmma_commit();
     wgmma_wait<1>();
@@ -131,7 +131,7 @@ extern "C" __global__ void operand_not_fenced(const __grid_constant__ tensor_map
   __syncthreads();
   if (threadIdx.x >= 128) return;
   f32 sums[1][32] = {};
-  wgmma_fence();
+  wgmma_fence(sums);
   wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0), operand::matrix(shared, 0), 32, 32);  // bug: operand_not_fenced
   wgmma_commit();
   wgmma_wait_for(sums);

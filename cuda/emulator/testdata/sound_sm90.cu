@@ -27,7 +27,7 @@ template <u32 SPAN, bool A_ALONG_K, bool B_ALONG_K, u32 N> DEVICE void products(
     put(shared + 8192, b, N, B_ALONG_K, k);
     fence_proxy_async();
     __syncthreads();
-    wgmma_fence();
+    wgmma_fence(sums);
     wgmma_bf16<A_ALONG_K, B_ALONG_K, DEPTH>(sums[0], rows::matrix(shared, 0), columns::matrix(shared + 8192, 0), rows::STEP, columns::STEP);
     wgmma_commit();
     wgmma_wait_for(sums);

@@ -4,7 +4,7 @@
 //
 // Images and filters have their channels last. A convolution takes its filter
 // packed (filter.go) and is computed directly (direct.go), by Winograd's
-// F(4×4,3×3) or F(2×2,5×5) (winograd.go) or, back to images of few channels, patch by patch
+// F(4×4,3×3) or F(4×4,5×5) (winograd.go) or, back to images of few channels, patch by patch
 // (patches.go) or window by window where maxima were pooled (pooled.go); all but
 // the last, and the gradients of filters (filtergrad.go), are
 // products of rows found through tables with panels of Lanes columns: one

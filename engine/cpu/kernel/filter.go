@@ -19,8 +19,8 @@ type Algorithm uint8
 const (
 	// Direct multiplies rows of pixels with the filter: any shape.
 	Direct Algorithm = iota
-	// Winograd is F(4×4,3×3) or F(2×2,5×5): 36 multiplications for 16·9 or 4·25,
-	// some of the precision, and only shapes that CanWinograd accepts.
+	// Winograd is F(4×4,3×3) or F(4×4,5×5): 36 or 64 multiplications for 16·9 or
+	// 16·25, some of the precision, and only shapes that CanWinograd accepts.
 	Winograd
 	// Patches multiplies single pixels with the whole filter and adds up: the
 	// gradient with respect to images of at most MaxPatchChannels channels.
@@ -44,7 +44,7 @@ func (s ConvShape) channels(d Direction) (from, to int) {
 // PackedShape is the shape of a packed filter. With the channels that the
 // direction takes and gives called k and m, it is (m/16, KH·KW·k, 16) for
 // Direct, panels of 16 of the given channels padded with zeros, and
-// (36, m/16·k + 1, 16) for Winograd, the transformed filters G·w·Gᵀ in panels and a
+// ((KH+3)², m/16·k + 1, 16) for Winograd, the transformed filters G·w·Gᵀ in panels and a
 // row of zeros that keeps points off each other's lines of the cache, and
 // (KH·KW·m/16, k, 16) for Patches, panels of taps and channels. The
 // input gradient's filters are turned by half a turn; where it is direct and
@@ -53,13 +53,16 @@ func (s ConvShape) channels(d Direction) (from, to int) {
 func (s ConvShape) PackedShape(d Direction, a Algorithm) []int {
 	k, m := s.channels(d)
 	if a == Winograd {
-		return []int{points, m/Lanes*k + 1, Lanes}
+		return []int{s.points(), m/Lanes*k + 1, Lanes}
 	}
 	if a == Patches {
 		return []int{ceilDiv(s.KH*s.KW*m, Lanes), k, Lanes}
 	}
 	return []int{ceilDiv(m, Lanes), s.KH * s.KW * k, Lanes}
 }
+
+// points is the number of points of Winograd's tiles.
+func (s ConvShape) points() int { return (tileSide + s.KH - 1) * (tileSide + s.KW - 1) }
 
 func product(shape []int) int {
 	n := 1
@@ -143,7 +146,7 @@ func (s ConvShape) check(d Direction, a Algorithm) error {
 func (p *FilterPack[T]) Size() int { return p.size }
 
 // pitch is the distance of Winograd's points.
-func (p *FilterPack[T]) pitch() int { return p.size / points }
+func (p *FilterPack[T]) pitch() int { return p.size / p.points() }
 
 // Workspace returns the number of elements that Run needs as scratch.
 func (p *FilterPack[T]) Workspace() int {
@@ -165,7 +168,7 @@ func (p *FilterPack[T]) Run(ws, packed, w []T) {
 	checkLen("filter", len(w), size)
 	p.call.ws, p.call.packed, p.call.w = ws, packed, w[:size]
 	if p.algorithm == Winograd {
-		for i := range points {
+		for i := range p.points() {
 			clear(packed[(i+1)*p.pitch()-Lanes : (i+1)*p.pitch()])
 		}
 	}

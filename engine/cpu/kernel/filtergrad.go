@@ -255,7 +255,7 @@ func turnPanel[T Float](m *micro[T], dst, panel []T, n, rows, ld int) {
 }
 
 // winogradFilterGrad transforms tiles of x and of dy and multiplies, for each
-// of the 36 points, the one's channels with the other's; the inner dimension
+// of the points, the one's channels with the other's; the inner dimension
 // runs over tiles, in order. The sums are transformed to the filter's taps: at the
 // end, or, where all tiles are multiplied in one step, block by block, so that they
 // never leave the cache.
@@ -285,26 +285,26 @@ const (
 func newWinogradFilterGrad[T Float](pool *Pool, s ConvShape) *winogradFilterGrad[T] {
 	g := &winogradFilterGrad[T]{tiling: newTiling(s, Forward), taps: s.KH * s.KW, pool: pool, micro: microFor[T](), start: []int{0}}
 	g.transforms = g.micro.winogradOf(s.KH)
-	g.steps = blocks(g.tiles(), min(gradTiles, max(64, gradElements/(points*(s.C+s.O)))))
+	g.steps = blocks(g.tiles(), min(gradTiles, max(64, gradElements/(g.points()*(s.C+s.O)))))
 	size := largest(g.steps)
-	g.in, g.delta = pointArray{s.C / Lanes, size}, pointArray{s.O / Lanes, size}
+	g.in, g.delta = pointArray{g.points(), s.C / Lanes, size}, pointArray{g.points(), s.O / Lanes, size}
 	for c := range s.C {
 		g.offs = append(g.offs, c/Lanes*g.in.panelStride()+c%Lanes)
 		g.to = append(g.to, c*Lanes)
 	}
-	g.zeros = make([]T, 6*max(s.C, s.O))
+	g.zeros = make([]T, g.window*max(s.C, s.O))
 	g.rows = make([]tileRows, pool.workers)
 	g.transform, g.multiply, g.restore, g.block = g.transformChunk, g.multiplyChunk, g.restoreChunk, g.blockChunk
 	return g
 }
 
-// sums is the number of elements of the products: (36, O/Lanes, C, Lanes). There
+// sums is the number of elements of the products: (points, O/Lanes, C, Lanes). There
 // are none where blocks are multiplied.
 func (g *winogradFilterGrad[T]) sums() int {
 	if g.blocked() {
 		return 0
 	}
-	return points * g.src.c * g.dst.c
+	return g.points() * g.src.c * g.dst.c
 }
 
 // blocked reports whether one step does it all.
@@ -314,7 +314,7 @@ func (g *winogradFilterGrad[T]) blocked() bool { return len(g.steps) == 1 }
 func (g *winogradFilterGrad[T]) depth() int { return min(g.src.c, packDepth) }
 
 // scratch is one worker's share of the workspace: taps (k·k, depth, Lanes) and,
-// where it multiplies blocks, the products of some panels (panels, 36, depth, Lanes).
+// where it multiplies blocks, the products of some panels (panels, points, depth, Lanes).
 func (g *winogradFilterGrad[T]) scratch() int {
 	n := g.taps * g.depth() * Lanes
 	if g.blocked() {
@@ -325,7 +325,7 @@ func (g *winogradFilterGrad[T]) scratch() int {
 
 // blockSize is the number of elements of a panel's block of products. Points lie
 // an odd number of lines apart.
-func (g *winogradFilterGrad[T]) blockSize() int { return points * (g.depth() + 1) * Lanes }
+func (g *winogradFilterGrad[T]) blockSize() int { return g.points() * (g.depth() + 1) * Lanes }
 
 // Workspace implements ConvFilterGrad.
 func (g *winogradFilterGrad[T]) Workspace() int {
@@ -342,7 +342,7 @@ func (g *winogradFilterGrad[T]) Run(ws, dw, x, dy []T) {
 	for g.step = range g.steps {
 		g.pool.Run(ceilDiv(g.steps[g.step].n, tileChunk), g.transform)
 		if !g.blocked() {
-			g.pool.Run(points*ceilDiv(g.delta.panels, g.together()), g.multiply)
+			g.pool.Run(g.points()*ceilDiv(g.delta.panels, g.together()), g.multiply)
 		}
 	}
 	if g.blocked() {
@@ -366,15 +366,15 @@ func (g *winogradFilterGrad[T]) transformChunk(worker, chunk int) {
 	_, in, delta, _ := g.arrays()
 	for t := chunk * tileChunk; t < min((chunk+1)*tileChunk, step.n); t++ {
 		n, i, j := g.place(step.from + t)
-		mask := rows.pixels(g.src, n, i*g.side-g.top, j*g.side-g.left, 6)
-		g.transforms.input(g.in.panels, rows[:6], mask, g.src.c, g.call.x, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
-		mask = rows.pixels(g.dst, n, i*g.side, j*g.side, g.side)
-		g.transforms.delta(g.delta.panels, rows[:g.side], mask, g.dst.c, g.call.dy, g.zeros, delta[t*Lanes:], g.delta.stride(), g.delta.panelStride())
+		mask := rows.pixels(g.src, n, i*tileSide-g.top, j*tileSide-g.left, g.window)
+		g.transforms.input(g.in.panels, rows[:g.window], mask, g.src.c, g.call.x, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
+		mask = rows.pixels(g.dst, n, i*tileSide, j*tileSide, tileSide)
+		g.transforms.delta(g.delta.panels, rows[:tileSide], mask, g.dst.c, g.call.dy, g.zeros, delta[t*Lanes:], g.delta.stride(), g.delta.panelStride())
 	}
 }
 
 func (g *winogradFilterGrad[T]) multiplyChunk(_, chunk int) {
-	p, panel := chunk%points, chunk/points*g.together()
+	p, panel := chunk%g.points(), chunk/g.points()*g.together()
 	sums, in, delta, _ := g.arrays()
 	g.micro.gather(g.steps[g.step].n, Lanes, g.start, g.offs, g.to,
 		in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[(p*g.delta.panels+panel)*g.src.c*Lanes:],
@@ -401,8 +401,8 @@ func (g *winogradFilterGrad[T]) blockChunk(worker, chunk int) {
 	_, in, delta, scratch := g.arrays()
 	scratch = scratch[worker*g.scratch():][:g.scratch()]
 	sums, taps := scratch[:g.together()*g.blockSize()], scratch[g.together()*g.blockSize():]
-	pitch := g.blockSize() / points
-	for p := range points {
+	pitch := g.blockSize() / g.points()
+	for p := range g.points() {
 		g.micro.gather(g.steps[0].n, Lanes, g.start, g.offs[c:c+n], g.to[:n],
 			in[p*g.in.stride():], delta[p*g.delta.stride()+panel*g.delta.panelStride():], sums[p*pitch:],
 			g.delta.panelStride(), g.blockSize(), panels*Lanes, 0)

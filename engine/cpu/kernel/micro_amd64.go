@@ -16,7 +16,7 @@ func avx2Micro() *micro[float32] {
 			filter: winogradFilterAVX2, filterGrad: winogradFilterGradAVX2,
 		},
 		winograd5: winogradTransforms[float32]{
-			input: winogradInputAVX2, delta: winogradDelta5AVX2, output: winogradOutput5AVX2,
+			input: winogradInput5AVX2, delta: winogradDelta5AVX2, output: winogradOutput5AVX2,
 			filter: taps5[float32]().filterPoints, filterGrad: taps5[float32]().filterTaps,
 		},
 		folds:   [...]func(n int, elements []int, p []float32, step int, dst []float32, dstStep int){nil, fold1AVX2, fold2AVX2, fold3AVX2, fold4AVX2},
@@ -40,7 +40,7 @@ func avx512Micro() *micro[float32] {
 		input: winogradInputAVX512, delta: winogradDeltaAVX512, output: winogradOutputAVX512,
 		filter: winogradFilterAVX512, filterGrad: winogradFilterGradAVX512,
 	}
-	m.winograd5.input, m.winograd5.delta, m.winograd5.output = winogradInputAVX512, winogradDelta5AVX512, winogradOutput5AVX512
+	m.winograd5.input, m.winograd5.delta, m.winograd5.output = winogradInput5AVX512, winogradDelta5AVX512, winogradOutput5AVX512
 	return m
 }
 

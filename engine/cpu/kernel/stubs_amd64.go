@@ -88,17 +88,22 @@ func winogradInputAVX2(panels int, rows []int, mask, step int, x, zero, dst []fl
 //go:noescape
 func winogradDeltaAVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
 
-// winogradDelta5AVX2 is winogradTransforms.delta, of F(2×2,5×5).
-//
-//go:noescape
-func winogradDelta5AVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
-
 // winogradOutputAVX2 is winogradTransforms.output.
 //
 //go:noescape
 func winogradOutputAVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
 
-// winogradOutput5AVX2 is winogradTransforms.output, of F(2×2,5×5).
+// winogradInput5AVX2 is winogradTransforms.input, of F(4×4,5×5).
+//
+//go:noescape
+func winogradInput5AVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDelta5AVX2 is winogradTransforms.delta, of F(4×4,5×5).
+//
+//go:noescape
+func winogradDelta5AVX2(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradOutput5AVX2 is winogradTransforms.output, of F(4×4,5×5).
 //
 //go:noescape
 func winogradOutput5AVX2(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
@@ -462,17 +467,22 @@ func winogradInputAVX512(panels int, rows []int, mask, step int, x, zero, dst []
 //go:noescape
 func winogradDeltaAVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
 
-// winogradDelta5AVX512 is winogradTransforms.delta, of F(2×2,5×5).
-//
-//go:noescape
-func winogradDelta5AVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
-
 // winogradOutputAVX512 is winogradTransforms.output.
 //
 //go:noescape
 func winogradOutputAVX512(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)
 
-// winogradOutput5AVX512 is winogradTransforms.output, of F(2×2,5×5).
+// winogradInput5AVX512 is winogradTransforms.input, of F(4×4,5×5).
+//
+//go:noescape
+func winogradInput5AVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradDelta5AVX512 is winogradTransforms.delta, of F(4×4,5×5).
+//
+//go:noescape
+func winogradDelta5AVX512(panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int)
+
+// winogradOutput5AVX512 is winogradTransforms.output, of F(4×4,5×5).
 //
 //go:noescape
 func winogradOutput5AVX512(panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int)

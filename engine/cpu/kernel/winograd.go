@@ -1,9 +1,9 @@
 package kernel
 
-// tiling cuts images of results into square tiles, each of which needs 6×6 source
-// pixels; the tiles of the whole batch are numbered in order.
+// tiling cuts images of results into tiles of 4×4 pixels, each of which needs a
+// window of the source; the tiles of the whole batch are numbered in order.
 type tiling struct {
-	side      int // of a tile: 4 for a 3×3 filter, 2 for 5×5
+	window    int // pixels of the source along a side: 6 for a 3×3 filter, 8 for 5×5
 	images    int
 	src, dst  extents
 	top, left int // padding of the source, may be negative
@@ -11,18 +11,23 @@ type tiling struct {
 	along     int // tiles of a row
 }
 
+const tileSide = 4 // results of a tile along a side
+
 // newTiling is for results dst of a convolution of src.
 func newTiling(s ConvShape, d Direction) tiling {
 	oh, ow := s.Out()
-	t := tiling{side: 7 - s.KH, images: s.N, src: extents{s.H, s.W, s.C}, dst: extents{oh, ow, s.O}, top: s.PH, left: s.PW}
+	t := tiling{window: tileSide + s.KH - 1, images: s.N, src: extents{s.H, s.W, s.C}, dst: extents{oh, ow, s.O}, top: s.PH, left: s.PW}
 	if d == InputGrad {
 		t.src, t.dst, t.top, t.left = t.dst, t.src, s.KH-1-s.PH, s.KW-1-s.PW
 	}
-	t.down, t.along = ceilDiv(t.dst.h, t.side), ceilDiv(t.dst.w, t.side)
+	t.down, t.along = ceilDiv(t.dst.h, tileSide), ceilDiv(t.dst.w, tileSide)
 	return t
 }
 
 func (t *tiling) tiles() int { return t.images * t.down * t.along }
+
+// points is the number of points of a transformed tile.
+func (t *tiling) points() int { return t.window * t.window }
 
 // tileRows is where a worker keeps a tile's rows: a local array would move to
 // the heap at every call.
@@ -43,16 +48,16 @@ func (rows *tileRows) pixels(e extents, image, y, x, n int) (mask int) {
 	return mask
 }
 
-// pointArray is 36 arrays (panels, tiles, Lanes), one for each point of the
-// transformed tiles. They lie an odd number of cache lines apart, lest the 36
+// pointArray has an array (panels, tiles, Lanes) for each point of the
+// transformed tiles. They lie an odd number of cache lines apart, lest the
 // stores of a transform fall on the same lines of the cache.
-type pointArray struct{ panels, tiles int }
+type pointArray struct{ points, panels, tiles int }
 
 func (a pointArray) panelStride() int { return a.tiles * Lanes }
 func (a pointArray) stride() int      { return (a.panels*a.tiles | 1) * Lanes }
-func (a pointArray) size() int        { return points * a.stride() }
+func (a pointArray) size() int        { return a.points * a.stride() }
 
-// winogradConv transforms tiles of the source, multiplies each of the 36
+// winogradConv transforms tiles of the source, multiplies each of the
 // points of all tiles with the filter's, and transforms back. What is between
 // fits the second-level cache where each chunk of tiles goes through all three
 // steps at once; where the filter does not, all workers take each step
@@ -91,7 +96,7 @@ const (
 func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradConv[T] {
 	g := &winogradConv[T]{tiling: newTiling(s, d), pool: pool, micro: microFor[T]()}
 	g.transforms = g.micro.winogradOf(s.KH)
-	tiles, channels := g.tiles(), g.src.c+g.dst.c
+	tiles, points, channels := g.tiles(), g.points(), g.src.c+g.dst.c
 	g.together = points*g.src.c*g.dst.c > maxFilter
 	size := chunkTiles
 	switch {
@@ -108,7 +113,7 @@ func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradCon
 		g.steps = groups(tiles, size, len(g.micro.gathers)-1)
 	}
 	size = largest(g.steps)
-	g.in, g.out = pointArray{g.src.c / Lanes, size}, pointArray{g.dst.c / Lanes, size}
+	g.in, g.out = pointArray{points, g.src.c / Lanes, size}, pointArray{points, g.dst.c / Lanes, size}
 	for p := range g.in.panels {
 		g.starts = append(g.starts, p*g.in.panelStride())
 	}
@@ -116,7 +121,7 @@ func newWinogradConv[T Float](pool *Pool, s ConvShape, d Direction) *winogradCon
 		g.lanes = append(g.lanes, t*Lanes)
 	}
 	g.multiples = min(g.out.panels, max(1, chunkWork/(g.src.c*Lanes*size)))
-	g.zeros = make([]T, 6*g.src.c)
+	g.zeros = make([]T, g.window*g.src.c)
 	g.rows = make([]tileRows, pool.workers)
 	g.run, g.transform, g.multiply, g.restore = g.chunk, g.transformChunk, g.multiplyChunk, g.restoreChunk
 	return g
@@ -137,12 +142,12 @@ func (g *winogradConv[T]) Run(ws, dst, src, packed []T) {
 	checkLen("workspace", len(ws), g.Workspace())
 	checkLen("result", len(dst), g.images*g.dst.size())
 	checkLen("source", len(src), g.images*g.src.size())
-	checkLen("packed filter", len(packed), points*g.filterPitch())
+	checkLen("packed filter", len(packed), g.points()*g.filterPitch())
 	g.call.ws, g.call.dst, g.call.src, g.call.packed = ws, dst, src, packed
 	if g.together {
 		for _, g.step = range g.steps {
 			g.pool.Run(ceilDiv(g.step.n, tileChunk), g.transform)
-			g.pool.Run(points*ceilDiv(g.out.panels, g.multiples), g.multiply)
+			g.pool.Run(g.points()*ceilDiv(g.out.panels, g.multiples), g.multiply)
 			g.pool.Run(ceilDiv(g.step.n, tileChunk), g.restore)
 		}
 	} else {
@@ -160,7 +165,7 @@ func (g *winogradConv[T]) chunk(worker, chunk int) {
 	ws := g.call.ws[worker*g.scratch():][:g.scratch()]
 	in, out := ws[:g.in.size()], ws[g.in.size():]
 	g.transformTiles(worker, in, s.from, 0, s.n)
-	for p := range points {
+	for p := range g.points() {
 		g.multiplyPoint(p, 0, g.out.panels, out, in, s.n)
 	}
 	g.restoreTiles(out, s.from, 0, s.n)
@@ -172,7 +177,7 @@ func (g *winogradConv[T]) transformChunk(worker, chunk int) {
 }
 
 func (g *winogradConv[T]) multiplyChunk(_, chunk int) {
-	p, from := chunk%points, chunk/points*g.multiples
+	p, from := chunk%g.points(), chunk/g.points()*g.multiples
 	g.multiplyPoint(p, from, min(from+g.multiples, g.out.panels), g.call.ws[g.in.size():], g.call.ws, g.step.n)
 }
 
@@ -186,8 +191,8 @@ func (g *winogradConv[T]) transformTiles(worker int, in []T, first, t0, t1 int) 
 	rows := &g.rows[worker]
 	for t := t0; t < t1; t++ {
 		n, i, j := g.place(first + t)
-		mask := rows.pixels(g.src, n, i*g.side-g.top, j*g.side-g.left, 6)
-		g.transforms.input(g.in.panels, rows[:6], mask, g.src.c, g.call.src, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
+		mask := rows.pixels(g.src, n, i*tileSide-g.top, j*tileSide-g.left, g.window)
+		g.transforms.input(g.in.panels, rows[:g.window], mask, g.src.c, g.call.src, g.zeros, in[t*Lanes:], g.in.stride(), g.in.panelStride())
 	}
 }
 
@@ -216,8 +221,8 @@ func (g *winogradConv[T]) restoreTiles(out []T, first, t0, t1 int) {
 	pitch := g.dst.w * g.dst.c
 	for t := t0; t < t1; t++ {
 		n, i, j := g.place(first + t)
-		dst := g.call.dst[n*g.dst.size()+i*g.side*pitch+j*g.side*g.dst.c:]
+		dst := g.call.dst[n*g.dst.size()+i*tileSide*pitch+j*tileSide*g.dst.c:]
 		g.transforms.output(g.out.panels, out[t*Lanes:], g.out.stride(), g.out.panelStride(),
-			dst, pitch, g.dst.c, min(g.side, g.dst.h-i*g.side), min(g.side, g.dst.w-j*g.side))
+			dst, pitch, g.dst.c, min(tileSide, g.dst.h-i*tileSide), min(tileSide, g.dst.w-j*tileSide))
 	}
 }

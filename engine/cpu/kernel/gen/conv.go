@@ -9,11 +9,12 @@ func conv(f *file) {
 	for h := 1; h <= f.rows; h++ {
 		gather(f, h)
 	}
-	transformRows(f, "winogradInput", 6, inputTransform, "input")
-	transformRows(f, "winogradDelta", 4, deltaTransform, "delta")
-	transformRows(f, "winogradDelta5", 2, deltaTransform5, "delta, of F(2×2,5×5)")
-	winogradOutput(f, "winogradOutput", 4, outputTransform, "output")
-	winogradOutput(f, "winogradOutput5", 2, outputTransform5, "output, of F(2×2,5×5)")
+	transformRows(f, "winogradInput", 6, 6, inputTransform, "input")
+	transformRows(f, "winogradDelta", 4, 6, deltaTransform, "delta")
+	winogradOutput(f, "winogradOutput", 6, outputTransform, "output")
+	transformRows(f, "winogradInput5", 8, 8, inputTransform5, "input, of F(4×4,5×5)")
+	transformRows(f, "winogradDelta5", 4, 8, deltaTransform5, "delta, of F(4×4,5×5)")
+	winogradOutput(f, "winogradOutput5", 8, outputTransform5, "output, of F(4×4,5×5)")
 	winogradFilter(f)
 	winogradFilterGrad(f)
 	if !f.wide() { // four lanes at most
@@ -183,34 +184,95 @@ func storePart(fn *function, h int) {
 	fn.op("JMP", "next")
 }
 
-// The transforms of Winograd's F(4×4,3×3) (Lavin and Gray, "Fast algorithms
-// for convolutional neural networks", CVPR 2016) work on one vector of
-// channels at a time.
-// A one-dimensional transform takes vectors from registers; out is told the
-// register of each result, which must be stored at once.
+// The transforms of Winograd's F(4×4,3×3) and F(4×4,5×5) (Lavin and Gray, "Fast
+// algorithms for convolutional neural networks", CVPR 2016) work on one vector
+// of channels at a time.
 
-// inputTransform is Bᵀ: 6 in Y0 … Y5, 6 out. Y13, Y14, Y15 are 4, 5, 2.
-func inputTransform(fn *function, out func(i int, reg string)) {
+// transform is a one-dimensional transform of vectors in Y0, Y1, …. Its body
+// tells out the register of each result, which must be stored at once; c is the
+// operand of a constant, to be read first in an instruction.
+type transform struct {
+	constants []float32 // the most used ones first
+	body      func(fn *function, c func(v float32) string, out func(i int, reg string))
+}
+
+// constantRegs is how many constants 16 registers have room for.
+const constantRegs = 5
+
+// begin loads what constants there are registers for. The others are read from
+// memory, where there is no other register.
+func (t transform) begin(fn *function) func(v float32) string {
+	place := map[float32]string{}
+	for i, v := range t.constants {
+		switch {
+		case fn.file.wide():
+			place[v] = y(16 + i)
+			fn.constant(v, place[v])
+		case i < constantRegs:
+			place[v] = y(15 - i)
+			fn.constant(v, place[v])
+		default:
+			place[v] = fn.file.float(v)
+		}
+	}
+	return func(v float32) string {
+		if place[v] == "" {
+			panic(fmt.Sprint("gen: no constant ", v))
+		}
+		return place[v]
+	}
+}
+
+// inputTransform is Bᵀ: 6 in, 6 out.
+var inputTransform = transform{[]float32{4, 5, 2}, func(fn *function, c func(v float32) string, out func(i int, reg string)) {
 	fn.op("VMOVAPS", "Y4", "Y6") // 4·d0 - 5·d2 + d4
-	fn.op("VFNMADD231PS", "Y2", "Y14", "Y6")
-	fn.op("VFMADD231PS", "Y0", "Y13", "Y6")
+	fn.op("VFNMADD231PS", c(5), "Y2", "Y6")
+	fn.op("VFMADD231PS", c(4), "Y0", "Y6")
 	out(0, "Y6")
-	fn.op("VFNMADD231PS", "Y3", "Y14", "Y5") // 4·d1 - 5·d3 + d5
-	fn.op("VFMADD231PS", "Y1", "Y13", "Y5")
+	fn.op("VFNMADD231PS", c(5), "Y3", "Y5") // 4·d1 - 5·d3 + d5
+	fn.op("VFMADD231PS", c(4), "Y1", "Y5")
 	out(5, "Y5")
 	fn.op("VMOVAPS", "Y4", "Y7") // d4 - 4·d2
-	fn.op("VFNMADD231PS", "Y2", "Y13", "Y7")
+	fn.op("VFNMADD231PS", c(4), "Y2", "Y7")
 	fn.op("VMOVAPS", "Y3", "Y8") // d3 - 4·d1
-	fn.op("VFNMADD231PS", "Y1", "Y13", "Y8")
+	fn.op("VFNMADD231PS", c(4), "Y1", "Y8")
 	sumDifference(fn, "Y7", "Y8", 1, 2, out)
 	fn.op("VSUBPS", "Y2", "Y4", "Y4") // d4 - d2
 	fn.op("VSUBPS", "Y1", "Y3", "Y3") // d3 - d1
-	fn.op("VMOVAPS", "Y4", "Y11")
-	fn.op("VFMADD231PS", "Y3", "Y15", "Y11")
-	out(3, "Y11")
-	fn.op("VFNMADD231PS", "Y3", "Y15", "Y4")
+	fn.op("VMOVAPS", "Y4", "Y9")
+	fn.op("VFMADD231PS", c(2), "Y3", "Y9")
+	out(3, "Y9")
+	fn.op("VFNMADD231PS", c(2), "Y3", "Y4")
 	out(4, "Y4")
-}
+}}
+
+// inputTransform5 is Bᵀ of F(4,5): 8 in, 8 out.
+var inputTransform5 = transform{[]float32{4.25, 2.5, 5.25, 0.5, 2, 0.25, 1.25, 4, 5}, func(fn *function, c func(v float32) string, out func(i int, reg string)) {
+	for _, end := range []struct{ d, less, plus, minus, i int }{{7, 1, 3, 5, 7}, {6, 0, 2, 4, 0}} {
+		to := "Y7" // d7 - d1 + 5.25·(d3 - d5), then d6 - d0 + 5.25·(d2 - d4)
+		if end.i == 0 {
+			to = "Y0"
+		}
+		fn.op("VSUBPS", y(end.less), y(end.d), to)
+		fn.op("VSUBPS", y(end.minus), y(end.plus), "Y8")
+		fn.op("VFMADD231PS", c(5.25), "Y8", to)
+		out(end.i, to)
+	}
+	for i, pair := range []struct{ d2, d4, d1, d3, d5 float32 }{{1, 4.25, 1, 4.25, 1}, {0.25, 1.25, 0.5, 2.5, 2}, {4, 5, 2, 2.5, 0.5}} {
+		if pair.d2 == 1 {
+			fn.op("VADDPS", "Y6", "Y2", "Y7")
+			fn.op("VADDPS", "Y5", "Y1", "Y0")
+		} else {
+			fn.op("VMOVAPS", "Y6", "Y7")
+			fn.op("VFMADD231PS", c(pair.d2), "Y2", "Y7")
+			fn.op("VMULPS", c(pair.d1), "Y1", "Y0")
+			fn.op("VFMADD231PS", c(pair.d5), "Y5", "Y0")
+		}
+		fn.op("VFNMADD231PS", c(pair.d4), "Y4", "Y7")
+		fn.op("VFNMADD231PS", c(pair.d3), "Y3", "Y0")
+		sumDifference(fn, "Y7", "Y0", 1+2*i, 2+2*i, out)
+	}
+}}
 
 // sumDifference gives out a + b as result i and a - b as result j.
 func sumDifference(fn *function, a, b string, i, j int, out func(i int, reg string)) {
@@ -220,30 +282,37 @@ func sumDifference(fn *function, a, b string, i, j int, out func(i int, reg stri
 	out(j, "Y10")
 }
 
-// deltaTransform is A: 4 in Y0 … Y3, 6 out. Y13, Y14, Y15 are 4, 8, 2.
-func deltaTransform(fn *function, out func(i int, reg string)) {
-	out(0, "Y0")
+// deltaTransform is A: 4 in, 6 out.
+var deltaTransform = transform{[]float32{4, 8, 2}, func(fn *function, c func(v float32) string, out func(i int, reg string)) {
 	out(5, "Y3")
+	deltaPairs(fn, c, out)
+}}
+
+// deltaTransform5 is A of F(4,5): 4 in, 8 out.
+var deltaTransform5 = transform{[]float32{4, 8, 2, 0.5, 0.25, 0.125}, func(fn *function, c func(v float32) string, out func(i int, reg string)) {
+	out(7, "Y3")
+	fn.op("VMOVAPS", "Y0", "Y6") // d0 + d2/4
+	fn.op("VFMADD231PS", c(0.25), "Y2", "Y6")
+	fn.op("VMULPS", c(0.5), "Y1", "Y7") // d1/2 + d3/8
+	fn.op("VFMADD231PS", c(0.125), "Y3", "Y7")
+	sumDifference(fn, "Y6", "Y7", 5, 6, out)
+	deltaPairs(fn, c, out)
+}}
+
+// deltaPairs gives results 0 to 4 of both.
+func deltaPairs(fn *function, c func(v float32) string, out func(i int, reg string)) {
+	out(0, "Y0")
 	fn.op("VADDPS", "Y2", "Y0", "Y6")
 	fn.op("VADDPS", "Y3", "Y1", "Y7")
 	sumDifference(fn, "Y6", "Y7", 1, 2, out)
-	fn.op("VFMADD231PS", "Y2", "Y13", "Y0") // d0 + 4·d2
-	fn.op("VMULPS", "Y1", "Y15", "Y1")      // 2·d1 + 8·d3
-	fn.op("VFMADD231PS", "Y3", "Y14", "Y1")
+	fn.op("VFMADD231PS", c(4), "Y2", "Y0") // d0 + 4·d2
+	fn.op("VMULPS", c(2), "Y1", "Y1")      // 2·d1 + 8·d3
+	fn.op("VFMADD231PS", c(8), "Y3", "Y1")
 	sumDifference(fn, "Y0", "Y1", 3, 4, out)
 }
 
-// deltaTransform5 is A of F(2,5): 2 in Y0, Y1, 6 out. Y15 is 2.
-func deltaTransform5(fn *function, out func(i int, reg string)) {
-	out(0, "Y0")
-	out(5, "Y1")
-	sumDifference(fn, "Y0", "Y1", 1, 2, out)
-	fn.op("VMULPS", "Y1", "Y15", "Y1")
-	sumDifference(fn, "Y0", "Y1", 3, 4, out)
-}
-
-// outputTransform5 is Aᵀ of F(2,5): 6 in Y0 … Y5, 2 out. Y15 is 2.
-func outputTransform5(fn *function, out func(i int, reg string)) {
+// outputTransform is Aᵀ: 6 in, 4 out.
+var outputTransform = transform{[]float32{4, 8, 2}, func(fn *function, c func(v float32) string, out func(i int, reg string)) {
 	fn.op("VADDPS", "Y2", "Y1", "Y6")
 	fn.op("VSUBPS", "Y2", "Y1", "Y7")
 	fn.op("VADDPS", "Y4", "Y3", "Y8")
@@ -252,27 +321,37 @@ func outputTransform5(fn *function, out func(i int, reg string)) {
 	fn.op("VADDPS", "Y8", "Y0", "Y0")
 	out(0, "Y0")
 	fn.op("VADDPS", "Y7", "Y5", "Y5")
-	fn.op("VFMADD231PS", "Y9", "Y15", "Y5")
-	out(1, "Y5")
-}
-
-// outputTransform is Aᵀ: 6 in Y0 … Y5, 4 out. Y13, Y14, Y15 are 4, 8, 2.
-func outputTransform(fn *function, out func(i int, reg string)) {
-	fn.op("VADDPS", "Y2", "Y1", "Y6")
-	fn.op("VSUBPS", "Y2", "Y1", "Y7")
-	fn.op("VADDPS", "Y4", "Y3", "Y8")
-	fn.op("VSUBPS", "Y4", "Y3", "Y9")
-	fn.op("VADDPS", "Y6", "Y0", "Y0")
-	fn.op("VADDPS", "Y8", "Y0", "Y0")
-	out(0, "Y0")
-	fn.op("VADDPS", "Y7", "Y5", "Y5")
-	fn.op("VFMADD231PS", "Y9", "Y14", "Y5")
+	fn.op("VFMADD231PS", c(8), "Y9", "Y5")
 	out(3, "Y5")
-	fn.op("VFMADD231PS", "Y9", "Y15", "Y7")
+	fn.op("VFMADD231PS", c(2), "Y9", "Y7")
 	out(1, "Y7")
-	fn.op("VFMADD231PS", "Y8", "Y13", "Y6")
+	fn.op("VFMADD231PS", c(4), "Y8", "Y6")
 	out(2, "Y6")
-}
+}}
+
+// outputTransform5 is Aᵀ of F(4,5): 8 in, 4 out.
+var outputTransform5 = transform{[]float32{8, 4, 2, 0.5, 0.25, 0.125}, func(fn *function, c func(v float32) string, out func(i int, reg string)) {
+	fn.op("VADDPS", "Y2", "Y1", "Y8") // sums in Y8, Y2, Y4, differences in Y1, Y3, Y5
+	fn.op("VSUBPS", "Y2", "Y1", "Y1")
+	fn.op("VADDPS", "Y4", "Y3", "Y2")
+	fn.op("VSUBPS", "Y4", "Y3", "Y3")
+	fn.op("VADDPS", "Y6", "Y5", "Y4")
+	fn.op("VSUBPS", "Y6", "Y5", "Y5")
+	fn.op("VADDPS", "Y8", "Y0", "Y0")
+	fn.op("VADDPS", "Y4", "Y2", "Y6")
+	fn.op("VADDPS", "Y6", "Y0", "Y0")
+	out(0, "Y0")
+	fn.op("VADDPS", "Y1", "Y7", "Y7")
+	fn.op("VFMADD231PS", c(8), "Y3", "Y7")
+	fn.op("VFMADD231PS", c(0.125), "Y5", "Y7")
+	out(3, "Y7")
+	fn.op("VFMADD231PS", c(2), "Y3", "Y1")
+	fn.op("VFMADD231PS", c(0.5), "Y5", "Y1")
+	out(1, "Y1")
+	fn.op("VFMADD231PS", c(4), "Y2", "Y8")
+	fn.op("VFMADD231PS", c(0.25), "Y4", "Y8")
+	out(2, "Y8")
+}}
 
 // filterTransform is G: 3 in Y0 … Y2, 6 out. Y11 … Y15 are 1/4, -1/6, 1/24,
 // 1/12, 1/6.
@@ -349,23 +428,27 @@ func eachPanel(fn *function, dst, panelStride string, body, advance func()) {
 	fn.end()
 }
 
-// transformRows writes a transform from an n×n tile of pixels, some of which
-// may lie outside of the image, to 6×6 points.
-func transformRows(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+// transformRows writes a transform from n×n pixels, some of which may lie outside
+// of the image, to side×side points. What six registers do not hold of the rows'
+// pointers lies behind the workspace.
+func transformRows(f *file, name string, n, side int, t transform, doc string) {
 	fn := f.beginFrame(name+f.suffix, "panels int, rows []int, mask, step int, x, zero, dst []float32, pointStride, panelStride int",
-		"is winogradTransforms."+doc+".", f.frame(6*n))
-	fn.constant(4, "Y13")
-	fn.constant(map[int]float32{6: 5, 4: 8, 2: 8}[n], "Y14")
-	fn.constant(2, "Y15")
-	fn.load("rows_base", "SI", "x_base", "AX", "zero_base", "CX", "dst_base", "DI")
-	row := []string{"R8", "R9", "R10", "R11", "R12", "R13"}[:n]
-	for r, reg := range row {
-		fn.op("MOVQ", mem(8*r, "SI"), "DX")
-		fn.op("LEAQ", "(AX)(DX*4)", reg)
-		fn.op("CMPQ", "DX", imm(outside))
-		fn.op("CMOVQEQ", "CX", reg)
-	}
+		"is winogradTransforms."+doc+".", f.frame(side*n)+8*n)
+	c := t.begin(fn)
 	workspace(fn)
+	fn.load("rows_base", "SI", "x_base", "AX", "zero_base", "CX", "dst_base", "DI")
+	held := []string{"R8", "R9", "R10", "R11", "R12", "R13"}
+	slot := func(r int) string { return mem(side*n*f.bytes()+8*r, "DX") }
+	for r := range n {
+		reg := held[r%len(held)]
+		fn.op("MOVQ", mem(8*r, "SI"), "R14")
+		fn.op("LEAQ", "(AX)(R14*4)", reg)
+		fn.op("CMPQ", "R14", imm(outside))
+		fn.op("CMOVQEQ", "CX", reg)
+		if n > len(held) {
+			fn.op("MOVQ", reg, slot(r))
+		}
+	}
 	fn.load("pointStride", "SI", "mask", "BX")
 	fn.op("SHLQ", "$2", "SI")
 	fn.op("SHLQ", "$2", fn.arg("step"))
@@ -374,10 +457,14 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 		for j := range n {
 			fn.op("BTQ", imm(j), "BX")
 			fn.op("JCC", fmt.Sprintf("outside%d", j))
-			for r, reg := range row {
+			for r := range n {
+				reg := held[r%len(held)]
+				if n > len(held) {
+					fn.op("MOVQ", slot(r), reg)
+				}
 				fn.op("VMOVUPS", idx(0, reg, "CX", 1), y(r))
 			}
-			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*n+j)*f.bytes(), "DX")) })
+			t.body(fn, c, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*n+j)*f.bytes(), "DX")) })
 			fn.label(fmt.Sprintf("column%d", j))
 			if j < n-1 {
 				fn.op("ADDQ", fn.arg("step"), "CX")
@@ -385,25 +472,31 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 		}
 		fn.op("MOVQ", "DI", "AX")
 		fn.op("LEAQ", "(SI)(SI*2)", "CX") // 3 points
-		fn.op("LEAQ", "(SI)(SI*4)", "R14")
-		for i := range 6 {
+		for i := range side {
+			fn.op("LEAQ", "(AX)(SI*4)", "R14") // point 4
 			for j := range n {
 				fn.op("VMOVUPS", mem((i*n+j)*f.bytes(), "DX"), y(j))
 			}
-			transform(fn, func(j int, reg string) {
-				fn.op("VMOVUPS", reg, point(j))
-			})
-			fn.op("LEAQ", "(AX)(CX*2)", "AX")
+			t.body(fn, c, func(j int, reg string) { fn.op("VMOVUPS", reg, eighth(j, "AX", "R14", "SI", "CX")) })
+			if side == 6 {
+				fn.op("LEAQ", "(AX)(CX*2)", "AX")
+			} else {
+				fn.op("LEAQ", "(AX)(SI*8)", "AX")
+			}
 		}
 	}, func() {
-		for _, reg := range row {
-			fn.op("ADDQ", imm(f.bytes()), reg)
+		for r := range n {
+			if n > len(held) {
+				fn.op("ADDQ", imm(f.bytes()), slot(r))
+			} else {
+				fn.op("ADDQ", imm(f.bytes()), held[r])
+			}
 		}
 	})
 	for j := range n {
 		fn.label(fmt.Sprintf("outside%d", j))
 		fn.op("VXORPS", "Y0", "Y0", "Y0")
-		for i := range 6 {
+		for i := range side {
 			fn.op("VMOVUPS", "Y0", mem((i*n+j)*f.bytes(), "DX"))
 		}
 		fn.op("JMP", fmt.Sprintf("column%d", j))
@@ -413,74 +506,78 @@ func transformRows(f *file, name string, n int, transform func(*function, func(i
 // outside marks a row that lies outside of the image: kernel.outside.
 const outside = -1 << 31
 
-// point is the operand of point j < 6 of a row, from AX on, SI bytes apart;
-// CX is 3·SI and R14 5·SI where points 5 are used.
-func point(j int) string {
-	switch j {
+// eighth is the operand of element i of eight: the first is at base, the fifth at
+// fifth, stride apart; triple is three strides.
+func eighth(i int, base, fifth, stride, triple string) string {
+	at := base
+	if i >= 4 {
+		at = fifth
+	}
+	switch i % 4 {
 	case 0:
-		return "(AX)"
-	case 1, 2:
-		return idx(0, "AX", "SI", j)
+		return mem(0, at)
 	case 3:
-		return "(AX)(CX*1)"
-	case 4:
-		return "(AX)(SI*4)"
+		return idx(0, at, triple, 1)
 	}
-	return "(AX)(R14*1)"
+	return idx(0, at, stride, i%4)
 }
 
-// loadColumn loads the 6 points of a column from AX on, 6 points (R8) apart.
-func loadColumn(fn *function) {
-	fn.op("LEAQ", "(AX)(R8*2)", "R9")
-	fn.op("ADDQ", "R8", "R9") // 3 rows on
-	for i, at := range []string{"(AX)", "(AX)(R8*1)", "(AX)(R8*2)", "(R9)", "(R9)(R8*1)", "(R9)(R8*2)"} {
-		fn.op("VMOVUPS", at, y(i))
+// loadColumn loads the points of a column from AX on, a row of points (R8) apart;
+// BX is three rows.
+func loadColumn(fn *function, side int) {
+	fn.op("LEAQ", "(AX)(R8*4)", "R9")
+	for i := range side {
+		fn.op("VMOVUPS", eighth(i, "AX", "R9", "R8", "BX"), y(i))
 	}
 }
 
-// winogradOutput writes a transform from 6×6 points to the first rows and columns
-// of an n×n tile.
-func winogradOutput(f *file, name string, n int, transform func(*function, func(int, string)), doc string) {
+// rowOfPoints sets R8 to a row of points, SI apart, and BX to three.
+func rowOfPoints(fn *function, side int) {
+	fn.op("IMUL3Q", imm(side), "SI", "R8")
+	fn.op("LEAQ", "(R8)(R8*2)", "BX")
+}
+
+// winogradOutput writes a transform from side×side points to the first rows and
+// columns of 4×4 pixels.
+func winogradOutput(f *file, name string, side int, t transform, doc string) {
+	const n = 4
 	fn := f.beginFrame(name+f.suffix, "panels int, src []float32, pointStride, panelStride int, dst []float32, rowStride, step, height, width int",
-		"is winogradTransforms."+doc+".", f.frame(n*6))
-	for i, v := range []float32{4, 8, 2} {
-		fn.constant(v, y(13+i))
-	}
+		"is winogradTransforms."+doc+".", f.frame(n*side))
+	c := t.begin(fn)
 	fn.load("src_base", "R12", "pointStride", "SI", "dst_base", "R13", "step", "R10", "width", "CX")
 	workspace(fn)
 	fn.op("SHLQ", "$2", "SI")
 	fn.op("SHLQ", "$2", "R10")
 	fn.op("SHLQ", "$2", fn.arg("rowStride"))
 	fn.op("LEAQ", "(R10)(R10*2)", "R11")
-	fn.op("LEAQ", "(SI)(SI*2)", "R8")
-	fn.op("ADDQ", "R8", "R8")
+	rowOfPoints(fn, side)
 	eachPanel(fn, "R12", "panelStride", func() {
 		fn.op("MOVQ", "R12", "AX")
-		for j := range 6 {
-			loadColumn(fn)
-			transform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
+		for j := range side {
+			loadColumn(fn, side)
+			t.body(fn, c, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*side+j)*f.bytes(), "DX")) })
 			fn.op("ADDQ", "SI", "AX")
 		}
 		fn.op("MOVQ", "R13", "DI")
-		pixel := []string{"(DI)", "(DI)(R10*1)", "(DI)(R10*2)", "(DI)(R11*1)"}
 		for i := range n {
 			if i > 0 {
 				fn.op("CMPQ", fn.arg("height"), imm(i))
 				fn.op("JLE", "done")
 				fn.op("ADDQ", fn.arg("rowStride"), "DI")
 			}
-			for j := range 6 {
-				fn.op("VMOVUPS", mem((i*6+j)*f.bytes(), "DX"), y(j))
+			for j := range side {
+				fn.op("VMOVUPS", mem((i*side+j)*f.bytes(), "DX"), y(j))
 			}
-			transform(fn, func(j int, reg string) {
+			t.body(fn, c, func(j int, reg string) {
+				pixel := eighth(j, "DI", "", "R10", "R11")
 				if j == 0 {
-					fn.op("VMOVUPS", reg, pixel[j])
+					fn.op("VMOVUPS", reg, pixel)
 					return
 				}
 				skip := fmt.Sprintf("skip%d%d", i, j)
 				fn.op("CMPQ", "CX", imm(j))
 				fn.op("JLE", skip)
-				fn.op("VMOVUPS", reg, pixel[j])
+				fn.op("VMOVUPS", reg, pixel)
 				fn.label(skip)
 			})
 		}
@@ -549,11 +646,10 @@ func winogradFilterGrad(f *file) {
 	fn.load("pointStride", "SI", "tapStride", "R10")
 	fn.op("SHLQ", "$2", "SI")
 	fn.op("SHLQ", "$2", "R10")
-	fn.op("LEAQ", "(SI)(SI*2)", "R8")
-	fn.op("ADDQ", "R8", "R8")
+	rowOfPoints(fn, 6)
 	eachVector(fn, func() {
 		for j := range 6 {
-			loadColumn(fn)
+			loadColumn(fn, 6)
 			filterGradTransform(fn, func(i int, reg string) { fn.op("VMOVUPS", reg, mem((i*6+j)*f.bytes(), "DX")) })
 			fn.op("ADDQ", "SI", "AX")
 		}
