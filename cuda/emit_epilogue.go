@@ -49,6 +49,7 @@ func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, capability int) ([]Kern
 	before, after, join, scratch := e.rowParts(op)
 	k := named(op.source(e.params, before, e.result(), after))
 	k.Buffers, k.Numbers, k.Blocks, k.Shared, k.Scratch = e.buffers, []uint32{uint32(op.tiles)}, op.tiles, op.shared(), scratch
+	k.Tiling = op.tiling()
 	k.onWarpgroups(op.wgmma)
 	if join == nil {
 		return []Kernel{k}, true

@@ -16,6 +16,7 @@ type OpKernel struct {
 	Items  int
 	Blocks int // for which there is work; fewer take more than one turn
 	Shared int // dynamic shared memory, in bytes
+	Tiling string
 
 	Warpgroups *wgmma // nil but for those of conv_sm90.h: the first two buffers are passed as maps
 }

@@ -212,7 +212,7 @@ func (op *tensorOp) kernels() []OpKernel {
 	args = append(args, to)
 	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
-	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared(), Warpgroups: op.wgmma}}
+	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared(), Tiling: op.tiling(), Warpgroups: op.wgmma}}
 	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
@@ -257,6 +257,21 @@ func (op *tensorOp) storing() string {
 		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
 	}
 	return fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<%d>(%s, column, v); }", op.n, position)
+}
+
+// tiling says how the operation is divided, for people.
+func (op *tensorOp) tiling() string {
+	text := fmt.Sprintf("%d tiles of %d x %d", op.tiles*op.batch, op.rows, op.columns)
+	if op.parts > 1 {
+		text += fmt.Sprintf(", %d parts", op.parts)
+	}
+	switch w := op.wgmma; {
+	case w != nil:
+		return fmt.Sprintf("wgmma, %s, %d stages of %d", text, w.stages, w.step)
+	case op.t == graph.F32 && op.precision == graph.PrecisionFloat32:
+		return "no tensor cores, " + text
+	}
+	return "mma.sync, " + text
 }
 
 // across is the number of tiles side by side.

@@ -22,6 +22,7 @@ func Target(p graph.Precision) passes.Target {
 // is launched. Kernels of one name have one source.
 type Kernel struct {
 	Name, Source string
+	Tiling       string // of a contraction, for people
 	// Blocks is the number of blocks for which there is work; fewer take more
 	// than one turn.
 	Blocks int
@@ -110,6 +111,7 @@ func opKernels(p *plan.Plan, n *graph.Node, ops []OpKernel, scratch int, operand
 	var ks []Kernel
 	for _, op := range ops {
 		k := named(op.Source)
+		k.Tiling = op.Tiling
 		k.onWarpgroups(op.Warpgroups)
 		for _, a := range op.Args {
 			switch {

@@ -198,6 +198,35 @@ func TestTraffic(t *testing.T) {
 	golden(t, "testdata/traffic.txt", strings.Join(lines, "\n")+"\n")
 }
 
+// TestTiles lists how what is computed in bf16 is divided on sm_90, at a batch of
+// 128; testdata/tiles.txt has the choices, which -update rewrites.
+func TestTiles(t *testing.T) {
+	lines := []string{"# how products and convolutions of bf16 are divided on sm_90, at a batch of 128"}
+	for _, model := range []string{"preactresnet18", "wideresnet-28-10"} {
+		plans, err := job.Plans(settings("data.name=cifar10 recipe=pgd-at precision=bf16 model.name="+model), cuda.Target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, p := range plans {
+			err := cuda.EachKernel(p, "sm_90a", func(s plan.Step, k cuda.Kernel, _ int) {
+				if s.Op == nil || s.Op.DType() != graph.BF16 || s.Op.In(0).Dim(0) != 128 || k.Tiling == "" {
+					return
+				}
+				if line := fmt.Sprintf("%s: %s: %s", model, what(s, 0), k.Tiling); !seen[line] {
+					seen[line] = true
+					lines = append(lines, line)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	slices.Sort(lines[1:])
+	golden(t, "testdata/tiles.txt", strings.Join(lines, "\n")+"\n")
+}
+
 // golden compares a text with a file, or writes it there.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
