@@ -42,6 +42,10 @@ type wgmma struct {
 	maps   [2][]TensorMap // of the operands
 }
 
+// mostMaps is the number of maps of an operand: kernels have 4096 bytes of
+// parameters.
+const mostMaps = 16
+
 // onSM90 says whether conv_sm90.h computes an operation on devices of a compute
 // capability. The copy engine wants pixels that start at multiples of 16 bytes,
 // and windows that are not too far apart.
@@ -55,10 +59,8 @@ func onSM90(n *graph.Node, capability int) bool {
 		return g.C%8 == 0 && max(g.strideH, g.strideW) <= 8 && fit(g.pixels(1, 16))
 	case graph.OpConv2DInputGrad:
 		g := geometry(n, n, n.In(1), n.In(0))
-		if g.C%8 != 0 || g.O%8 != 0 {
-			return false
-		}
-		return fit(g.phases(1, 16)...)
+		maps := g.phases(1, 16)
+		return g.C%8 == 0 && g.O%8 == 0 && len(maps) <= mostMaps && fit(maps...)
 	case graph.OpConv2DFilterGrad:
 		g := geometry(n, n.In(0), n, n.In(1))
 		return g.C%8 == 0 && g.O%8 == 0 && max(g.strideH, g.strideW) <= 8 && fit(g.pixels(1, 16))
