@@ -268,7 +268,7 @@ func (adopted) Free() {}
 
 // Load implements engine.Driver.
 func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
-	of, all, err := kernelsOf(p)
+	of, all, err := kernelsOf(p, g.Device.Info.Capability)
 	if err != nil {
 		return nil, err
 	}

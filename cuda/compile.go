@@ -66,7 +66,7 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	var kernels []Kernel
 	seen := map[string]bool{}
 	for _, p := range plans {
-		_, all, err := kernelsOf(p)
+		_, all, err := kernelsOf(p, capabilityOf(arch))
 		if err != nil {
 			return Prebuilt{}, err
 		}

@@ -71,21 +71,28 @@ type Resources struct {
 	Registers int // of a thread
 	Spills    int // bytes that a thread stores and loads for want of registers
 	Shared    int // static, bytes
+	// Losses counts the assembler's remarks, on the kernels compiled together, that
+	// it made products of warpgroups wait for one another or left registers where
+	// they are.
+	Losses int
 }
 
 var (
 	entryLine = regexp.MustCompile(`Compiling entry function '(\w+)'`)
 	spillLine = regexp.MustCompile(`(\d+) bytes spill stores, (\d+) bytes spill loads`)
+	lossLine  = regexp.MustCompile(`\(C75\d\d\)`)
 	usedLine  = regexp.MustCompile(`Used (\d+) registers(?:.*?(\d+) bytes smem)?`)
 )
 
 // parseResources reads the compiler's log.
 func parseResources(log string) map[string]Resources {
 	all := map[string]Resources{}
-	kernel := ""
+	kernel, losses := "", 0
 	for line := range strings.Lines(log) {
 		r := all[kernel]
-		if m := entryLine.FindStringSubmatch(line); m != nil {
+		if lossLine.MatchString(line) {
+			losses++
+		} else if m := entryLine.FindStringSubmatch(line); m != nil {
 			kernel, r = m[1], Resources{}
 		} else if m := spillLine.FindStringSubmatch(line); m != nil {
 			r.Spills = sumOf(m[1:])
@@ -95,6 +102,10 @@ func parseResources(log string) map[string]Resources {
 		if kernel != "" {
 			all[kernel] = r
 		}
+	}
+	for kernel, r := range all {
+		r.Losses = losses
+		all[kernel] = r
 	}
 	return all
 }

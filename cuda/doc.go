@@ -9,10 +9,12 @@
 //     run time likewise, and what it made, on disk (cubins.go);
 //   - GroupKernels (emit.go), which writes the CUDA C++ of a plan's fused groups,
 //     and OpKernels, that of its other operations (emit_op.go): contractions on
-//     tensor cores (emit_tensor.go), with the group behind them, its sums over
-//     rows included, where it can be computed there (emit_epilogue.go), or
-//     without (emit_contract.go); Kernels (kernel.go), which says how a step's
-//     kernels are launched, and which small groups share one;
+//     tensor cores (emit_tensor.go), convolutions of sm_90 by warpgroups
+//     (emit_sm90.go), which read their operands by tensor maps (tensormap.go);
+//     both with the group behind them, its sums over rows included, where it can be
+//     computed there (emit_epilogue.go); contractions without tensor cores
+//     (emit_contract.go); Kernels (kernel.go), which says how a step's kernels are
+//     launched, and which small groups share one;
 //   - the back end: devices (backend.go), compiling and loading (compile.go), a
 //     plan and its memory (program.go) as one CUDA graph (record.go) that runs
 //     (run.go);

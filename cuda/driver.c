@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <string.h>
 
 library* library_open(const char* path, const char** error) {
   void* dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -37,6 +38,18 @@ LIBRARY_CALLS(X)
   }
 DEVICE_CALLS(X)
 #undef X
+
+int call_tensor_map(device* dev, const tensor_shape* s, device_ptr base, void* map) {
+  enum { BFLOAT16 = 9, PROMOTE_256B = 3 };  // of the driver API; interleaving and filling: none, zeros
+  _Alignas(64) char encoded[TENSOR_MAP_BYTES];
+  const int swizzle = s->swizzle == 128 ? 3 : s->swizzle == 64 ? 2 : 1;
+  int r = s->pixels ? call_cuTensorMapEncodeIm2col(dev, encoded, BFLOAT16, 4, base, s->extents, s->strides, s->lower, s->upper, s->box[0],
+                                                   s->box[1], s->steps, 0, swizzle, PROMOTE_256B, 0)
+                    : call_cuTensorMapEncodeTiled(dev, encoded, BFLOAT16, 3, base, s->extents, s->strides, s->box, s->steps, 0, swizzle,
+                                                  PROMOTE_256B, 0);
+  memcpy(map, encoded, sizeof encoded);
+  return r;
+}
 
 int call_launch(device* dev, launch* l, handle stream) {
   return call_cuLaunchKernel(dev, l->function, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],

@@ -43,6 +43,10 @@ typedef uintptr_t handle;  // of a context, module, function, stream, event or g
   X(cuFuncSetAttribute, (handle function, int attribute, int value), (function, attribute, value)) \
   X(cuLaunchKernel, (handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, handle stream, void** params, void** extra), \
     (function, gx, gy, gz, bx, by, bz, shared, stream, params, extra))                  \
+  X(cuTensorMapEncodeTiled, (void* map, int type, unsigned axes, device_ptr base, const uint64_t* extents, const uint64_t* strides, const unsigned* box, const unsigned* steps, int interleave, int swizzle, int promotion, int fill), \
+    (map, type, axes, base, extents, strides, box, steps, interleave, swizzle, promotion, fill)) \
+  X(cuTensorMapEncodeIm2col, (void* map, int type, unsigned axes, device_ptr base, const uint64_t* extents, const uint64_t* strides, const int* lower, const int* upper, unsigned channels, unsigned pixels, const unsigned* steps, int interleave, int swizzle, int promotion, int fill), \
+    (map, type, axes, base, extents, strides, lower, upper, channels, pixels, steps, interleave, swizzle, promotion, fill)) \
   X(cuStreamCreate, (handle* stream, unsigned flags), (stream, flags))                  \
   X(cuStreamDestroy_v2, (handle stream), (stream))                                      \
   X(cuStreamSynchronize, (handle stream), (stream))                                     \
@@ -86,6 +90,19 @@ typedef struct launch {
   void** params;
 } launch;
 
+// A tensor of bf16, its axes from the fastest on, and what is copied of it at
+// once: a box of three axes, or channels of pixels of a batch of images.
+typedef struct tensor_shape {
+  int pixels;  // of images: of four axes
+  uint64_t extents[4], strides[3];  // strides in bytes, of the axes behind the first
+  unsigned box[3];                  // channels and pixels
+  unsigned steps[4];
+  int lower[2], upper[2];  // corners of what the pixels run through, from the first and the last, across and down
+  int swizzle;             // in bytes
+} tensor_shape;
+
+enum { TENSOR_MAP_BYTES = 128 };
+
 // library_open returns 0 and says why in *error if the library cannot be opened.
 library* library_open(const char* path, const char** error);
 // library_resolve finds all functions; it returns the name of one that is missing.
@@ -100,6 +117,8 @@ LIBRARY_CALLS(X)
 DEVICE_CALLS(X)
 #undef X
 
+// call_tensor_map encodes a tensor at an address, into TENSOR_MAP_BYTES.
+int call_tensor_map(device* dev, const tensor_shape* s, device_ptr base, void* map);
 int call_launch(device* dev, launch* l, handle stream);
 int call_emulator_set(library* lib, const char* option, long value);
 const char* call_emulator_log(library* lib);

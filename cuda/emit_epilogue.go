@@ -16,14 +16,15 @@ import (
 
 // epilogue writes the kernels of a contraction with the group behind it. It
 // returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused) ([]Kernel, bool) {
+func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, capability int) ([]Kernel, bool) {
 	n := s.Op
 	if !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
 		return nil, false
 	}
 	w := wayOf(p, n, s.Prologue)
-	op := newTensorOp(n, w)
-	if op.parts > 1 || op.batch > 1 || f.Axes != nil && !overRows(f, op.n) {
+	op := newTensorOp(n, w, capability)
+	turned := op.wgmma != nil && op.wgmma.turned // whose tiles do not follow one another along a row
+	if op.parts > 1 || op.batch > 1 || f.Axes != nil && (turned || !overRows(f, op.n)) {
 		return nil, false
 	}
 	e := newEmitter(p, f)
@@ -48,6 +49,8 @@ func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused) ([]Kernel, bool) {
 	before, after, join, scratch := e.rowParts(op)
 	k := named(op.source(e.params, before, e.result(), after))
 	k.Buffers, k.Numbers, k.Blocks, k.Shared, k.Scratch = e.buffers, []uint32{uint32(op.tiles)}, op.tiles, op.shared(), scratch
+	k.Tiling = op.tiling()
+	k.onWarpgroups(op.wgmma)
 	if join == nil {
 		return []Kernel{k}, true
 	}

@@ -16,6 +16,9 @@ type OpKernel struct {
 	Items  int
 	Blocks int // for which there is work; fewer take more than one turn
 	Shared int // dynamic shared memory, in bytes
+	Tiling string
+
+	Warpgroups *wgmma // nil but for those of conv_sm90.h: the first two buffers are passed as maps
 }
 
 // Buffers of operations' kernels that are no operands.
@@ -25,17 +28,17 @@ const (
 )
 
 // OpKernels writes the CUDA C++ of an operation that moves elements, adds them
-// up where indices say, works along an axis, or multiplies: the kernels in the
-// order in which they run, and how much scratch memory they need, in bytes. It
+// up where indices say, works along an axis, or multiplies, for devices of a
+// compute capability: the kernels in the order in which they run, and how much scratch memory they need, in bytes. It
 // returns none for operations that it does not know.
 //
 // A thread takes items i, i + grid, …. For most operations an item is an
 // element of the result; for those along an axis a line, but for sorting and for
 // the gradient of pooling an element, which looks for what goes there. Of a contraction a block
 // takes items, which are tiles of the result.
-func OpKernels(n *graph.Node) (kernels []OpKernel, scratch int) {
+func OpKernels(n *graph.Node, capability int) (kernels []OpKernel, scratch int) {
 	if onTensorTiles(n) {
-		op := newTensorOp(n, nil)
+		op := newTensorOp(n, nil, capability)
 		return op.kernels(), op.scratch()
 	}
 	e := &opEmitter{n: n}

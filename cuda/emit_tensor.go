@@ -96,12 +96,17 @@ type tensorOp struct {
 	types            string // declarations that the call uses
 	way              *way   // what becomes of an image before it is read; or nil
 	call             string // of the template: tile, part, begin, end and result are still to be given
+	wgmma            *wgmma // nil but where warpgroups compute it, without a call
 }
 
 // newTensorOp is a contraction, of which the image goes some way if that is not
-// nil.
-func newTensorOp(n *graph.Node, way *way) *tensorOp {
+// nil, for devices of a compute capability.
+func newTensorOp(n *graph.Node, way *way, capability int) *tensorOp {
 	op := &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1, way: way}
+	if way == nil && onSM90(n, capability) {
+		op.onWarpgroups(n)
+		return op
+	}
 	switch n.Op() {
 	case graph.OpMatMul:
 		op.matMul(n)
@@ -207,7 +212,7 @@ func (op *tensorOp) kernels() []OpKernel {
 	args = append(args, to)
 	params := append(op.params(), fmt.Sprintf("%v* __restrict__ out", out))
 	items := op.tiles * op.batch * op.parts
-	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared()}}
+	k := []OpKernel{{Source: op.source(params, "", op.storing(), ""), Args: args, Items: items, Blocks: items, Shared: op.shared(), Tiling: op.tiling(), Warpgroups: op.wgmma}}
 	if op.parts > 1 {
 		k = append(k, op.sum())
 	}
@@ -224,11 +229,17 @@ func (op *tensorOp) scratch() int {
 
 // shared is the shared memory that a block needs.
 func (op *tensorOp) shared() int {
+	if op.wgmma != nil {
+		return op.wgmma.shared
+	}
 	return op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
 }
 
 // params are the operands, and what the image meets on its way.
 func (op *tensorOp) params() []string {
+	if op.wgmma != nil {
+		return op.wgmma.params()
+	}
 	params := []string{fmt.Sprintf("const %v* __restrict__ in0", op.t), fmt.Sprintf("const %v* __restrict__ in1", op.t)}
 	if op.way != nil {
 		params = append(params, op.way.params...)
@@ -248,20 +259,31 @@ func (op *tensorOp) storing() string {
 	return fmt.Sprintf("[&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<%d>(%s, column, v); }", op.n, position)
 }
 
+// tiling says how the operation is divided, for people.
+func (op *tensorOp) tiling() string {
+	text := fmt.Sprintf("%d tiles of %d x %d", op.tiles*op.batch, op.rows, op.columns)
+	if op.parts > 1 {
+		text += fmt.Sprintf(", %d parts", op.parts)
+	}
+	switch w := op.wgmma; {
+	case w != nil:
+		return fmt.Sprintf("wgmma, %s, %d stages of %d", text, w.stages, w.step)
+	case op.t == graph.F32 && op.precision == graph.PrecisionFloat32:
+		return "no tensor cores, " + text
+	}
+	return "mma.sync, " + text
+}
+
 // across is the number of tiles side by side.
 func (op *tensorOp) across() int { return ceil(op.n, op.columns) }
 
 // source is the kernel's with some Result, and what stands before and after the
 // contraction of a tile.
 func (op *tensorOp) source(params []string, before, result, after string) string {
-	tile, begin, end := "i", "0", fmt.Sprint(op.depth)
-	switch {
-	case op.batch > 1:
-		tile = fmt.Sprintf("i %% %du", op.tiles)
-	case op.parts > 1:
-		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
-		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
+	if op.wgmma != nil {
+		return op.sourceSM90(params, before, result, after)
 	}
+	tile, begin, end := op.part()
 	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
@@ -277,6 +299,19 @@ func (op *tensorOp) source(params []string, before, result, after string) string
 }
 EXPORT(NAME)
 `, strings.Join(params, ", "), op.t, op.rows, op.columns, precision, op.types, op.aAlongK, op.bAlongK, op.shared(), before, call, after)
+}
+
+// part is item i: a tile, and the products to add up, from begin to end.
+func (op *tensorOp) part() (tile, begin, end string) {
+	tile, begin, end = "i", "0", fmt.Sprint(op.depth)
+	switch {
+	case op.batch > 1:
+		tile = fmt.Sprintf("i %% %du", op.tiles)
+	case op.parts > 1:
+		tile, begin = fmt.Sprintf("i %% %du", op.tiles), fmt.Sprintf("i / %du * %du", op.tiles, op.length)
+		end = fmt.Sprintf("smaller((i / %du + 1) * %du, %du)", op.tiles, op.length, op.depth)
+	}
+	return tile, begin, end
 }
 
 func (op *tensorOp) sum() OpKernel {

@@ -9,9 +9,10 @@ import (
 	"temper/engine/plan"
 )
 
-// EachKernel calls fn for the kernels of a plan's steps.
-func EachKernel(p *plan.Plan, fn func(s plan.Step, k Kernel, i int)) error {
-	of, _, err := kernelsOf(p)
+// EachKernel calls fn for the kernels of a plan's steps, compiled for an
+// architecture.
+func EachKernel(p *plan.Plan, arch string, fn func(s plan.Step, k Kernel, i int)) error {
+	of, _, err := kernelsOf(p, capabilityOf(arch))
 	if err != nil {
 		return err
 	}
@@ -32,8 +33,8 @@ func EachKernel(p *plan.Plan, fn func(s plan.Step, k Kernel, i int)) error {
 }
 
 // TemplateKernels has a kernel of each template and precision, for tests
-// outside the package.
-func TemplateKernels() (all []Kernel) {
+// outside the package, compiled for an architecture.
+func TemplateKernels(arch string) (all []Kernel) {
 	a := graph.Attrs{Stride: [2]int{2, 2}, Pad: [2]int{1, 1}, Dilation: [2]int{1, 1}}
 	for _, layout := range []graph.Layout{graph.NHWC, graph.NCHW} {
 		for _, t := range []graph.DType{graph.F32, graph.BF16} {
@@ -54,7 +55,7 @@ func TemplateKernels() (all []Kernel) {
 					}
 					g.Output(strings.Repeat("y", i+1), y)
 				}
-				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}))
+				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}), capabilityOf(arch))
 				if err != nil {
 					panic(err)
 				}
@@ -68,7 +69,7 @@ func TemplateKernels() (all []Kernel) {
 // Traffic is what a plan's kernels and copies read and write, in bytes, if each
 // reads and writes each of its buffers once; and how many launches there are.
 func Traffic(p *plan.Plan) (bytes, launches int, err error) {
-	of, _, err := kernelsOf(p)
+	of, _, err := kernelsOf(p, 90)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -22,6 +22,7 @@ func Target(p graph.Precision) passes.Target {
 // is launched. Kernels of one name have one source.
 type Kernel struct {
 	Name, Source string
+	Tiling       string // of a contraction, for people
 	// Blocks is the number of blocks for which there is work; fewer take more
 	// than one turn.
 	Blocks int
@@ -29,23 +30,38 @@ type Kernel struct {
 	// numbers.
 	Buffers []int
 	Numbers []uint32
-	Shared  int // dynamic shared memory, in bytes
-	Scratch int // memory, in bytes, that only the step's kernels use meanwhile
+	Maps    [][]TensorMap // of the first buffers, which are passed so instead of as addresses
+	Threads int           // of a block
+	PerSM   int           // blocks of a multiprocessor that are worth starting
+	Shared  int           // dynamic shared memory, in bytes
+	Scratch int           // memory, in bytes, that only the step's kernels use meanwhile
 }
 
-// Kernels lists a step's kernels in the order in which they run. Copies and
-// loops have none.
-func Kernels(p *plan.Plan, s plan.Step) ([]Kernel, error) {
+// turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
+// to fill it, few enough to save the start of most.
+const turnsPerSM = 8
+
+// onWarpgroups makes a kernel one of conv_sm90.h, if it is: a block fills a
+// multiprocessor.
+func (k *Kernel) onWarpgroups(w *wgmma) {
+	if w != nil {
+		k.Maps, k.Threads, k.PerSM = w.maps[:], wgmmaThreads, 1
+	}
+}
+
+// Kernels lists a step's kernels, for devices of a compute capability, in the order
+// in which they run. Copies and loops have none.
+func Kernels(p *plan.Plan, s plan.Step, capability int) ([]Kernel, error) {
 	switch {
 	case s.Fused != nil:
 		return fusedKernels(p, s.Fused), nil
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
 	case s.Op != nil:
-		ops, scratch := OpKernels(s.Op)
+		ops, scratch := OpKernels(s.Op, capability)
 		w := wayOf(p, s.Op, s.Prologue)
 		if w != nil {
-			op := newTensorOp(s.Op, w)
+			op := newTensorOp(s.Op, w, capability)
 			ops, scratch = op.kernels(), op.scratch()
 		}
 		return opKernels(p, s.Op, ops, scratch, operands(p, s.Op, w))
@@ -71,7 +87,7 @@ func operands(p *plan.Plan, n *graph.Node, w *way) (buffers []int) {
 // named makes a kernel whose name follows from its source, in which it is NAME.
 func named(source string) Kernel {
 	name := "kernel_" + cache.Key(source)
-	return Kernel{Name: name, Source: strings.ReplaceAll(source, "NAME", name)}
+	return Kernel{Name: name, Source: strings.ReplaceAll(source, "NAME", name), Threads: BlockThreads, PerSM: turnsPerSM}
 }
 
 func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
@@ -95,6 +111,8 @@ func opKernels(p *plan.Plan, n *graph.Node, ops []OpKernel, scratch int, operand
 	var ks []Kernel
 	for _, op := range ops {
 		k := named(op.Source)
+		k.Tiling = op.Tiling
+		k.onWarpgroups(op.Warpgroups)
 		for _, a := range op.Args {
 			switch {
 			case a == Result:
@@ -111,7 +129,7 @@ func opKernels(p *plan.Plan, n *graph.Node, ops []OpKernel, scratch int, operand
 }
 
 func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
-	k := Kernel{Name: "random_words", Source: kernels.Source("random.cu")}
+	k := Kernel{Name: "random_words", Source: kernels.Source("random.cu"), Threads: BlockThreads, PerSM: turnsPerSM}
 	for _, in := range n.Ins() {
 		k.Buffers = append(k.Buffers, p.Buffer(in))
 	}
@@ -129,8 +147,9 @@ func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
 const maxElements = 1 << 31
 
 // kernelsOf lists the kernels of each of a plan's steps, those in loops
-// included, under the step's group or operation; and all of them, in order.
-func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
+// included, under the step's group or operation; and all of them, in order. They
+// are for devices of a compute capability, as 90.
+func kernelsOf(p *plan.Plan, capability int) (of map[any][]Kernel, all []Kernel, err error) {
 	for i := range p.Buffers {
 		if b := &p.Buffers[i]; b.Shape.Size() >= maxElements {
 			return nil, nil, fmt.Errorf("a tensor of %v%v has 2³¹ elements or more: take a smaller batch", b.DType, b.Shape)
@@ -147,7 +166,7 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				continue
 			}
 			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil && s.SameBranch(&steps[i+1]) {
-				if ks, ok := epilogue(p, &s, steps[i+1].Fused); ok {
+				if ks, ok := epilogue(p, &s, steps[i+1].Fused, capability); ok {
 					of[stepKey(s)], all = ks, append(all, ks...)
 					of[stepKey(steps[i+1])] = []Kernel{}
 					continue
@@ -164,7 +183,7 @@ func kernelsOf(p *plan.Plan) (of map[any][]Kernel, all []Kernel, err error) {
 				of[groups[0]], all = []Kernel{k}, append(all, k)
 				continue
 			}
-			ks, err := Kernels(p, s)
+			ks, err := Kernels(p, s, capability)
 			if err != nil {
 				return err
 			}

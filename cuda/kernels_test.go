@@ -63,7 +63,7 @@ func loadAll(t testing.TB, g *gpu, plans []*plan.Plan) {
 	t.Helper()
 	var all []Kernel
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p)
+		_, ks, err := kernelsOf(p, g.Device.Info.Capability)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestKernelsCompile(t *testing.T) {
 	seen := map[string]bool{}
 	var names, sources []string
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p)
+		_, ks, err := kernelsOf(p, 80)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,6 +70,43 @@ func TestCompileMistake(t *testing.T) {
 	}
 }
 
+// The assembler's remarks are read: on sums that are touched while products are
+// under way, and on registers of a block whose size it does not know.
+func TestLosses(t *testing.T) {
+	c := nvrtc(t)
+	const products = `extern "C" __global__ void __launch_bounds__(128) k(f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  typedef wgmma_operand<64, 64, 128, true> operand;
+  f32 sums[1][32] = {};
+  for (u32 k = 0; k < 4; k++) {
+    wgmma_fence(sums);
+    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0), operand::matrix(shared, 0), operand::STEP, operand::STEP);
+    wgmma_commit();
+    TOUCH
+  }
+  wgmma_wait_for(sums);
+  for (u32 q = 0; q < 32; q++) out[threadIdx.x * 32 + q] = sums[0][q];
+}`
+	const registers = `extern "C" __global__ void BOUNDS k(f32* out) {
+  if (threadIdx.x >= 128) release_registers<40>(), *out = 1;
+  else acquire_registers<232>();
+}`
+	for _, k := range []struct {
+		source string
+		lost   bool
+	}{
+		{strings.ReplaceAll(products, "TOUCH", "wgmma_wait<1>();"), false},
+		{strings.ReplaceAll(products, "TOUCH", "if (out[k] > 0) sums[0][3] += 1;"), true},
+		{strings.ReplaceAll(registers, "BOUNDS", "__launch_bounds__(384, 1)"), false},
+		{strings.ReplaceAll(registers, "BOUNDS", ""), true},
+	} {
+		_, resources, err := c.Compile("k.cu", Unit(k.source), "sm_90a")
+		if err != nil || resources["k"].Losses > 0 != k.lost {
+			t.Errorf("%v, %v of\n%s", resources, err, k.source)
+		}
+	}
+}
+
 // What a compiler has put into the cache is found without one.
 func TestCubins(t *testing.T) {
 	nvrtc(t)
@@ -162,7 +199,7 @@ ptxas info    : Used 27 registers, used 1 barriers, 32 bytes smem
 ptxas info    : Compiling entry function 'b' for 'sm_90'
 ptxas info    : Used 10 registers, used 0 barriers
 `)
-	if len(got) != 2 || got["a"] != (Resources{27, 12, 32}) || got["b"] != (Resources{10, 0, 0}) {
+	if len(got) != 2 || got["a"] != (Resources{Registers: 27, Spills: 12, Shared: 32}) || got["b"] != (Resources{Registers: 10}) {
 		t.Errorf("%+v", got)
 	}
 }

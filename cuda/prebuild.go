@@ -19,15 +19,20 @@ var archName = regexp.MustCompile(`^sm_(\d+)a?$`)
 
 // ParseArch is Arch for an architecture's name, such as "sm_90" or "sm_90a".
 func ParseArch(name string) (string, error) {
-	m := archName.FindStringSubmatch(name)
-	if m == nil {
+	if !archName.MatchString(name) {
 		return "", fmt.Errorf("no architecture %q: they are called sm_80, sm_90, …", name)
 	}
-	capability, _ := strconv.Atoi(m[1])
+	capability := capabilityOf(name)
 	if capability < oldestCapability {
 		return "", fmt.Errorf("%s: temper needs sm_%d or later", name, oldestCapability)
 	}
 	return Arch(capability), nil
+}
+
+// capabilityOf is the compute capability of an architecture that Arch names.
+func capabilityOf(arch string) int {
+	capability, _ := strconv.Atoi(archName.FindStringSubmatch(arch)[1])
+	return capability
 }
 
 // Prebuilt says what Prebuild found.

@@ -165,24 +165,28 @@ func (c *program) copy(to, from Ptr, n int) {
 	}
 }
 
-// turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
-// to fill it, few enough to save the start of most.
-const turnsPerSM = 8
-
 func (c *program) launch(k *Kernel, branch int) error {
 	args := make([]any, 0, len(k.Buffers)+len(k.Numbers))
-	for _, i := range k.Buffers {
-		if i == Scratch {
-			args = append(args, c.scratch[branch])
-		} else {
-			args = append(args, c.base[i])
+	for n, i := range k.Buffers {
+		at := c.scratch[branch]
+		if i != Scratch {
+			at = c.base[i]
 		}
+		if n >= len(k.Maps) {
+			args = append(args, at)
+			continue
+		}
+		maps, err := c.gpu.Device.Encode(k.Maps[n], at)
+		if err != nil {
+			return err
+		}
+		args = append(args, maps)
 	}
 	for _, v := range k.Numbers {
 		args = append(args, v)
 	}
-	blocks := min(k.Blocks, turnsPerSM*c.gpu.Device.Info.SMs)
-	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{BlockThreads, 1, 1}, k.Shared, args...)
+	blocks := min(k.Blocks, k.PerSM*c.gpu.Device.Info.SMs)
+	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{k.Threads, 1, 1}, k.Shared, args...)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func TestReduceParts(t *testing.T) {
 			p := planOf(t, g, graph.PrecisionFloat32)
 			most := 0
 			for _, s := range p.Steps {
-				most = max(most, len(must(Kernels(p, s))(t)))
+				most = max(most, len(must(Kernels(p, s, 80))(t)))
 			}
 			if most != c.kernels {
 				t.Errorf("%d kernels for a step, want %d", most, c.kernels)

@@ -126,14 +126,16 @@ func TestTensor(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
 		precision graph.Precision
+		options   string
 		tolerance optest.Tolerance
 	}{
-		{graph.BF16, graph.PrecisionFloat32, optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
-		{graph.F32, graph.PrecisionFloat32, optest.Tolerance{Abs: 64}},
-		{graph.F32, graph.PrecisionTF32x3, optest.Tolerance{Abs: 64}},
-		{graph.F32, graph.PrecisionTF32, optest.Tolerance{Abs: 0x1p13}},
+		{graph.BF16, graph.PrecisionFloat32, "capability=80", optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
+		{graph.BF16, graph.PrecisionFloat32, "capability=90", optest.Tolerance{Rel: 1, Abs: 0x1p-9}},
+		{graph.F32, graph.PrecisionFloat32, "", optest.Tolerance{Abs: 64}},
+		{graph.F32, graph.PrecisionTF32x3, "", optest.Tolerance{Abs: 64}},
+		{graph.F32, graph.PrecisionTF32, "", optest.Tolerance{Abs: 0x1p13}},
 	} {
-		t.Run(c.dt.String()+"/"+c.precision.String(), func(t *testing.T) {
+		t.Run(strings.TrimSuffix(c.dt.String()+"/"+c.precision.String()+"/"+c.options, "/"), func(t *testing.T) {
 			graphs := tensorGraphs(t, c.dt, c.precision)
 			plans := map[string]*plan.Plan{}
 			var all []*plan.Plan
@@ -141,7 +143,7 @@ func TestTensor(t *testing.T) {
 				plans[name] = plan.Build(g, plan.Options{})
 				all = append(all, plans[name])
 			}
-			_, dev := openEmulator(t, "")
+			_, dev := openEmulator(t, c.options)
 			loadAll(t, dev, all)
 			for name, g := range graphs {
 				feed := uniformFeed(g)
@@ -156,13 +158,20 @@ func TestTensor(t *testing.T) {
 }
 
 // TestTensorChecked runs a contraction of each template in checked mode, where
-// copies land late: no thread may read what another, or a copy, is to write.
+// copies land late, or at random: no thread may read what another, or a copy, is to
+// write.
 func TestTensorChecked(t *testing.T) {
 	for _, c := range []struct {
 		dt        graph.DType
 		precision graph.Precision
-	}{{graph.BF16, graph.PrecisionFloat32}, {graph.F32, graph.PrecisionTF32x3}} {
-		_, dev := openEmulator(t, "checked,seed=1")
+		options   string
+	}{
+		{graph.BF16, graph.PrecisionFloat32, "capability=80"},
+		{graph.BF16, graph.PrecisionFloat32, "capability=90"},
+		{graph.BF16, graph.PrecisionFloat32, "capability=90,copies=2"},
+		{graph.F32, graph.PrecisionTF32x3, "capability=80"},
+	} {
+		_, dev := openEmulator(t, "checked,seed=1,"+c.options)
 		for name, g := range tensorGraphs(t, c.dt, c.precision) {
 			switch name {
 			case "conv2d/3x3", "conv2d/first layer", "conv2d-input-grad/3x3,s2", "conv2d-filter-grad/deep", "matmul/[3 40 33][3 40 24],ta=true,tb=false":
@@ -181,7 +190,7 @@ func TestTensorChecked(t *testing.T) {
 func sourcesOf(t *testing.T, g *graph.Graph, precision graph.Precision) (loops, others string) {
 	t.Helper()
 	p := planOf(t, g, precision)
-	of, _, err := kernelsOf(p)
+	of, _, err := kernelsOf(p, 80)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +257,12 @@ func TestAutocast(t *testing.T) {
 // the sums: rows, columns, single values, neither; in columns that fill vectors
 // and that do not; with reductions; and groups that have to stay apart.
 func TestEpilogue(t *testing.T) {
+	for _, capability := range []int{80, 90} {
+		t.Run(fmt.Sprint("sm_", capability), func(t *testing.T) { testEpilogue(t, capability) })
+	}
+}
+
+func testEpilogue(t *testing.T, capability int) {
 	type nodes = []*graph.Node
 	cases := []struct {
 		name    string
@@ -291,7 +306,7 @@ func TestEpilogue(t *testing.T) {
 				}))(t)
 				p := plan.Build(final, plan.Options{LessTraffic: true})
 				graphs, plans = append(graphs, g), append(plans, p)
-				_, all, err := kernelsOf(p)
+				_, all, err := kernelsOf(p, capability)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -301,7 +316,7 @@ func TestEpilogue(t *testing.T) {
 			}
 		}
 	}
-	_, dev := openEmulator(t, "checked,seed=1", plans...)
+	_, dev := openEmulator(t, fmt.Sprint("checked,seed=1,capability=", capability), plans...)
 	for i, g := range graphs {
 		feed := uniformFeed(g)
 		want := must(interp.RunRounded(g, feed))(t)

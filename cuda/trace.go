@@ -90,7 +90,11 @@ func (c *program) Kernels(s *plan.Step) (list []engine.Kernel) {
 		return nil
 	}
 	for _, k := range c.kernels[stepKey(*s)] {
-		list = append(list, engine.Kernel{Name: k.Name, Source: k.Source})
+		name := k.Name
+		if k.Tiling != "" {
+			name += ": " + k.Tiling
+		}
+		list = append(list, engine.Kernel{Name: name, Source: k.Source})
 	}
 	return list
 }

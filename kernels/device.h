@@ -16,6 +16,10 @@ typedef double f64;
 struct bf16 {  // the upper half of an f32
   u16 bits;
 };
+struct alignas(64) tensor_map {  // CUtensorMap: a tensor in memory, and what is copied of it at once
+  u64 opaque[16];
+};
+template <u32 N> struct tensor_maps { tensor_map of[N]; };
 
 #if defined(TEMPER_EMULATOR)
 #include "emulator.h"
@@ -358,6 +362,19 @@ DEVICE f32 normal_(u32 w) {
 // ---- instructions without a name in CUDA C++. Fragments are those of the PTX
 // manual: lane l holds, of each 8x8 matrix, row l/4 and columns 2(l%4), 2(l%4)+1.
 
+// wgmma_matrix describes an operand of a warpgroup's product to the tensor cores:
+// bf16 at p in shared memory, in lines of SPAN bytes (32, 64 or 128), of which
+// eight make an atom that starts at a multiple of its size and lies as a tensor
+// copy swizzles it. Along k, a line is a row's; across k, it is a k's, and blocks
+// of SPAN / 2 rows are LEADING bytes apart. STRIDE is from an atom to the next:
+// eight rows along k, eight k across it.
+DEVICE u32 shared_address(const void* p);
+template <u32 SPAN> DEVICE u64 wgmma_matrix(const void* p, u32 leading, u32 stride) {
+  static_assert(SPAN == 32 || SPAN == 64 || SPAN == 128, "");
+  constexpr u64 SWIZZLE = SPAN == 128 ? 1 : SPAN == 64 ? 2 : 3;
+  return (u64)(shared_address(p) >> 4) | (u64)(leading >> 4) << 16 | (u64)(stride >> 4) << 32 | SWIZZLE << 62;
+}
+
 #if !defined(TEMPER_EMULATOR)
 DEVICE bf16 f32_to_bf16(f32 a) {
   bf16 r;
@@ -412,5 +429,95 @@ template <int M, int N> DEVICE void mma_bf16(f32 (&d)[M][N][4], const u32 (&a)[M
 }
 template <int M, int N> DEVICE void mma_tf32(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2]) {
   UNROLL for (int i = 0; i < M; i++) UNROLL for (int j = 0; j < N; j++) mma_tf32(d[i][j], a[i], b[j]);
+}
+
+// ---- of sm_90a
+
+// group_sync is a barrier of THREADS threads, whole warps, among those who name
+// the same barrier, 1 to 15.
+template <u32 THREADS> DEVICE void group_sync(u32 barrier) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(THREADS) : "memory"); }
+
+// The block's registers are moved between warpgroups: each thread of the calling
+// one keeps, or gets, N.
+template <u32 N> DEVICE void release_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+template <u32 N> DEVICE void acquire_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+
+// A phase of an mbarrier, in shared memory, is complete when so many threads have
+// arrived and all bytes that they expect have been copied. Waiting for a parity
+// waits for the last phase of that parity: 0 is that of the first.
+DEVICE void mbarrier_init(u64* b, u32 arrivals) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals) : "memory"); }
+DEVICE void mbarrier_arrive(u64* b) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory"); }
+DEVICE void mbarrier_arrive_expecting(u64* b, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes) : "memory");
+}
+DEVICE void mbarrier_wait(u64* b, u32 parity) {
+  asm volatile("{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}"
+               ::"r"(shared_address(b)), "r"(parity) : "memory");
+}
+// What this thread has written to shared memory, mbarriers included, is seen by
+// tensor copies and the tensor cores.
+DEVICE void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// Copies a box of a tensor of three axes, the one at (x, y, z), to shared memory.
+DEVICE void copy_tile(void* to, const tensor_map* from, u64* done, i32 x, i32 y, i32 z) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
+               ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(x), "r"(y), "r"(z) : "memory");
+}
+// Copies channels c, c + 1, … of pixels of images (N,H,W,C) to shared memory: the
+// map has how many of both, and the box through which the pixels run, from
+// (n, h, w), row by row. Each is the one right and down of there; those outside
+// of the image are 0.
+DEVICE void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 w, i32 h, i32 n, u16 right, u16 down) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
+               ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(c), "r"(w), "r"(h), "r"(n), "h"(right), "h"(down) : "memory");
+}
+
+// The compiler takes sums that it is told to be touched to be where they are by
+// then, and no later.
+template <int M, int Q> DEVICE void touch(f32 (&d)[M][Q]) {
+  UNROLL for (int i = 0; i < M; i++) UNROLL for (int q = 0; q < Q; q++) asm volatile("" : "+f"(d[i][q])::"memory");
+}
+// Before a warpgroup's products: their sums, in registers, are ready.
+template <int M, int Q> DEVICE void wgmma_fence(f32 (&d)[M][Q]) {
+  touch(d);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+// Closes the group of products since the last.
+DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Waits until at most GROUPS groups are under way.
+template <int GROUPS> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS) : "memory"); }
+// Waits for all; then the sums may be read.
+template <int M, int Q> DEVICE void wgmma_wait_for(f32 (&d)[M][Q]) {
+  wgmma_wait<0>();
+  touch(d);
+}
+
+// d += a b: (64,16) x (16,N) of bf16, in f32, by a warpgroup. Sums lie as those of
+// mma do, warp w having rows 16 w to 16 w + 15: 8 columns in four registers.
+#define REGISTERS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define REGISTERS_32 REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define REGISTERS_64 REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
+                     ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_80 REGISTERS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
+#define SUMS_8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define SUMS_16(i) SUMS_8(i), SUMS_8(i + 8)
+#define SUMS_32(i) SUMS_16(i), SUMS_16(i + 16)
+#define SUMS_64(i) SUMS_32(i), SUMS_32(i + 32)
+#define SUMS_80(i) SUMS_64(i), SUMS_16(i + 64)
+#define WGMMA(N, Q, A, B, A_ACROSS, B_ACROSS)                                                                                     \
+  template <bool A_ALONG_K, bool B_ALONG_K> DEVICE void wgmma_bf16(f32 (&d)[Q], u64 a, u64 b) {                                   \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" REGISTERS_##Q "}, " A ", " B ", 1, 1, 1, " A_ACROSS \
+                 ", " B_ACROSS ";"                                                                                                \
+                 : SUMS_##Q(0) : "l"(a), "l"(b), "n"(A_ALONG_K ? 0 : 1), "n"(B_ALONG_K ? 0 : 1));                                 \
+  }
+WGMMA(32, 16, "%16", "%17", "%18", "%19")
+WGMMA(64, 32, "%32", "%33", "%34", "%35")
+WGMMA(128, 64, "%64", "%65", "%66", "%67")
+WGMMA(160, 80, "%80", "%81", "%82", "%83")
+
+// The same for K / 16 steps, the operands of which are so many bytes apart: the
+// emulator lets the warpgroup meet once for all.
+template <bool A_ALONG_K, bool B_ALONG_K, u32 K, int Q> DEVICE void wgmma_bf16(f32 (&d)[Q], u64 a, u64 b, u32 a_step, u32 b_step) {
+  UNROLL for (u32 k = 0; k < K / 16; k++) wgmma_bf16<A_ALONG_K, B_ALONG_K>(d, a + (k * a_step >> 4), b + (k * b_step >> 4));
 }
 #endif

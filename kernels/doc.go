@@ -12,7 +12,7 @@ var files embed.FS
 
 // Headers are the names under which kernels include the headers: the device
 // header, and those of contractions, which include it.
-var Headers = []string{"device.h", "contract.h", "tensor.h", "conv.h"}
+var Headers = []string{"device.h", "contract.h", "tensor.h", "conv.h", "conv_sm90.h"}
 
 // Source is the content of a file of this folder: a header, "random.cu".
 func Source(name string) string {

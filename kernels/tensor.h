@@ -28,6 +28,7 @@ template <class T_, u32 ROWS_, u32 COLUMNS_, precision P_ = EXACT> struct tensor
   static constexpr u32 WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
   static constexpr u32 M = WARP_ROWS / 16, N = WARP_COLUMNS / 8;  // fragments of 16 x 8
   static constexpr u32 RESULT_STRIDE = COLUMNS + 8;               // of sums in shared memory
+  METHOD static void sync() { __syncthreads(); }                  // of the threads that give results
 };
 
 // Chunks are the 16 bytes that an asynchronous copy moves.
@@ -316,17 +317,24 @@ template <u32 COLUMNS, class T> DEVICE void store_sums(T* to, u32 column, const 
   store8<COLUMNS>(to, column, x);
 }
 
+// half_of is the largest power of two below n.
+DEVICE constexpr u32 half_of(u32 n) {
+  u32 half = 1;
+  while (half * 2 < n) half *= 2;
+  return half;
+}
+
 // store_part joins, in a fixed tree, what the threads that gave a Result the rows
 // of tile i have of their eight columns, of COLUMNS in all, and stores the tile's
 // row of parts.
 template <class Tile, u32 COLUMNS, class F> DEVICE void store_part(u8* shared, f32 (&v)[8], f32* parts, u32 i, F join) {
-  constexpr u32 ACROSS = Tile::COLUMNS / 8, TILES = (COLUMNS + Tile::COLUMNS - 1) / Tile::COLUMNS;
+  constexpr u32 ACROSS = Tile::COLUMNS / 8, DOWN = BLOCK / ACROSS, TILES = (COLUMNS + Tile::COLUMNS - 1) / Tile::COLUMNS;
   f32* const tree = (f32*)shared;
-  __syncthreads();  // the tile's sums, or the last tree, have been read
+  Tile::sync();  // the tile's sums, or the last tree, have been read
   store_vector(tree + threadIdx.x * 8, v);
-  UNROLL for (u32 rows = BLOCK / ACROSS / 2; rows > 0; rows /= 2) {
-    __syncthreads();
-    if (threadIdx.x < rows * ACROSS) {
+  UNROLL for (u32 rows = half_of(DOWN); rows > 0; rows /= 2) {
+    Tile::sync();
+    if (threadIdx.x < rows * ACROSS && (2 * rows <= DOWN || threadIdx.x + rows * ACROSS < DOWN * ACROSS)) {
       f32 other[8];
       load_vector(other, tree + (threadIdx.x + rows * ACROSS) * 8);
       UNROLL for (u32 e = 0; e < 8; e++) v[e] = join(v[e], other[e]);

@@ -6,7 +6,7 @@
 // The library and the kernels are C++, compiled by g++ (or $CXX) when they are
 // first used and kept in the cache of package cuda/cache. The folder src holds
 // the library: driver.cc, the driver API; block.hpp, a block of threads as
-// fibers; check.hpp and memory.hpp, checked mode; emulator.h, which stands in
+// fibers; hopper.hpp, what sm_90a adds; check.hpp and memory.hpp, checked mode; emulator.h, which stands in
 // for CUDA in the kernels' header.
 package emulator
 
@@ -39,7 +39,7 @@ func Library() (string, error) {
 	flags := append([]string{"-O3"}, common...)
 	text := []string{"library", cxx.version, fmt.Sprint(flags)}
 	files := map[string]string{}
-	for _, name := range []string{"driver.cc", "block.hpp", "check.hpp", "memory.hpp", "abi.h"} {
+	for _, name := range []string{"driver.cc", "block.hpp", "hopper.hpp", "check.hpp", "memory.hpp", "abi.h"} {
 		files[name] = source(name)
 		text = append(text, name, files[name])
 	}

@@ -22,6 +22,39 @@ enum { SHUFFLE_INDEX, SHUFFLE_XOR, SHUFFLE_DOWN, SHUFFLE_UP };
 enum { MMA_BF16, MMA_TF32 };
 enum { MMA_COLUMNS = 32 };  // the most fragments
 
+// What the emulator keeps in a CUtensorMap: a tensor of bf16 or f32, its axes
+// counted from the fastest one.
+struct emulated_tensor_map {
+  unsigned magic;
+  short axes, element_bytes;
+  const unsigned char* base;
+  unsigned extent[4];
+  unsigned long long stride[3];  // in bytes, of the axes behind the first
+  unsigned box[4];               // of a tile; of pixels: channels, pixels
+  short swizzle;                 // bytes: 0, 32, 64, 128
+  short pixels;                  // not a tile
+  short lower[2], upper[2];      // corners, across and down
+  unsigned char step[4];
+};
+enum { TENSOR_MAP_MAGIC = 0x74656d70 };
+
+struct tensor_copy_call {
+  void* to;
+  const void* map;
+  void* barrier;
+  int at[4];
+  unsigned right, down;
+  bool pixels;
+};
+
+struct wgmma_call {
+  float* d;  // n / 2
+  int n, k;
+  unsigned long long a, b;
+  unsigned a_step, b_step;
+  bool a_along_k, b_along_k;
+};
+
 struct emulator_calls {
   emulated_thread** thread;  // the one that runs
   emulated_block* block;
@@ -35,6 +68,16 @@ struct emulator_calls {
   void (*load_matrices)(unsigned* r, const void* row, int transposed, const char* file, int line);
   // mma multiplies rows by columns fragments.
   void (*mma)(int kind, int rows, int columns, float* d, const unsigned* a, const unsigned* b, const char* file, int line);
+  void (*group_sync)(unsigned barrier, unsigned threads, const char* file, int line);
+  void (*mbarrier_init)(void* b, unsigned arrivals, const char* file, int line);
+  void (*mbarrier_arrive)(void* b, unsigned bytes, const char* file, int line);
+  void (*mbarrier_wait)(void* b, unsigned parity, const char* file, int line);
+  void (*fence_async)();
+  void (*tensor_copy)(const tensor_copy_call* call, const char* file, int line);
+  void (*wgmma_fence)();
+  void (*wgmma)(const wgmma_call* call, const char* file, int line);
+  void (*wgmma_commit)();
+  void (*wgmma_wait)(int groups, const char* file, int line);
   // Checks of memory accesses, called from pc.
   void (*access)(const void* p, int bytes, int is_write, const void* pc);
   void (*access_range)(const void* p, unsigned long bytes, int is_write, const void* pc);

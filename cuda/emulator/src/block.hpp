@@ -57,7 +57,7 @@ static void image_of(const void* address, uintptr_t* from, uintptr_t* to) {
 
 // ---- fibers
 
-enum State { NEW, READY, RUNNING, AT_BARRIER, IN_WARP, DONE };
+enum State { NEW, READY, RUNNING, AT_BARRIER, IN_WARP, AT_GROUP, AT_MBARRIER, IN_WARPGROUP, DONE };
 
 struct Copy {
   unsigned char* to;
@@ -74,7 +74,8 @@ struct Fiber : emulated_thread {
   const char *what, *file;  // where it waits, and for what
   int line;
   unsigned mask;
-  void* slot;  // its operands of a warp's operation
+  void* slot;  // its operands of a warp's operation, or the barrier that it waits at
+  bool fenced;  // its registers are for products
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // ends of the committed ones in copies
 };
@@ -189,8 +190,11 @@ static Fiber* start_next() {
   return f;
 }
 
+static bool land_some();
+
 // next picks a thread that can run; null if there is none.
 static Fiber* next() {
+  while (head == tail && started == thread_count && land_some()) {}
   unsigned waiting = tail - head, fresh = (unsigned)(thread_count - started);
   if (opt_seed && waiting + fresh > 1) {
     unsigned r = random_below(waiting + (fresh ? 1 : 0));
@@ -208,6 +212,9 @@ static void deadlock() {
     Fiber& f = fibers[i];
     char text[400] = "have finished";
     if (f.state == AT_BARRIER) snprintf(text, sizeof text, "wait at __syncthreads, %s:%d", f.file, f.line);
+    if (f.state == AT_GROUP) snprintf(text, sizeof text, "wait at group_sync, %s:%d", f.file, f.line);
+    if (f.state == AT_MBARRIER) snprintf(text, sizeof text, "wait at mbarrier_wait, %s:%d", f.file, f.line);
+    if (f.state == IN_WARPGROUP) snprintf(text, sizeof text, "wait at %s, %s:%d", f.what, f.file, f.line);
     if (f.state == IN_WARP) snprintf(text, sizeof text, "wait at %s with mask %08x, %s:%d", f.what, f.mask, f.file, f.line);
     auto& g = groups[text];
     if (!g.first++) g.second = i;
@@ -230,10 +237,12 @@ static void wait() {
 }
 
 static void release_barrier();
+static void leave_hopper();
 
 static void fiber_main() {
   for (;;) {
     entry(params);
+    leave_hopper();
     Fiber* f = self();
     f->copies.clear();
     f->groups.clear();
@@ -256,19 +265,26 @@ static void fiber_main() {
   }
 }
 
-// ---- order: a clock for each warp, and what it knows of the others'
+// ---- order: a clock for each warp, and what it knows of the others', and of
+// tensor copies', who write as a thread of their own
 
-static uint32_t clocks[MAX_WARPS][MAX_WARPS];
+enum { COPIES = MAX_WARPS, CLOCKS, COPIER = COPIES * 32 };
+static uint32_t clocks[MAX_WARPS][CLOCKS];
 static int warp_count;
 
 static void join_all_clocks() {
-  uint32_t own[MAX_WARPS];
-  for (int w = 0; w < warp_count; w++) own[w] = clocks[w][w];
+  uint32_t all[CLOCKS] = {};
   for (int w = 0; w < warp_count; w++) {
-    std::copy(own, own + warp_count, clocks[w]);
+    all[w] = clocks[w][w];
+    all[COPIES] = std::max(all[COPIES], clocks[w][COPIES]);
+  }
+  for (int w = 0; w < warp_count; w++) {
+    std::copy(all, all + CLOCKS, clocks[w]);
     clocks[w][w]++;
   }
 }
+
+static std::string thread_name(int thread) { return thread == COPIER ? "a tensor copy" : "thread " + std::to_string(thread); }
 
 // happened_before says whether an earlier access by a thread of this block is
 // ordered before what thread f does now.

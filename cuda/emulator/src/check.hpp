@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "block.hpp"
+#include "hopper.hpp"
 
 // ---- places in the source. A site is an offset in the module, of the
 // instruction behind the access, or an entry of the table below.
@@ -111,7 +111,7 @@ static void check_cell(Cell& c, size_t offset, bool write, bool shared, uint32_t
   const char* memory = shared ? "shared" : "global";
   const char* order = write ? "write after write" : "read after write";
   if (c.written_by == this_block) {
-    if (!happened_before(c.writer, c.written_at, f)) race(memory, order, offset, "thread " + std::to_string(c.writer), c.written_from, site);
+    if (!happened_before(c.writer, c.written_at, f)) race(memory, order, offset, thread_name(c.writer), c.written_from, site);
   } else if (c.written_by >= first_block && !shared) {
     race(memory, order, offset, block_name(c.written_by), c.written_from, site);
   } else if (!shared) {
@@ -128,11 +128,11 @@ static void check_cell(Cell& c, size_t offset, bool write, bool shared, uint32_t
     check_branches(b, offset, site);
   }
   if (c.read_by == this_block) {
-    if (!c.readers && !happened_before(c.reader, c.read_at, f)) race(memory, order, offset, "thread " + std::to_string(c.reader), c.read_from, site);
+    if (!c.readers && !happened_before(c.reader, c.read_at, f)) race(memory, order, offset, thread_name(c.reader), c.read_from, site);
     for (int w = 0; c.readers && w < warp_count; w++) {
       Readers& r = many_readers[c.readers];
       int thread = r.thread[w] < 0 ? w * 32 + (f->id == w * 32) : r.thread[w];  // any but f
-      if (r.at[w] && !happened_before(thread, r.at[w], f)) race(memory, order, offset, "thread " + std::to_string(thread), r.from[w], site);
+      if (r.at[w] && !happened_before(thread, r.at[w], f)) race(memory, order, offset, thread_name(thread), r.from[w], site);
     }
   }
   c.read_by = c.read_by_another = c.readers = 0;
@@ -198,6 +198,26 @@ static void check_pending(const void* p, size_t n, uint32_t) {
   r.each((size_t)((const char*)p - (is_static ? module->shared_from : (char*)block.dynamic_shared)), n, [](Cell& c, size_t) { c.written_by = 0; });
 }
 
+// mark_copied notes what a tensor copy has written, which nobody may have touched
+// since it began.
+static void mark_copied(const void* p, size_t n, uint32_t at, uint32_t site) {
+  dynamic_region.each((size_t)((const unsigned char*)p - block.dynamic_shared), n, [&](Cell& c, size_t offset) {
+    if (c.written_by == this_block) race("shared", "write after write", offset, thread_name(c.writer), c.written_from, site);
+    c.read_by = c.read_by_another = c.readers = 0;
+    c.written_by = this_block, c.writer = COPIER, c.written_at = at, c.written_from = site;
+  });
+}
+
+// check_operand looks at 16 bytes that a product reads.
+static void check_operand(const void* p, uint32_t site) {
+  check(p, 16, false, site);
+  dynamic_region.each((size_t)((const unsigned char*)p - block.dynamic_shared), 16, [&](Cell& c, size_t offset) {
+    if (c.writer != COPIER && c.written_at > fenced[c.writer / 32])
+      fail("wgmma: byte %zu of shared memory was written by %s at %s, without fence_proxy_async behind it, and read at %s", offset, thread_name(c.writer).c_str(),
+           place(c.written_from).c_str(), place(site).c_str());
+  });
+}
+
 static void access(const void* p, int n, int is_write, const void* pc) {
   if (opt_checked) check(p, (size_t)n, is_write, (uint32_t)((uintptr_t)pc - module->from));
 }
@@ -208,7 +228,8 @@ static void access_range(const void* p, unsigned long n, int is_write, const voi
 // ---- blocks and launches
 
 static const emulator_calls calls = {
-    &current_thread, &block, barrier, sync_warp, shuffle, vote, copy_async, copy_commit, copy_wait, load_matrices, mma, access, access_range,
+    &current_thread, &block, barrier, sync_warp, shuffle, vote, copy_async, copy_commit, copy_wait, load_matrices, mma,
+    group_sync, mbarrier_init, mbarrier_arrive, mbarrier_wait, fence_async, tensor_copy, wgmma_fence, wgmma, wgmma_commit, wgmma_wait, access, access_range,
 };
 
 alignas(1024) static unsigned char dynamic_memory[SHARED_CAPACITY];
@@ -220,6 +241,7 @@ static void run_block(unsigned long long number) {
   head = tail = QUEUE;
   started = finished = at_barrier = 0;
   memset(meetings, 0, sizeof meetings);
+  prepare_hopper();
   memset(dynamic_memory, 0xff, shared_size);
   if (module->shared_from) memset(module->shared_from, 0xff, (size_t)(module->shared_to - module->shared_from));
   for (int w = 0; w < warp_count; w++) {
@@ -235,6 +257,7 @@ static void run_block(unsigned long long number) {
         f.index = uint3{x, y, z};
         f.state = NEW, f.id = id, f.warp = id / 32, f.lane = id % 32;
         f.copies.clear(), f.groups.clear();
+        f.fenced = false;
       }
   free_stacks.clear();
   for (int i = thread_count - 1; i >= 0; i--) free_stacks.push_back(stacks + (size_t)i * STACK);
@@ -250,6 +273,13 @@ static void prepare_machine() {
   image_of(&calls, &library_from, &library_to);
 }
 
+// place_of is where a parameter of a size lies, behind others: aligned for any
+// type, and tensor maps.
+static size_t place_of(size_t at, size_t size) {
+  const size_t alignment = size < 64 ? 16 : 64;
+  return (at + alignment - 1) / alignment * alignment;
+}
+
 // run launches a kernel; false if it failed, with a report.
 static bool run(Module* m, const emulated_kernel* k, const unsigned* grid, const unsigned* threads, size_t shared, const unsigned char* args) {
   prepare_machine();
@@ -258,7 +288,7 @@ static bool run(Module* m, const emulated_kernel* k, const unsigned* grid, const
   shared_size = shared;
   size_t at = 0;
   for (int i = 0; i < k->params; i++) {  // as pack in driver.cc lays them out
-    at = (at + 15) / 16 * 16;
+    at = place_of(at, k->sizes[i]);
     memcpy(params_copy + at, args + at, k->sizes[i]);
     params[i] = params_copy + at;
     at += k->sizes[i];

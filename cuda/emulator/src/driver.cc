@@ -537,11 +537,57 @@ API cuFuncSetAttribute(handle h, int attribute, int value) {
   return SUCCESS;
 }
 
-// pack copies a kernel's arguments, each to a multiple of 16 bytes.
+// ---- tensor maps: of what the driver can encode, what temper uses: bf16, lines
+// that fill the swizzle, no interleaving, zeros outside
+
+static int encode_tensor(emulated_tensor_map& m, int type, unsigned axes, void* base, const unsigned long long* extents, const unsigned long long* strides,
+                         const unsigned* steps, int interleave, int swizzle, int fill) {
+  static const short spans[] = {0, 32, 64, 128};
+  if (opt_capability < 90 || type != 9 || interleave || swizzle < 1 || swizzle > 3 || fill) return INVALID_VALUE;
+  if (!base || (uintptr_t)base % 16 || !below(base)) return INVALID_VALUE;
+  m.magic = TENSOR_MAP_MAGIC, m.axes = (short)axes, m.element_bytes = 2, m.base = (const unsigned char*)base, m.swizzle = spans[swizzle];
+  for (unsigned i = 0; i < axes; i++) {
+    if (!extents[i] || extents[i] > 1ull << 32 || !steps[i] || steps[i] > 8) return INVALID_VALUE;
+    m.extent[i] = (unsigned)extents[i], m.step[i] = (unsigned char)steps[i];
+    if (i + 1 == axes) break;
+    if (!strides[i] || strides[i] % 16 || strides[i] >= 1ull << 40) return INVALID_VALUE;
+    m.stride[i] = strides[i];
+  }
+  return in_bounds(base, (size_t)(m.stride[axes - 2] * m.extent[axes - 1])) ? SUCCESS : INVALID_VALUE;
+}
+
+API cuTensorMapEncodeTiled(void* map, int type, unsigned axes, void* base, const unsigned long long* extents, const unsigned long long* strides, const unsigned* box,
+                           const unsigned* steps, int interleave, int swizzle, int, int fill) {
+  CALL;
+  emulated_tensor_map m = {};
+  if ((uintptr_t)map % 64 || axes != 3 || encode_tensor(m, type, axes, base, extents, strides, steps, interleave, swizzle, fill)) return INVALID_VALUE;
+  for (unsigned i = 0; i < axes; i++) {
+    if (!box[i] || box[i] > 256 || steps[i] != 1) return INVALID_VALUE;
+    m.box[i] = box[i];
+  }
+  if ((int)box[0] * m.element_bytes != m.swizzle) return INVALID_VALUE;
+  return memcpy(map, &m, sizeof m), SUCCESS;
+}
+
+API cuTensorMapEncodeIm2col(void* map, int type, unsigned axes, void* base, const unsigned long long* extents, const unsigned long long* strides, const int* lower,
+                            const int* upper, unsigned channels, unsigned pixels, const unsigned* steps, int interleave, int swizzle, int, int fill) {
+  CALL;
+  emulated_tensor_map m = {};
+  if ((uintptr_t)map % 64 || axes != 4 || encode_tensor(m, type, axes, base, extents, strides, steps, interleave, swizzle, fill)) return INVALID_VALUE;
+  for (int i = 0; i < 2; i++) {
+    if (lower[i] < -128 || lower[i] > 127 || upper[i] < -128 || upper[i] > 127 || (int)extents[1 + i] + upper[i] <= lower[i]) return INVALID_VALUE;
+    m.lower[i] = (short)lower[i], m.upper[i] = (short)upper[i];
+  }
+  if (channels > 256 || (int)channels * m.element_bytes != m.swizzle || !pixels || pixels > 1024) return INVALID_VALUE;
+  m.pixels = 1, m.box[0] = channels, m.box[1] = pixels;
+  return memcpy(map, &m, sizeof m), SUCCESS;
+}
+
+// pack copies a kernel's arguments.
 static std::vector<unsigned char> pack(const emulated_kernel* k, void** args) {
   std::vector<unsigned char> all;
   for (int i = 0; i < k->params; i++) {
-    all.resize((all.size() + 15) / 16 * 16);
+    all.resize(place_of(all.size(), k->sizes[i]));
     all.insert(all.end(), (unsigned char*)args[i], (unsigned char*)args[i] + k->sizes[i]);
   }
   return all;

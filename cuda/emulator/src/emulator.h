@@ -19,6 +19,7 @@ struct alignas(16) float4 { float x, y, z, w; };
 #define __constant__ static const
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __restrict__ __restrict
 #define DEVICE static inline
@@ -115,6 +116,32 @@ template <int M, int N> static inline void mma_bf16(f32 (&d)[M][N][4], const u32
 }
 template <int M, int N> static inline void mma_tf32(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2], LOCATION) {
   emulator->mma(MMA_TF32, M, N, d[0][0], a[0], b[0], file, line);
+}
+static inline u32 shared_address(const void* p) { return (u32)((const unsigned char*)p - emulator->block->dynamic_shared); }
+template <u32 THREADS> static inline void group_sync(u32 barrier, LOCATION) { emulator->group_sync(barrier, THREADS, file, line); }
+template <u32 N> static inline void release_registers() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, ""); }
+template <u32 N> static inline void acquire_registers() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, ""); }
+static inline void mbarrier_init(u64* b, u32 arrivals, LOCATION) { emulator->mbarrier_init(b, arrivals, file, line); }
+static inline void mbarrier_arrive(u64* b, LOCATION) { emulator->mbarrier_arrive(b, 0, file, line); }
+static inline void mbarrier_arrive_expecting(u64* b, u32 bytes, LOCATION) { emulator->mbarrier_arrive(b, bytes, file, line); }
+static inline void mbarrier_wait(u64* b, u32 parity, LOCATION) { emulator->mbarrier_wait(b, parity, file, line); }
+static inline void fence_proxy_async() { emulator->fence_async(); }
+static inline void copy_tile(void* to, const tensor_map* from, u64* done, i32 x, i32 y, i32 z, LOCATION) {
+  const tensor_copy_call call = {to, from, done, {x, y, z, 0}, 0, 0, false};
+  emulator->tensor_copy(&call, file, line);
+}
+static inline void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 w, i32 h, i32 n, u16 right, u16 down, LOCATION) {
+  const tensor_copy_call call = {to, from, done, {c, w, h, n}, right, down, true};
+  emulator->tensor_copy(&call, file, line);
+}
+template <int M, int Q> static inline void wgmma_fence(f32 (&)[M][Q]) { emulator->wgmma_fence(); }
+static inline void wgmma_commit() { emulator->wgmma_commit(); }
+template <int GROUPS> static inline void wgmma_wait(LOCATION) { emulator->wgmma_wait(GROUPS, file, line); }
+template <int M, int Q> static inline void wgmma_wait_for(f32 (&)[M][Q], LOCATION) { emulator->wgmma_wait(0, file, line); }
+template <bool A_ALONG_K, bool B_ALONG_K, u32 K, int Q> static inline void wgmma_bf16(f32 (&d)[Q], u64 a, u64 b, u32 a_step, u32 b_step, LOCATION) {
+  static_assert(Q == 16 || Q == 32 || Q == 64 || Q == 80, "device.h has no such product");
+  const wgmma_call call = {d, 2 * Q, K, a, b, a_step, b_step, A_ALONG_K, B_ALONG_K};
+  emulator->wgmma(&call, file, line);
 }
 
 // In a checked module the compiler (-fsanitize=thread) calls a hook before each
