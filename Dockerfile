@@ -7,7 +7,7 @@
 # CUDA 13; the volume keeps compiled kernels:
 #   docker build -t temper:gpu --target gpu .
 #   docker run --rm --gpus all -v temper-kernels:/root/.cache/temper temper:gpu devices
-# build/clean-root.sh runs what stands here where there is no container engine.
+# build/clean_root.py runs what stands here where there is no container engine.
 FROM golang:1.26-bookworm AS source
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -1,8 +1,8 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures evidence-features evidence-effects gpu-bundle images release clean
+.PHONY: help test race vet check generate fixtures evidence-features evidence-effects serve-load gpu-bundle images release
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
 
 test: ## all tests; real data where TEMPER_DATA points to it
 	go test ./...
@@ -20,6 +20,9 @@ evidence-features: ## run S with five seeds and in float64: docs/paper.md's numb
 
 evidence-effects: ## what GradAlign, AWP and averaged weights bring on a few digits: docs/results/effects, minutes
 	TEMPER_EVIDENCE=1 go test -count=1 -timeout 120m -v -run Effect ./adversarial/job
+
+serve-load: ## 200 readers, many of them slow, of temper serve for a minute
+	TEMPER_SERVE_SECONDS=60 go test -count=1 -v -run ManyReaders ./adversarial/live
 
 gpu-bundle: ## a folder that proves and measures temper on a GPU host: see build/bundle/README.md
 	build/gpu-bundle.sh gpu-bundle

@@ -12,7 +12,7 @@ import (
 // A build without cgo says so wherever a GPU is asked for, and uses the CPU
 // where none is.
 func TestWithoutCgo(t *testing.T) {
-	const want = "built without cgo, so without CUDA: install a C compiler or take the release binary"
+	const want = "built without cgo, so without CUDA: install a C compiler or take the release binary with CUDA"
 	_, probed := Probe("")
 	_, cuda := engine.Open("cuda:0", engine.DeviceOptions{})
 	_, emulator := engine.Open("emulator", engine.DeviceOptions{})

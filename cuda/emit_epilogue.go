@@ -184,6 +184,7 @@ func readElsewhere(steps []plan.Step, n *graph.Node, f *plan.Fused) bool {
 	for _, s := range steps {
 		switch {
 		case s.Fused != nil && s.Fused != f && readBy(s.Fused, n),
+			s.Prologue != nil && readBy(s.Prologue, n),
 			s.Op != nil && slices.ContainsFunc(s.Op.Ins(), reads):
 			return true
 		case s.Loop != nil:

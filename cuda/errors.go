@@ -28,7 +28,7 @@ func (e *NoDriverError) Error() string {
 }
 
 // ErrNoCgo says that the binary cannot open any driver.
-var ErrNoCgo = errors.New("built without cgo, so without CUDA: install a C compiler or take the release binary")
+var ErrNoCgo = errors.New("built without cgo, so without CUDA: install a C compiler or take the release binary with CUDA")
 
 // The oldest that temper supports: CUDA 12.0 brought the last driver functions
 // that it needs, sm_80 the bf16 tensor cores and asynchronous copies.

@@ -364,6 +364,28 @@ func prologueGraph(dt graph.DType, c, o, r, stride int, gradient, beside bool) *
 	return g
 }
 
+// A convolution's result that an epilogue reads and that a prologue gathers is
+// stored all the same.
+func TestEpilogueAndPrologue(t *testing.T) {
+	g := graph.New("batch norm between two convolutions")
+	a := graph.Attrs{Stride: [2]int{1, 1}, Dilation: [2]int{1, 1}, Layout: graph.NHWC}
+	y := g.Make(graph.OpConv2D, a, g.Input("x", graph.F32, 2, 6, 5, 8), g.Input("w", graph.F32, 16, 3, 3, 8))
+	y = y.Sub(y.MeanKeep(0, 1, 2)).ReLU()
+	g.Output("y", g.Make(graph.OpConv2D, a, y, g.Input("v", graph.F32, 8, 1, 1, 16)))
+	if err := g.Err(); err != nil {
+		t.Fatal(err)
+	}
+	p := plan.Build(g, plan.Options{LessTraffic: true, Prologues: true})
+	if s := p.Steps[len(p.Steps)-1]; s.Prologue == nil {
+		t.Fatalf("no prologue:\n%v", p)
+	}
+	_, dev := openEmulator(t, "checked")
+	feed := uniformFeed(g)
+	if err := (optest.Tolerance{Rel: 2, Abs: 16}).Compare(must(interp.RunRounded(g, feed))(t).Outputs["y"], evaluate(t, dev, p, feed)["y"]); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPrologue computes an image on its way into a convolution, or the gradient of
 // its filter, where that is less work than to store it; the padding is no part of
 // the image.

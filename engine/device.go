@@ -58,21 +58,23 @@ type Driver interface {
 	Close() error
 }
 
-// Ceilings are what a device can do at most, as measured on it just now.
-type Ceilings struct {
-	FLOPs float64 // float32 multiply-adds from registers, two operations each, per second
-}
-
-// Measurer is a Driver that can measure its ceilings. It takes about a tenth of
-// a second.
+// Measurer is a Driver that can measure its arithmetic: float32 multiply-adds
+// from registers, two operations each, per second. It takes about a tenth of a
+// second.
 type Measurer interface {
-	Ceilings() (Ceilings, error)
+	PeakFLOPs() (float64, error)
 }
 
 // Waiter is a Driver whose programs run on after Run has returned.
 type Waiter interface {
 	// Wait returns when everything that was started is done.
 	Wait() error
+}
+
+// Meter is a Driver whose device has memory of its own.
+type Meter interface {
+	// Memory is the device's memory that is free, and all there is, in bytes.
+	Memory() (unused, total int, err error)
 }
 
 // Memory is device memory.

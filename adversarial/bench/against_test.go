@@ -40,9 +40,9 @@ func TestChange(t *testing.T) {
 
 // TestAgainst writes a report down, reads it back and compares.
 func TestAgainst(t *testing.T) {
-	then := &Report{Device: engine.Info{Name: "old chip"}, Precision: "f32", Commit: "aaaa", Ceilings: &engine.Ceilings{FLOPs: 1e11},
+	then := &Report{Device: engine.Info{Name: "old chip"}, Precision: "f32", Commit: "aaaa", Ceilings: &Ceilings{FLOPs: 1e11},
 		Results: []*Result{{Name: "a", Times: around(1, 1.1, 9)}, {Name: "gone", Times: around(1, 1.1, 9)}}}
-	now := &Report{Device: engine.Info{Name: "new chip"}, Precision: "f32", Commit: "bbbb", Ceilings: &engine.Ceilings{FLOPs: 2e11},
+	now := &Report{Device: engine.Info{Name: "new chip"}, Precision: "f32", Commit: "bbbb", Ceilings: &Ceilings{FLOPs: 2e11},
 		Results: []*Result{{Name: "a", Times: around(0.4, 0.5, 9)}, {Name: "new", Times: around(1, 1.1, 9)}}}
 	path := filepath.Join(t.TempDir(), "before.json")
 	b, err := json.Marshal(then)

@@ -78,15 +78,15 @@ func TestFLOPs(t *testing.T) {
 	// Ten ascents add ten forward and ten backward passes without weight
 	// gradients to a step of three passes, of which the first layer's needs none
 	// to its input.
-	standard, attack := flops(t, dev, 0), flops(t, dev, 10)
+	standard, attack := flops(t, dev, "standard", 0), flops(t, dev, "pgd-at", 10)
 	if ratio := attack / standard; ratio < 7 || ratio > 8.5 {
 		t.Errorf("PGD-10 costs %.2f times a standard step", ratio)
 	}
 }
 
-func flops(t *testing.T, dev *engine.Device, steps int) float64 {
+func flops(t *testing.T, dev *engine.Device, method string, steps int) float64 {
 	t.Helper()
-	p, err := prepare(dev, Spec{Kind: "step", Model: "cifar-small", Steps: steps, Batch: 2}, engine.Options{})
+	p, err := prepare(dev, step("cifar-small", method, steps, 2), engine.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestMeasureWithPeer(t *testing.T) {
 	if err := c.Run(&out, &progress); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"PyTorch 9.9, NONE", "conv2d/3x3/3-64@32/batch=128", "250", "nchw", "multiply-add ceiling"} {
+	for _, want := range []string{"PyTorch 9.9, NONE", "conv2d/3x3/3-64@32/batch=128", "250", "nchw", "ceilings: "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, out.String())
 		}
@@ -217,7 +217,8 @@ func TestTwin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	for _, s := range Suite("all", regexp.MustCompile("cifar|matmul|64@32")) {
+	cases := append(Suite("all", regexp.MustCompile("cifar|matmul|64@32")), step("mnist-madry", "fgsm-rs", 1, 2), step("preactresnet18", "trades", 2, 2))
+	for _, s := range cases {
 		if s.Kind == "step" {
 			s.Batch, s.Steps = 2, min(s.Steps, 1)
 		}

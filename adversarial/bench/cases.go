@@ -7,16 +7,19 @@ import (
 
 // Spec describes a piece of work, for temper's program and PyTorch's twin.
 type Spec struct {
-	Kind  string `json:"kind"` // step, matmul, conv2d, conv2d-input-grad, conv2d-filter-grad
+	Kind  string `json:"kind"` // step, matmul, conv2d, conv2d-input-grad, conv2d-filter-grad, copy
 	Batch int    `json:"batch,omitempty"`
 
 	// A training step: the model of that name, full size, on random images;
-	// SGD with momentum. Steps of PGD come before it, at ε 8/255, 0 for none.
-	Model string `json:"model,omitempty"`
-	Steps int    `json:"steps"`
+	// SGD with momentum. Method is one of adversarial.Training, its attack has so
+	// many steps, at ε 8/255.
+	Model  string `json:"model,omitempty"`
+	Method string `json:"method,omitempty"`
+	Steps  int    `json:"steps"`
 
 	// A convolution of (Batch, Channels, Size, Size) with (Out, Channels, Kernel,
-	// Kernel), padded by half the kernel; or a product of Size×Size matrices.
+	// Kernel), padded by half the kernel; or a product of Size×Size matrices; or an
+	// element-wise operation on Size numbers.
 	Channels int `json:"channels,omitempty"`
 	Size     int `json:"size,omitempty"`
 	Out      int `json:"out,omitempty"`
@@ -29,13 +32,16 @@ type Spec struct {
 func (s Spec) Name() string {
 	switch s.Kind {
 	case "step":
-		method := "standard"
-		if s.Steps > 0 {
+		method := s.Method
+		switch method {
+		case "pgd-at":
 			method = fmt.Sprintf("pgd-%d", s.Steps)
+		case "trades":
+			method = fmt.Sprintf("trades-%d", s.Steps)
 		}
 		return fmt.Sprintf("step/%s/%s/batch=%d", s.Model, method, s.Batch)
-	case "matmul":
-		return fmt.Sprintf("matmul/%d", s.Size)
+	case "matmul", "copy":
+		return fmt.Sprintf("%s/%d", s.Kind, s.Size)
 	}
 	stride := ""
 	if s.Stride > 1 {
@@ -45,11 +51,12 @@ func (s Spec) Name() string {
 }
 
 // Suites lists the names that Suite takes.
-var Suites = []string{"cpu", "gpu", "kernels", "scaling", "all"}
+var Suites = []string{"cpu", "gpu", "adversarial", "kernels", "scaling", "all"}
 
 // Suite lists the cases of a suite whose names match: the steps that a CPU or a
-// GPU is judged by, the kernels under them, one step at growing batch sizes, or
-// the CPU's and the kernels.
+// GPU is judged by, what adversarial training costs by network, method and batch
+// size, the kernels under them, one step at growing batch sizes, or the CPU's and
+// the kernels.
 func Suite(name string, match *regexp.Regexp) []Spec {
 	var all []Spec
 	switch name {
@@ -57,11 +64,13 @@ func Suite(name string, match *regexp.Regexp) []Spec {
 		all = steps()
 	case "gpu":
 		all = gpuSteps()
+	case "adversarial":
+		all = methods()
 	case "kernels":
 		all = kernels()
 	case "scaling":
 		for _, batch := range []int{16, 32, 64, 128, 256} {
-			all = append(all, Spec{Kind: "step", Model: "cifar-small", Steps: 10, Batch: batch}, Spec{Kind: "step", Model: "preactresnet18", Batch: batch})
+			all = append(all, step("cifar-small", "pgd-at", 10, batch), step("preactresnet18", "standard", 0, batch))
 		}
 	default:
 		all = append(steps(), kernels()...)
@@ -77,19 +86,36 @@ func Suite(name string, match *regexp.Regexp) []Spec {
 
 func steps() []Spec {
 	return []Spec{
-		{Kind: "step", Model: "cifar-small", Batch: 128},
-		{Kind: "step", Model: "cifar-small", Steps: 10, Batch: 128},
-		{Kind: "step", Model: "mnist-madry", Steps: 40, Batch: 50},
-		{Kind: "step", Model: "preactresnet18", Batch: 64},
-		{Kind: "step", Model: "preactresnet18", Steps: 10, Batch: 64},
+		step("cifar-small", "standard", 0, 128),
+		step("cifar-small", "pgd-at", 10, 128),
+		step("mnist-madry", "pgd-at", 40, 50),
+		step("preactresnet18", "standard", 0, 64),
+		step("preactresnet18", "pgd-at", 10, 64),
 	}
 }
 
+func step(model, method string, steps, batch int) Spec {
+	return Spec{Kind: "step", Model: model, Method: method, Steps: steps, Batch: batch}
+}
+
+// gpuBatches are the batch sizes that GPUs are measured at.
+var gpuBatches = []int{128, 512, 1024}
+
 func gpuSteps() (all []Spec) {
-	for _, s := range []Spec{{Model: "mnist-madry", Steps: 40}, {Model: "preactresnet18", Steps: 10}, {Model: "wideresnet-28-10", Steps: 10}} {
-		for _, s.Batch = range []int{128, 512, 1024} {
-			s.Kind = "step"
-			all = append(all, s)
+	for _, batch := range gpuBatches {
+		all = append(all, step("mnist-madry", "pgd-at", 40, batch), step("preactresnet18", "pgd-at", 10, batch), step("wideresnet-28-10", "pgd-at", 10, batch))
+	}
+	return all
+}
+
+func methods() (all []Spec) {
+	for _, model := range []string{"mnist-madry", "preactresnet18", "wideresnet-28-10", "wideresnet-34-10"} {
+		steps := 10
+		if model == "mnist-madry" {
+			steps = 40
+		}
+		for _, batch := range gpuBatches {
+			all = append(all, step(model, "standard", 0, batch), step(model, "fgsm-rs", 1, batch), step(model, "pgd-at", steps, batch), step(model, "trades", steps, batch))
 		}
 	}
 	return all

@@ -114,10 +114,20 @@ func (c Command) Run(out, progress io.Writer) error {
 		defer o.Peer.Close()
 		r.Peer = o.Peer.Version
 	}
+	limits, err := openProbes(dev, o)
+	if err != nil {
+		return err
+	}
+	if limits != nil {
+		r.Ceilings = &Ceilings{}
+		defer limits.close()
+	}
 	for i, s := range cases {
 		fmt.Fprintf(progress, "%d/%d %s\n", i+1, len(cases), s.Name())
-		if err := r.measureCeilings(dev); err != nil {
-			return err
+		if limits != nil {
+			if err := limits.measure(r.Ceilings); err != nil {
+				return err
+			}
 		}
 		res, err := Measure(dev, s, o)
 		if err != nil {
@@ -127,9 +137,6 @@ func (c Command) Run(out, progress io.Writer) error {
 			fmt.Fprintf(progress, "  %s: %s\n", v, why)
 		}
 		r.Results = append(r.Results, res)
-	}
-	if err := r.measureCeilings(dev); err != nil {
-		return err
 	}
 	env := run.CurrentEnvironment("")
 	if r.Commit, r.Go = env.Commit, env.Go; env.Modified {
@@ -148,23 +155,6 @@ func (c Command) Run(out, progress io.Writer) error {
 		if then != nil {
 			r.writeAgainst(out, then, c.Against)
 		}
-	}
-	return nil
-}
-
-// measureCeilings keeps the highest ceiling seen: it is measured before every
-// case, since a busy machine lowers it.
-func (r *Report) measureCeilings(dev *engine.Device) error {
-	m, ok := dev.Driver.(engine.Measurer)
-	if !ok {
-		return nil
-	}
-	now, err := m.Ceilings()
-	if err != nil {
-		return err
-	}
-	if r.Ceilings == nil || now.FLOPs > r.Ceilings.FLOPs {
-		r.Ceilings = &now
 	}
 	return nil
 }

@@ -42,9 +42,11 @@ func (t Times) Interval() (lo, hi float64) {
 type Result struct {
 	Name   string           `json:"name"`
 	Times  Times            `json:"seconds"`
-	FLOPs  float64          `json:"flops"`          // of the contractions, as defined
-	Memory int              `json:"memory_bytes"`   // that the program holds beside its state
-	Peer   map[string]Times `json:"peer,omitempty"` // by variant
+	Images int              `json:"images,omitempty"` // of a training step
+	FLOPs  float64          `json:"flops"`            // of the contractions, as defined
+	Bytes  float64          `json:"bytes"`            // that its kernels read and write, in memory or a cache
+	Memory int              `json:"memory_bytes"`     // that the program holds beside its state
+	Peer   map[string]Times `json:"peer,omitempty"`   // by variant
 	// Skipped says why a variant of the peer has no times.
 	Skipped map[string]string `json:"skipped,omitempty"`
 }
@@ -68,7 +70,10 @@ func Measure(dev *engine.Device, s Spec, o Options) (*Result, error) {
 		return nil, fmt.Errorf("%s: %w", s.Name(), err)
 	}
 	defer p.close()
-	r := &Result{Name: s.Name(), FLOPs: p.flops, Memory: p.exec.Memory(), Peer: map[string]Times{}, Skipped: map[string]string{}}
+	r := &Result{Name: s.Name(), FLOPs: p.flops, Bytes: p.bytes, Memory: p.exec.Memory(), Peer: map[string]Times{}, Skipped: map[string]string{}}
+	if s.Kind == "step" {
+		r.Images = s.Batch
+	}
 	variants, err := r.preparePeer(s, o)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ type program struct {
 	exec  *engine.Executable
 	state *engine.State
 	flops float64 // of the contractions in one run
+	bytes float64 // that its kernels read and write
 }
 
 func (p *program) close() {
@@ -48,6 +49,7 @@ func prepare(dev *engine.Device, s Spec, o engine.Options) (*program, error) {
 	if p.exec, err = dev.Compile(g, p.state, o); err != nil {
 		return nil, err
 	}
+	p.bytes = traffic(p.exec.Plan(), p.exec.Plan().Steps)
 	if err := feed(dev, p, s); err != nil {
 		p.close()
 		return nil, err
@@ -68,18 +70,16 @@ func stepGraph(s Spec) (*graph.Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	method := "standard"
-	if s.Steps > 0 {
-		method = "pgd-at"
-	}
-	t, err := adversarial.LookupTraining(method)
+	t, err := adversarial.LookupTraining(s.Method)
 	if err != nil {
 		return nil, err
 	}
-	if s.Steps > 0 {
-		t.Attack.Steps = s.Steps
-		t.Attack.RandomStart = true
+	switch s.Method {
+	case "pgd-at", "fgsm-rs":
+		t.Attack.Steps, t.Attack.RandomStart = s.Steps, true
 		t.Attack.BN = "batch-update" // as a PyTorch module in training mode does
+	case "trades": // whose authors attack in evaluation mode
+		t.Attack.Steps = s.Steps
 	}
 	threat, err := threatModel()
 	if err != nil {
@@ -123,7 +123,7 @@ func feedStep(dev *engine.Device, p *program, s Spec) error {
 			return err
 		}
 	}
-	for name, v := range map[string]float64{"seed": 0, "step": 0, "lr": 0.01, "weight_decay": 0, "eps": 8. / 255, "alpha": 2. / 255} {
+	for name, v := range map[string]float64{"seed": 0, "step": 0, "lr": 0.01, "weight_decay": 0, "eps": 8. / 255, "alpha": stepSize(s)} {
 		if err := p.exec.Set(name, v); err != nil {
 			return err
 		}
@@ -131,7 +131,15 @@ func feedStep(dev *engine.Device, p *program, s Spec) error {
 	return nil
 }
 
-// kernelGraph is one contraction between states, images in the device's own
+// stepSize is that of an ascent step: for a single one, 1.25 ε.
+func stepSize(s Spec) float64 {
+	if s.Steps == 1 {
+		return 10. / 255
+	}
+	return 2. / 255
+}
+
+// kernelGraph is one operation between states, images in the device's own
 // layout, so that nothing else is measured.
 func kernelGraph(s Spec, layout graph.Layout) (*graph.Graph, error) {
 	g := graph.New(s.Name())
@@ -139,6 +147,8 @@ func kernelGraph(s Spec, layout graph.Layout) (*graph.Graph, error) {
 	switch {
 	case s.Kind == "matmul":
 		y = graph.MatMul(g.State("a", graph.F32, s.Size, s.Size), g.State("b", graph.F32, s.Size, s.Size), false, false)
+	case s.Kind == "copy":
+		y = g.State("x", graph.F32, s.Size).Neg()
 	default:
 		x := g.State("x", graph.F32, layout.Shape(s.Batch, s.Channels, s.Size, s.Size)...)
 		w := g.State("w", graph.F32, layout.Shape(s.Out, s.Channels, s.Kernel, s.Kernel)...)
@@ -162,15 +172,16 @@ func kernelGraph(s Spec, layout graph.Layout) (*graph.Graph, error) {
 	return g, g.Err()
 }
 
-// feedKernel fills the states with numbers from U[-1,1).
-func feedKernel(_ *engine.Device, p *program, _ Spec) error {
+// feedKernel fills the states with numbers from U[-1,1), those of a copy with
+// zeros: they must be written, for memory that never was is not read either.
+func feedKernel(_ *engine.Device, p *program, s Spec) error {
 	for i, name := range p.state.Names() {
 		_, shape, err := p.state.Type(name)
 		if err != nil {
 			return err
 		}
 		draws, values := rng.NewStream(0, "bench", uint32(i)), make([]float32, shape.Size())
-		for j := range values {
+		for j := 0; j < len(values) && s.Kind != "copy"; j++ {
 			values[j] = float32(int32(draws.Uint32())) * 0x1p-31
 		}
 		if err := p.state.SetBytes(name, engine.Bytes(values)); err != nil {

@@ -10,30 +10,31 @@ import (
 
 // Report is a whole run.
 type Report struct {
-	Device    engine.Info      `json:"device"`
-	Precision string           `json:"precision"`          // of temper's products
-	Ceilings  *engine.Ceilings `json:"ceilings,omitempty"` // the best seen in the run
-	Peer      string           `json:"peer,omitempty"`
-	Commit    string           `json:"commit,omitempty"` // of temper, with a + where the checkout differed; "" if the build did not record one
-	Go        string           `json:"go"`
-	Changes   []Change         `json:"against,omitempty"`
-	Results   []*Result        `json:"results"`
+	Device    engine.Info `json:"device"`
+	Precision string      `json:"precision"` // of temper's products
+	Ceilings  *Ceilings   `json:"ceilings,omitempty"`
+	Peer      string      `json:"peer,omitempty"`
+	Commit    string      `json:"commit,omitempty"` // of temper, with a + where the checkout differed; "" if the build did not record one
+	Go        string      `json:"go"`
+	Changes   []Change    `json:"against,omitempty"`
+	Results   []*Result   `json:"results"`
 }
 
 // Table writes the report for people: medians with their interval, the best
-// time, the rate of the contractions and its share of the ceiling, the memory that
-// the program holds beside its state, and how many times as long the peer's best
-// variant takes.
+// time, images a second of the training steps, the rates of the contractions and
+// of what kernels read and write, with their shares of the ceilings, the memory
+// that the program holds beside its state, and how many times as long the peer's
+// best variant takes.
 func (r *Report) Table(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s, %s; precision %s\n", r.Device.Spec, r.Device.Name, r.Device.Detail, r.Precision)
-	if r.Ceilings != nil {
-		fmt.Fprintf(w, "multiply-add ceiling %.1f GFLOP/s (100 %%)\n", r.Ceilings.FLOPs*1e-9)
+	if c := r.Ceilings; c != nil {
+		fmt.Fprintf(w, "ceilings: %.1f GFLOP/s, %.1f GB/s of memory (100 %%; what caches and Winograd save is counted)\n", c.FLOPs*1e-9, c.Bytes*1e-9)
 	}
 	if r.Peer != "" {
 		fmt.Fprintf(w, "peer: %s, at the same threads, in turn\n", r.Peer)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "\ncase\tmedian ms\t95 %\tbest\tGFLOP/s\tceiling\tMB")
+	fmt.Fprint(t, "\ncase\tmedian ms\t95 %\tbest\timages/s\tGFLOP/s\tceiling\tGB/s\tceiling\tMB")
 	if r.Peer != "" {
 		fmt.Fprint(t, "\tpeer median\tbest\tits variant\tratio of medians\tof bests")
 	}
@@ -46,11 +47,22 @@ func (r *Report) Table(w io.Writer) {
 
 func (r *Report) row(w io.Writer, c *Result) {
 	lo, hi := c.Times.Interval()
-	share := "-"
-	if r.Ceilings != nil {
-		share = fmt.Sprintf("%.0f %%", 100*c.FLOPs/c.Times.Best()/r.Ceilings.FLOPs)
+	images, limits := "-", Ceilings{}
+	if c.Images > 0 {
+		images = fmt.Sprintf("%.4g", float64(c.Images)/c.Times.Median())
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s–%s\t%s\t%.1f\t%s\t%.3g", c.Name, ms(c.Times.Median()), ms(lo), ms(hi), ms(c.Times.Best()), c.FLOPs/c.Times.Best()*1e-9, share, float64(c.Memory)*1e-6)
+	if r.Ceilings != nil {
+		limits = *r.Ceilings
+	}
+	rate := func(amount, ceiling float64) string {
+		share := "-"
+		if ceiling > 0 {
+			share = fmt.Sprintf("%.0f %%", 100*amount/c.Times.Best()/ceiling)
+		}
+		return fmt.Sprintf("%.1f\t%s", amount/c.Times.Best()*1e-9, share)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s–%s\t%s\t%s\t%s\t%s\t%.3g", c.Name, ms(c.Times.Median()), ms(lo), ms(hi), ms(c.Times.Best()),
+		images, rate(c.FLOPs, limits.FLOPs), rate(c.Bytes, limits.Bytes), float64(c.Memory)*1e-6)
 	if v := c.BestPeer(); v != "" {
 		p := c.Peer[v]
 		fmt.Fprintf(w, "\t%s\t%s\t%s\t%.2f\t%.2f", ms(p.Median()), ms(p.Best()), v, p.Median()/c.Times.Median(), p.Best()/c.Times.Best())

@@ -53,11 +53,12 @@ type StageResult struct {
 
 // EvalOptions is a command line of temper eval or temper attack.
 type EvalOptions struct {
-	Root string // folder of run folders
-	Run  string
-	Save string // temper attack: the file to write
-	Card string // temper eval: the card to write; "" for none
-	User []Assignment
+	Root   string // folder of run folders
+	Run    string
+	Save   string // temper attack: the file to write
+	Card   string // temper eval: the card to write; "" for none
+	DryRun bool   // temper eval: stop before the first batch, and leave nothing behind
+	User   []Assignment
 }
 
 // evaluation is a trained network to attack.
@@ -126,22 +127,12 @@ type visitor func(b *datasets.Batch, v *verdict, x []float32)
 
 // measure runs the evaluation with a progress line.
 func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Evaluation, error) {
-	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
-	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
-	if e.eval.isMixed() {
-		precision += " in the search, float32 in what counts"
-	}
-	c.say("%s; precision %s", e.describe(), precision)
 	began := time.Now()
-	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
+	p, warnings, err := e.open(c)
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
-	warnings, err := e.check()
-	if err != nil {
-		return nil, err
-	}
 	log, err := e.openLog(visit != nil)
 	if err != nil {
 		return nil, err
@@ -169,6 +160,40 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 	}
 	r.count(e.examples.Info().Classes, p, log.Batches)
 	return r, nil
+}
+
+// open compiles what will be measured, says what it is, and looks at the network.
+func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
+	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
+	if e.eval.isMixed() {
+		precision += " in the search, float32 in what counts"
+	}
+	c.say("%s; precision %s", e.describe(), precision)
+	warnings, err := e.check()
+	if err != nil {
+		p.close()
+		return nil, nil, err
+	}
+	return p, warnings, nil
+}
+
+// try does all that an evaluation begins with, and measures nothing.
+func (e *evaluation) try(c Console) error {
+	for _, e.eval = range e.evals {
+		p, warnings, err := e.open(c)
+		if err != nil {
+			return err
+		}
+		p.close()
+		(&Evaluation{Warnings: warnings}).warn(c)
+	}
+	c.say("a dry run: nothing was measured")
+	return nil
 }
 
 // batches evaluates the batches that the log lacks.
@@ -238,6 +263,9 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 	defer e.close()
 	if err := e.checkCard(o.Card); err != nil {
 		return err
+	}
+	if o.DryRun {
+		return e.try(c)
 	}
 	var all []*Evaluation
 	for i, eval := range e.evals {

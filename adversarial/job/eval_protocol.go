@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"temper/adversarial"
 	"temper/datasets"
@@ -61,6 +63,10 @@ func newProtocol(dev *engine.Device, st *engine.State, m *nn.Model, in datasets.
 		return nil, err
 	}
 	if e.isMixed() {
+		if offered := dev.Info().PrecisionNames(); !slices.Contains(offered, e.Precision) {
+			return nil, fmt.Errorf("%s: %s does not compute in %s, only in %s: take --attack autoattack or another device; a CPU without AMX tries bf16, slowly, with TEMPER_CPU=portable",
+				adversarial.MixedSuite, dev.Info().Name, e.Precision, strings.Join(offered, ", "))
+		}
 		if p.confirm, err = network(graph.F32); err != nil {
 			return nil, err
 		}

@@ -131,7 +131,7 @@ func (o *ExportOptions) complete() error {
 // metadata say what the weights are. "format" is what PyTorch's users look for.
 func (s *Settings) metadata(step int64) (map[string]string, error) {
 	portable := *s
-	portable.Data.Dir, portable.Device, portable.Threads = "", "auto", 0 // of the machine, not of the weights
+	portable.Data.Dir, portable.Device, portable.Threads, portable.Init.File = "", "auto", 0, "" // of the machine, not of the weights
 	config, err := toml.Marshal(portable)
 	if err != nil {
 		return nil, err

@@ -159,7 +159,7 @@ func TestFit(t *testing.T) {
 
 // TestArchitectureOf tells the models apart by their tensors.
 func TestArchitectureOf(t *testing.T) {
-	for name, input := range map[string]graph.Shape{"mnist-madry": {1, 28, 28}, "cifar-small": {3, 32, 32}, "mnist-wong": {1, 28, 28}, "wideresnet-34-10": {3, 32, 32}, "preactresnet18": {3, 32, 32}} {
+	for name, input := range map[string]graph.Shape{"mnist-madry": {1, 28, 28}, "cifar-small": {3, 32, 32}, "mnist-wong": {1, 28, 28}, "wideresnet-34-10": {3, 32, 32}, "preactresnet18": {3, 32, 32}, "resnet18": {3, 32, 32}, "dm-wideresnet-28-10": {3, 32, 32}} {
 		m, err := nn.Lookup(name, nn.Config{Input: input, Classes: 10})
 		if err != nil {
 			t.Fatal(err)
@@ -203,7 +203,7 @@ func TestStrictInPyTorch(t *testing.T) {
 		Want   string         `json:"want"`
 	}
 	var input bytes.Buffer
-	cases := []struct {
+	cases := []struct { // every model of nn
 		settings []string
 		model    string
 		args     []any
@@ -215,9 +215,13 @@ func TestStrictInPyTorch(t *testing.T) {
 		{[]string{"data.name=cifar10", "model.name=preactresnet18", "model.normalize=dataset"}, "PreActResNet", []any{64, []int{2, 2, 2, 2}}},
 		{[]string{"data.name=cifar10", "model.name=wideresnet-28-10", "model.widen=2", "model.normalize=none"}, "WideResNet", []any{28, 2, 16}},
 		{[]string{"data.name=cifar10", "model.name=wideresnet-34-10", "model.widen=1", "model.normalize=none"}, "WideResNet", []any{34, 1, 16}},
+		{[]string{"data.name=cifar10", "model.name=resnet18", "model.normalize=dataset"}, "ResNet", []any{64, []int{2, 2, 2, 2}}},
+		{[]string{"data.name=cifar10", "model.name=dm-wideresnet-28-10", "model.widen=2", "model.normalize=none"}, "DMWideResNet", []any{28, 2, 16}},
 	}
+	left := nn.Names()
 	for i, c := range cases {
 		s := one(t, c.settings...)
+		left = slices.DeleteFunc(left, func(name string) bool { return name == s.Model.Name })
 		s.Device, s.Threads = "cpu", 1
 		dir := t.TempDir()
 		path := func(ext string) string { return filepath.Join(dir, c.model+string(rune('a'+i))+ext) }
@@ -231,6 +235,9 @@ func TestStrictInPyTorch(t *testing.T) {
 		if err := json.NewEncoder(&input).Encode(q); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if len(left) > 0 {
+		t.Errorf("%v are not compared", left)
 	}
 	command := exec.Command(python, filepath.Join("..", "..", "build", "oracle", "strict.py"))
 	command.Stdin, command.Stderr = &input, os.Stderr

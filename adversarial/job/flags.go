@@ -24,6 +24,7 @@ var TrainFlags = []Flag{
 	{"dataset", "data.name", "mnist, cifar10, cifar100, svhn, structured, or npz:FILE"},
 	{"recipe", "recipe", "settings to start from (see: temper recipes)"},
 	{"model", "model.name", "network"},
+	{"init", "init.file", "safetensors file of the weights to start from, as temper export and PyTorch write them"},
 	{"method", "training.method", "training method, or several with commas: one run of each"},
 	{"attack", "training.attack.name", "attack that training ascends with"},
 	{"eps", "threat.eps", "radius of the perturbations, such as 8/255"},

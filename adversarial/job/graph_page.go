@@ -64,7 +64,7 @@ func (l *listing) groups(steps []plan.Step, times int) (list []group, total time
 		s := &steps[i]
 		text := p.Text(s)
 		title, _, _ := strings.Cut(text, "\n")
-		g := group{Title: strings.TrimSpace(title)}
+		g := group{Title: strings.Replace(strings.TrimSpace(title), "  # ", ", ", 1)} // of a loop: its comment
 		var took time.Duration
 		if s.Loop != nil {
 			g.IsLoop = true
@@ -78,7 +78,7 @@ func (l *listing) groups(steps []plan.Step, times int) (list []group, total time
 			g.Bytes = report.Bytes(times * (cost.Read + cost.Written))
 			took = l.times[s].total
 			if flops := float64(times) * cost.FLOPs; flops > 0 {
-				g.FLOPs = fmt.Sprintf("%.3g MFLOP", flops*1e-6)
+				g.FLOPs = operations(flops)
 				if took > 0 {
 					g.Rate = fmt.Sprintf("%.3g GFLOP/s", flops/took.Seconds()*1e-9)
 				}
@@ -92,6 +92,16 @@ func (l *listing) groups(steps []plan.Step, times int) (list []group, total time
 		list = append(list, g)
 	}
 	return list, total
+}
+
+// operations is a number of them for people.
+func operations(n float64) string {
+	unit := 0
+	for n >= 1000 && unit < 4 {
+		n /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.3g %s", n, []string{"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP"}[unit])
 }
 
 //go:embed graph.html

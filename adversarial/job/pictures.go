@@ -143,7 +143,8 @@ func (t *trainer) facts() (run.Facts, error) {
 		return f, err
 	}
 	f.ProgramBytes = e.Memory()
-	return f, nil
+	_, f.DeviceBytes, err = t.deviceMemory()
+	return f, err
 }
 
 // times are where the time of a step has gone since the last evaluation, in

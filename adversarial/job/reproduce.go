@@ -28,6 +28,7 @@ type ReproduceOptions struct {
 	Seeds   int    // seeds 0, 1, …
 	Only    int    // work on this seed alone; negative: on all
 	Limit   int    // only the first n test examples; 0: all
+	DryRun  bool   // stop before the first step, and leave nothing behind
 	User    []Assignment
 }
 
@@ -98,6 +99,13 @@ func Reproduce(ctx context.Context, c Console, o ReproduceOptions) error {
 	r, err := publishedRecipe(o.Recipe, o.Dataset)
 	if err != nil {
 		return err
+	}
+	if o.DryRun {
+		s, err := r.seeded(0, o.User)
+		if err != nil {
+			return err
+		}
+		return tryAll(c, []Settings{*s})
 	}
 	result, err := reproduce(ctx, c, r, o)
 	if stopped := new(InterruptedError); errors.As(err, &stopped) {

@@ -166,6 +166,9 @@ func (s *Settings) complete() error {
 	if err := s.Model.complete(); err != nil {
 		return err
 	}
+	if err := s.Init.complete(); err != nil {
+		return err
+	}
 	s.Training = s.Training.Resolve(s.Threat)
 	s.Eval.Attack = s.Eval.Attack.Resolve(s.Threat)
 	if s.Model.Normalize == "dataset" {

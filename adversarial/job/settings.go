@@ -32,6 +32,7 @@ type Settings struct {
 
 	Data  Data  `toml:"data"`
 	Model Model `toml:"model"`
+	Init  Init  `toml:"init,omitempty"`
 	// Threat is what the adversary may do, in training and, unless somebody
 	// says otherwise, in evaluation.
 	Threat     adversarial.ThreatModel `toml:"threat"`
@@ -195,7 +196,7 @@ func (s *Settings) weights() string {
 // hash names everything that decides a run's bits: all settings but where it
 // runs and where its data lie.
 func (s Settings) hash() string {
-	s.Device, s.Threads, s.Data.Dir = "", 0, ""
+	s.Device, s.Threads, s.Data.Dir, s.Init.File = "", 0, "", ""
 	b, err := toml.Marshal(s)
 	if err != nil {
 		panic("BUG: settings do not marshal: " + err.Error())

@@ -46,6 +46,7 @@ type trainer struct {
 	steps    int           // steps done in it
 	waited   time.Duration // for data in it
 	parts    parts         // of the steps in it that were timed part by part
+	weighed  time.Time     // when the device's memory was looked at
 	last     *Outcome      // of the latest evaluation
 	pictures *run.Pictures // what it left to be looked at
 
@@ -303,7 +304,11 @@ func (t *trainer) settle() error {
 	if t.settings.Training.EpsWarmup > 0 {
 		fields = append(fields, run.Field{Name: "train/eps", Value: l.moving["eps"]})
 	}
-	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: l.epoch, Fields: fields})
+	memory, err := t.memory()
+	if err != nil {
+		return err
+	}
+	return t.metrics.Write(run.Record{Step: int64(t.step), Epoch: l.epoch, Fields: append(fields, memory...)})
 }
 
 // fetch takes the next batch, if there is one, and feeds it.

@@ -55,14 +55,24 @@ func trainNew(ctx context.Context, c Console, s *Settings, root string) (*Traine
 // builds and compiles the programs, and prints the choices.
 func tryAll(c Console, list []Settings) error {
 	for i := range list {
-		t, err := newTrainer(c, &list[i])
-		if err != nil {
+		if err := try(c, &list[i]); err != nil {
 			return err
 		}
-		t.announce()
-		t.close()
 	}
 	c.say("a dry run: nothing was trained")
+	return nil
+}
+
+func try(c Console, s *Settings) error {
+	t, err := newTrainer(c, s)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if err := t.initialize(); err != nil {
+		return err
+	}
+	t.announce()
 	return nil
 }
 
@@ -262,6 +272,9 @@ func (t *trainer) announce() {
 	}
 	row("data", "%s: %d examples to train on, %d %s; seed %d", s.Data.Name, t.source.Len(), t.watch.Len(), t.watching, s.Seed)
 	row("model", "%s, %d parameters, normalize %s", s.Model.Name, parameters(t.model), s.Model.Normalize)
+	if i := s.Init; i.File != "" {
+		row("init", "%s, SHA-256 %.12s", filepath.Base(i.File), i.SHA256)
+	}
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
 	row("method", "%s", s.Training.Describe())
 	if a := s.Training.Attack; s.Training.Attacks() {

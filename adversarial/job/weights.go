@@ -66,6 +66,7 @@ func fit(m *nn.Model, tensors []run.Tensor) (*fitted, error) {
 			continue
 		case !s.Shape.Equal(t.Shape):
 			wrong = append(wrong, fmt.Sprintf("%q is %v, want %v", s.Name, graph.Shape(t.Shape), s.Shape))
+			delete(given, s.Name)
 			continue
 		}
 		delete(given, s.Name)

@@ -100,6 +100,15 @@ device        cpu: a processor (2 threads)
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
+	facts := run.Facts{Steps: 100, PerEpoch: 10, Batch: 50, Device: "cuda:0: a GPU", DeviceBytes: 150_000_000_000}
+	if err := run.WriteFacts(w.Dir, facts); err != nil {
+		t.Fatal(err)
+	}
+	w.write(run.Field{Name: run.MemoryUsed, Value: 12_300_000_000})
+	b.Reset()
+	if err := Watch(context.Background(), &b, w.Dir, WatchOptions{Once: true}); err != nil || !strings.Contains(b.String(), "device memory 12.3 GB of 150 GB in use (8 %)\n") {
+		t.Errorf("%v; the device's memory is missing in\n%s", err, b.String())
+	}
 	for width, marks := range map[int][]string{0: {"step 20/100  epoch 2/10  clean 50.0 %  robust 25.0 %", "step 30/100  epoch 3/10", "run  stopped before its end; go on with: temper train --resume "}, 60: {"\x1b[J", "A\x1b[J", "stopped before"}} {
 		w := startRun(t, t.TempDir(), "run")
 		w.train(20)
@@ -271,6 +280,13 @@ func TestTraversal(t *testing.T) {
 	}
 }
 
+// openDescriptors counts this process's open files and connections, where the
+// system tells.
+func openDescriptors() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
 // TestManyReaders has 200 readers, some of whom do not read, look at a run that
 // trains: the training is not slowed by locks, no goroutine or connection is
 // left, and memory stays bounded. TEMPER_SERVE_SECONDS makes it longer than two
@@ -287,8 +303,12 @@ func TestManyReaders(t *testing.T) {
 	w := startRun(t, root, "run")
 	w.train(20)
 	before := runtime.NumGoroutine()
-	s := newTestServer(t, root)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptors := openDescriptors() - 1 // the listener's, which will be closed
+	s, err := NewServer(root, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,15 +324,28 @@ func TestManyReaders(t *testing.T) {
 	for i := range 200 {
 		readers.Go(func() {
 			switch i % 4 {
-			case 0: // asks for the page and never reads it
+			case 0: // asks for the page and reads none of it, or byte by byte
 				c, err := net.Dial("tcp", address)
 				if err != nil {
 					failures.Add(1)
 					return
 				}
 				defer c.Close()
+				c.(*net.TCPConn).SetReadBuffer(2048)
 				fmt.Fprintf(c, "GET /runs/run/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-				<-over
+				tick := time.NewTicker(20 * time.Millisecond)
+				defer tick.Stop()
+				for {
+					select {
+					case <-over:
+						return
+					case <-tick.C:
+						if i%8 == 0 {
+							c.SetReadDeadline(time.Now().Add(time.Second))
+							c.Read(make([]byte, 1))
+						}
+					}
+				}
 			case 1: // follows the run
 				c, err := net.Dial("tcp", address)
 				if err != nil {
@@ -379,6 +412,13 @@ func TestManyReaders(t *testing.T) {
 	if n := runtime.NumGoroutine(); n > before {
 		stacks := make([]byte, 1<<16)
 		t.Errorf("%d goroutines, %d before:\n%s", n, before, stacks[:runtime.Stack(stacks, true)])
+	}
+	s.Close()
+	if n := openDescriptors(); n > descriptors {
+		t.Errorf("%d open descriptors, %d before", n, descriptors)
+	}
+	if slowest > 5*time.Second { // a reader's patience is 20 s: the training has waited for one
+		t.Errorf("a write of the training took %v", slowest)
 	}
 	runtime.GC()
 	var m runtime.MemStats

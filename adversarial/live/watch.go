@@ -186,7 +186,10 @@ func (v *view) lines(active bool) []byte {
 	}
 	if v.facts.Device != "" {
 		device, _, _ := strings.Cut(v.facts.Device, "; ")
-		line("%-*s%s of state, %s a step beside it", labelWidth, "memory", report.Bytes(v.facts.StateBytes), report.Bytes(v.facts.ProgramBytes))
+		line("%-*s%s", labelWidth, "memory", report.Memory(v.facts))
+		if s := report.DeviceMemory(v.facts, v.curves); s != "" {
+			line("%-*s%s", labelWidth, "device memory", s)
+		}
 		line("%-*s%s", labelWidth, "device", device)
 	}
 	for _, alarm := range v.curves.Alarms() {

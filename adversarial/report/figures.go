@@ -14,6 +14,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 
 	"temper/adversarial/figure"
+	"temper/adversarial/run"
 )
 
 // Plot is a figure with the table behind it.
@@ -193,7 +194,7 @@ func (r *Run) plots() (list []Plot) {
 	}
 	add(chart{title: "Training speed", x: "step", y: "images/s"}, [2]string{"time/images_per_second", "images/s"})
 	add(chart{title: "Gradient norm", x: "step", y: "norm"}, [2]string{"train/grad_norm", "before clipping"})
-	for _, n := range []string{"train/accuracy", "epoch/loss", "time/step", "time/data", "time/attack", "time/update"} {
+	for _, n := range []string{"train/accuracy", "epoch/loss", "time/step", "time/data", "time/attack", "time/update", run.MemoryUsed} {
 		shown[n] = true
 	}
 	for _, name := range r.Curves.Names() {

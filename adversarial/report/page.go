@@ -146,12 +146,31 @@ func (r *Run) facts() (list []Setting) {
 	if f.Steps == 0 {
 		return nil
 	}
-	return []Setting{
+	list = []Setting{
 		{"steps", fmt.Sprintf("%d, of which an epoch has %d", f.Steps, f.PerEpoch)},
 		{"examples", fmt.Sprintf("%d to train on, %d %s; %d×%d×%d (channels, height, width); %d classes", f.Train, f.Watched, clip(f.Watching), f.Shape[0], f.Shape[1], f.Shape[2], len(f.Classes))},
 		{"parameters", fmt.Sprint(f.Parameters)},
-		{"memory", fmt.Sprintf("%s of state, %s a step needs beside it", Bytes(f.StateBytes), Bytes(f.ProgramBytes))},
+		{"memory", Memory(f)},
 	}
+	if s := DeviceMemory(f, r.Curves); s != "" {
+		list = append(list, Setting{"device memory", s})
+	}
+	return list
+}
+
+// Memory says what a run needs.
+func Memory(f run.Facts) string {
+	return fmt.Sprintf("%s of state, %s a step beside it", Bytes(f.StateBytes), Bytes(f.ProgramBytes))
+}
+
+// DeviceMemory says how full a device with memory of its own was when the run last
+// looked, "" for other devices.
+func DeviceMemory(f run.Facts, c *Curves) string {
+	used := c.Get(run.MemoryUsed)
+	if used == nil || f.DeviceBytes <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s in use (%.0f %%)", Bytes(int(used.Last)), Bytes(f.DeviceBytes), 100*used.Last/float64(f.DeviceBytes))
 }
 
 // Bytes is a size for people.

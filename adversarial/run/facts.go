@@ -26,7 +26,13 @@ type Facts struct {
 	// ProgramBytes what a step needs beside them.
 	StateBytes   int `json:"state_bytes"`
 	ProgramBytes int `json:"program_bytes"`
+	// DeviceBytes is all memory of a device that has its own, else 0.
+	DeviceBytes int `json:"device_bytes,omitempty"`
 }
+
+// MemoryUsed names, in metrics.jsonl, the bytes of the device's memory that are in
+// use, by this run or by others.
+const MemoryUsed = "memory/used"
 
 // WriteFacts writes facts.json of the run folder dir.
 func WriteFacts(dir string, f Facts) error {

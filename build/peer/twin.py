@@ -93,6 +93,19 @@ def linf_pgd(net, x, y, steps, eps, alpha):
     return adv
 
 
+def trades_attack(net, x, target, steps, eps, alpha):
+    """Ascent on the divergence from the outputs at x, from a small normal step."""
+    low, high = (x - eps).clamp_(0, 1), (x + eps).clamp_(0, 1)
+    adv = torch.min(torch.max(x + 0.001 * torch.randn_like(x), low), high)
+    for _ in range(steps):
+        adv.requires_grad_(True)
+        loss = F.kl_div(F.log_softmax(net(adv), 1), target, reduction="sum")
+        (grad,) = torch.autograd.grad(loss, adv)
+        with torch.no_grad():
+            adv = torch.min(torch.max(adv.detach().add(grad.sign_(), alpha=alpha), low), high)
+    return adv
+
+
 def training_step(spec, variant):
     net = model(spec["model"])
     params = list(net.parameters())
@@ -108,16 +121,36 @@ def training_step(spec, variant):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=AUTOCAST):
             return called(inputs).float()
 
+    steps, alpha = spec["steps"], (10 if spec["steps"] == 1 else 2) / 255
+
+    def trades():
+        net.eval()
+        with torch.no_grad():
+            target = F.softmax(forward(x), 1)
+        adv = trades_attack(forward, x, target, steps, 8 / 255, alpha)
+        net.train()
+        return adv
+
+    def ascend():
+        if spec["method"] == "standard":
+            return x
+        for p in params:
+            p.requires_grad_(False)
+        adv = trades() if spec["method"] == "trades" else linf_pgd(forward, x, y, steps, 8 / 255, alpha)
+        for p in params:
+            p.requires_grad_(True)
+        return adv
+
     def step():
-        inputs = x
-        if spec["steps"] > 0:
-            for p in params:
-                p.requires_grad_(False)
-            inputs = linf_pgd(forward, x, y, spec["steps"], 8 / 255, 2 / 255)
-            for p in params:
-                p.requires_grad_(True)
+        inputs = ascend()
         opt.zero_grad(set_to_none=True)
-        F.cross_entropy(forward(inputs), y).backward()
+        if spec["method"] == "trades":
+            clean, robust = forward(x), forward(inputs)
+            divergence = F.kl_div(F.log_softmax(robust, 1), F.softmax(clean, 1), reduction="batchmean")
+            loss = F.cross_entropy(clean, y) + 6 * divergence
+        else:
+            loss = F.cross_entropy(forward(inputs), y)
+        loss.backward()
         opt.step()
 
     return captured(step) if variant == "graph" else step

@@ -7,7 +7,7 @@
 // The binaries are static, and made without cgo: they have no CUDA back end. One
 // more, for Linux on amd64, has it: it needs glibc, and finds the driver and NVRTC
 // when it runs. Paths of the machine are not in them; the version is the
-// repository's, as go build stamps it. Equal sources, Go and C compiler give equal
+// repository's, as go build stamps it: it must be a Git checkout. Equal sources, Go and C compiler give equal
 // bytes.
 package main
 
@@ -86,7 +86,7 @@ func release(dir string) error {
 }
 
 func (t target) build(dir string) error {
-	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, t.name()), "temper/cmd/temper")
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w", "-o", filepath.Join(dir, t.name()), "temper/cmd/temper")
 	cgo := "0"
 	if t.cgo {
 		cgo = "1"

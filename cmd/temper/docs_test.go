@@ -5,12 +5,14 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"temper/adversarial/job"
 )
@@ -22,33 +24,47 @@ type documentedLine struct {
 	inSentence bool
 }
 
-// documented lists the command lines of temper in the README and the guide, in
-// order, without what the shell does to them.
+// documented lists the command lines of temper in the README, the guide, the
+// results and the manuals' examples, in order, without what the shell does to them.
 func documented(t *testing.T) (list []documentedLine) {
 	t.Helper()
 	files := []string{"../../README.md"}
-	for _, pattern := range []string{"../../docs/*.md", "../../docs/guide/*.md"} {
+	for _, pattern := range []string{"../../docs/*.md", "../../docs/guide/*.md", "../../docs/results/*.md", "../../docs/results/*/*.md", "../../build/*/*.md"} {
 		more, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
 		files = append(files, more...)
 	}
-	inline := regexp.MustCompile("`(temper [a-z][^`]*)`")
+	var texts []string
 	for _, name := range files {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line := range strings.Lines(string(b)) {
-			text, isCode := strings.CutPrefix(line, "    ")
-			text = strings.Replace(strings.TrimSpace(text), "go run ./cmd/temper", "temper", 1)
-			if isCode && strings.HasPrefix(text, "temper ") {
-				list = append(list, documentedLine{words(text), false})
+		texts = append(texts, string(b))
+	}
+	var manuals func(*cobra.Command)
+	manuals = func(cmd *cobra.Command) {
+		texts = append(texts, "  "+strings.ReplaceAll(cmd.Example, "\n", "\n  "))
+		for _, sub := range cmd.Commands() {
+			manuals(sub)
+		}
+	}
+	manuals(root(&job.Console{}))
+
+	inline := regexp.MustCompile("`(temper [a-z][^`]*)`")
+	command := regexp.MustCompile(`^(?:[A-Z_]+=\S+ +)*(?:go run \./cmd/temper|temper)( .*|$)`)
+	for _, text := range texts {
+		for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", " ")) {
+			if code, isCode := strings.CutPrefix(line, "    "); isCode {
+				if m := command.FindStringSubmatch(strings.TrimSpace(code)); m != nil {
+					list = append(list, documentedLine{words(m[1]), false})
+				}
 			}
 			for _, m := range inline.FindAllStringSubmatch(line, -1) {
 				if !strings.Contains(m[1], "…") {
-					list = append(list, documentedLine{words(m[1]), true})
+					list = append(list, documentedLine{words(strings.TrimPrefix(m[1], "temper")), true})
 				}
 			}
 		}
@@ -60,42 +76,84 @@ func documented(t *testing.T) (list []documentedLine) {
 // redirection.
 func words(line string) []string {
 	var args []string
-	for _, w := range strings.Fields(line)[1:] {
+	for _, w := range strings.Fields(line) {
 		if w == "|" || w == ">" || w == "&&" || w[0] == '#' || w[0] == '(' {
 			break
 		}
-		args = append(args, w)
+		args = append(args, strings.Trim(w, "'"))
 	}
 	return args
 }
 
+// onlyParsed are the command lines in the documents that this test cannot run, and
+// why.
+var onlyParsed = map[string]string{
+	"data fetch svhn --optional":                                                                                                          "network",
+	"data fetch cifar10 --mirror https://mirror.example.org/cifar/":                                                                       "network",
+	"train --dataset svhn --recipe small-pgd7 --epochs 3":                                                                                 "SVHN, of which tests have a part alone",
+	"eval latest --attack autoattack --card card.json":                                                                                    "a whole test set; TestCard of package job",
+	"import theirs.safetensors --dataset cifar10 --model preactresnet18 --normalize dataset --out runs/theirs":                            "a file of others: TestImport",
+	"import theirs.safetensors --dataset cifar10 --model wideresnet-34-10 --normalize none --set model.activation=silu --out runs/theirs": "a file of others: TestImport",
+}
+
 // TestDocumentedCommands parses every command in the documents, and runs it: as it
-// stands where that is quick and needs neither data nor network, else as little of
-// it as shows that it works.
+// stands where that is quick and needs no GPU, else as little of it as shows that
+// it works.
 func TestDocumentedCommands(t *testing.T) {
 	dir := t.TempDir()
-	must(t, dir, nil, "train", "--method", "pgd-at", "--epochs", "2")
 	env := []string{}
-	if data := os.Getenv("TEMPER_DATA"); data != "" {
+	if data := os.Getenv("TEMPER_DATA"); data != "" || slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "data") {
 		env = append(env, "TEMPER_DATA="+realData(t))
 	}
+	must(t, dir, nil, "train", "--method", "pgd-at", "--epochs", "4", "--set", "data.held_out=8", "--set", "checkpoint.choice=best")
+	first, err := filepath.EvalSymlinks(latest(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"a", "b"} { // runs that the documents name
+		if err := os.Symlink(first, filepath.Join(dir, "runs", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeStripes(t, filepath.Join(dir, "digits.npz"))
+	must(t, dir, nil, "export", "latest", "--out", "model.safetensors")
+	before := must(t, dir, nil, append(quickBench, "--format", "json")...)
+	if err := os.WriteFile(filepath.Join(dir, "before.json"), []byte(before.stdout), 0o666); err != nil {
+		t.Fatal(err)
+	}
+
 	done := map[string]bool{}
 	list := documented(t)
-	if len(list) < 40 {
+	if len(list) < 100 {
 		t.Fatalf("only %d commands in the documents", len(list))
 	}
 	for _, c := range list {
-		args, line := c.args, strings.Join(c.args, " ")
+		line := strings.Join(c.args, " ")
 		if done[line] {
+			continue
+		}
+		parse(t, c.args, c.inSentence)
+		if c.inSentence {
 			continue
 		}
 		done[line] = true
 		t.Run(line, func(t *testing.T) {
-			parse(t, args, c.inSentence)
-			if run := reduced(args); run != nil && !c.inSentence && (len(env) > 0 || !strings.Contains(line, "--dataset")) {
-				must(t, dir, env, run...)
+			switch {
+			case onlyParsed[line] != "":
+			case len(env) == 0 && (strings.Contains(line, "--dataset") || c.args[0] == "data" || c.args[0] == "reproduce"):
+				t.Skip("TEMPER_DATA is not set")
+			case c.args[0] == "serve":
+				_, end := startServer(t, dir, append(c.args, "--listen", "127.0.0.1:0")...)
+				end()
+			default:
+				must(t, dir, env, reduced(first, c.args)...)
 			}
 		})
+	}
+	for line := range onlyParsed {
+		if !done[line] {
+			t.Errorf("no document has: temper %s", line)
+		}
 	}
 }
 
@@ -106,55 +164,64 @@ func parse(t *testing.T, args []string, inSentence bool) {
 	top.InitDefaultCompletionCmd(args...)
 	cmd, rest, err := top.Find(args)
 	if err != nil || cmd == top && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
-		t.Fatalf("no such command: %v", err)
+		t.Fatalf("temper %s: no such command: %v", strings.Join(args, " "), err)
 	}
 	cmd.InitDefaultHelpFlag()
-	if err := cmd.ParseFlags(rest); err != nil {
-		t.Fatal(err)
+	if err := cmd.ParseFlags(rest); err != nil && !(inSentence && strings.HasPrefix(err.Error(), "flag needs an argument")) {
+		t.Fatalf("temper %s: %v", strings.Join(args, " "), err)
 	}
 	if help, _ := cmd.Flags().GetBool("help"); !help && !inSentence {
 		if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
-			t.Fatal(err)
+			t.Fatalf("temper %s: %v", strings.Join(args, " "), err)
 		}
 	}
 }
 
-// reduced is what is run of a command line; nil: it is only parsed, because it needs
-// a network, a GPU, files of the reader's or minutes.
-func reduced(args []string) []string {
+// quickBench measures one case, badly.
+var quickBench = []string{"bench", "--suite", "kernels", "--match", "^matmul", "--seconds", "0.01"}
+
+var datedRun = regexp.MustCompile(`^(runs/\d{8}-\d{6}-[^/]+|RUN$)`)
+
+// reduced is a command line that takes a few seconds and no GPU. It takes the run
+// in first for those that the documents name.
+func reduced(first string, args []string) []string {
 	line := strings.Join(args, " ")
-	for _, skip := range []string{"runs/", "npz:", "fetch", "serve", "kernels", "import", "reproduce", "emulator", "--resume", "--against", "--peer", "--model", "cifar10"} {
-		if strings.Contains(line, skip) {
-			return nil
-		}
+	args = slices.Clone(args)
+	for i, a := range args {
+		args[i] = datedRun.ReplaceAllLiteralString(a, first)
+	}
+	if i := slices.Index(args, "cuda:0"); i > 0 {
+		args = slices.Delete(args, i-1, i+1)
 	}
 	switch args[0] {
 	case "train":
+		if strings.Contains(line, "--dataset") || strings.Contains(line, "--device") {
+			return append(args, "--dry-run")
+		}
+	case "data":
+		if line == "data verify" { // of SVHN tests have a part
+			return append(args, "mnist", "cifar10")
+		}
+	case "kernels", "reproduce":
 		return append(args, "--dry-run")
 	case "eval", "attack":
-		if len(args) < 2 {
-			return nil
-		}
-		if strings.Contains(line, "autoattack") { // which has no part for the structured data's own norm
-			args = append(args, "--norm", "linf", "--eps", "0.1")
+		if !strings.Contains(line, "--norm") { // the structured data's own norm is not every attack's
+			args = append(args, "--norm", "linf")
 		}
 		return append(args, "--limit", "2")
-	case "graph":
-		if strings.Contains(line, "--profile") && strings.Contains(line, "--dataset") {
-			return nil
-		}
-		return args
 	case "features":
 		if strings.Contains(line, "--dataset") {
-			return nil
+			return append(args, "--quick", "--seeds", "1", "--set", "limit=400", "--set", "match_n=20")
+		}
+		if strings.Contains(line, "--sweep") {
+			args = append(args, "--sweep", "ratio=4.5,eps=1.2")
 		}
 		return append(args, "--seeds", "1", "--set", "steps=2", "--set", "test_n=20")
 	case "bench":
-		return append(args, "--list")
-	case "report", "export":
-		if len(args) < 2 {
-			return nil
+		if strings.Contains(line, "--peer") || strings.Contains(line, "scaling") {
+			return append(args, "--list")
 		}
+		return append(args, quickBench[1:]...)
 	}
 	return args
 }
@@ -184,20 +251,8 @@ func TestNewcomer(t *testing.T) {
 	if !strings.Contains(o.stdout, "ended") {
 		t.Errorf("%+v", o)
 	}
-	serve := command(dir, env, "serve", "runs", "--listen", "127.0.0.1:0")
-	stderr, err := serve.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := serve.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, serve)
-	said, err := bufio.NewReader(stderr).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := regexp.MustCompile(`http://\S+/`).FindString(said)
+	address, end := startServer(t, dir, "serve", "runs", "--listen", "127.0.0.1:0")
+	defer end()
 	client := http.Client{Timeout: 20 * time.Second}
 	r, err := client.Get(address)
 	if err != nil {
@@ -209,13 +264,30 @@ func TestNewcomer(t *testing.T) {
 	}
 }
 
-// stop interrupts a server, which has to end well.
-func stop(t *testing.T, c *exec.Cmd) {
+// startServer starts a server and returns its address. What ends it interrupts it,
+// and then it has to end well.
+func startServer(t *testing.T, dir string, args ...string) (address string, end func()) {
 	t.Helper()
-	if err := c.Process.Signal(os.Interrupt); err != nil {
+	c := command(dir, nil, args...)
+	stderr, err := c.StderrPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Wait(); err != nil {
-		t.Errorf("serve ends with %v after an interrupt", err)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
 	}
+	end = func() {
+		if err := c.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Wait(); err != nil {
+			t.Errorf("%v ends with %v after an interrupt", args, err)
+		}
+	}
+	said, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil {
+		end()
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`http://\S+/`).FindString(said), end
 }

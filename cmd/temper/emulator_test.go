@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +107,9 @@ func TestEmulator(t *testing.T) {
 	if first, last := got[0]["train/loss"], got[8]["train/loss"]; !(last < first) {
 		t.Errorf("the loss goes from %v to %v", first, last)
 	}
+	if o := must(t, dir, env, "watch", "latest", "--once"); !regexp.MustCompile(`device memory [\d.]+ [kM]B of [\d.]+ GB in use \(\d+ %\)`).MatchString(o.stdout) {
+		t.Errorf("watch does not show the device's memory:\n%s", o.stdout)
+	}
 	if o := must(t, dir, env, "eval", "latest", "--steps", "2"); !strings.Contains(o.stdout, "Each of the 8 perturbations was checked") {
 		t.Errorf("stdout %s", o.stdout)
 	}
@@ -182,7 +186,7 @@ func TestPrecision(t *testing.T) {
 		{"eval latest --attack autoattack", "temper: attack apgd-t: its loss, a ratio of differences of logits, needs at least 4 classes, and there are 2: take apgd-ce, fab and square\n"},
 		{"eval latest --precision bf16 --attack autoattack", "temper: precision bf16: autoattack is defined in float32; leave --precision out, name its attacks, or take autoattack-mixed\n"},
 	} {
-		if o := temper(t, dir, env, strings.Fields(c.args)...); o.code != 1 || !strings.HasSuffix(o.stderr, c.want) {
+		if o := temper(t, dir, env, strings.Fields(c.args)...); o.code != 1 || o.stderr != c.want {
 			t.Errorf("%s: exit code %d, stderr %q, want %q", c.args, o.code, o.stderr, c.want)
 		}
 	}
@@ -201,8 +205,12 @@ func TestMixed(t *testing.T) {
 	env := emulated(t)
 	dir := t.TempDir()
 	must(t, dir, nil, "train", "--method", "pgd-at", "--epochs", "100")
+	mixed := []string{"eval", "latest", "--attack", "autoattack-mixed", "--norm", "linf", "--eps", "0.12", "--limit", "4"}
+	if o := temper(t, dir, portable, append(mixed, "--precision", "tf32")...); o.code != 1 || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "does not compute in tf32, only in float32, bf16: take --attack autoattack") {
+		t.Errorf("exit code %d, %s", o.code, o.stderr)
+	}
 	for precision, args := range map[string][]string{"bf16": nil, "tf32": {"--precision", "tf32"}, "tf32x3": {"--precision", "tf32x3"}} {
-		o := must(t, dir, env, append([]string{"eval", "latest", "--attack", "autoattack-mixed", "--norm", "linf", "--eps", "0.12", "--limit", "4"}, args...)...)
+		o := must(t, dir, env, append(mixed, args...)...)
 		if !strings.Contains(o.stderr, "; precision "+precision+" in the search, float32 in what counts\n") {
 			t.Errorf("stderr %s, want %s", o.stderr, precision)
 		}

@@ -44,6 +44,7 @@ softmax-output, zero-gradients, black-box-beats-white-box.`,
 	user := settings(cmd, job.EvalFlags)
 	cmd.Flags().StringVar(&o.Root, "run-dir", job.DefaultRoot, "folder of run folders")
 	cmd.Flags().StringVar(&o.Card, "card", "", "also write a card, as RobustBench's model_info has it; of autoattack on the whole test set only")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "check run, settings and data, compile, say what would be measured, and stop")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Run, o.User = args[0], user()
 		return job.Eval(cmd.Context(), *c, o)

@@ -45,7 +45,7 @@ run's config.toml.
 
 A claim that does not hold is a result, not an error: the exit code is 0.`,
 		Example: `  temper features
-  temper features --set n=8 --set alpha=1.5          the race reversed
+  temper features --set n=8 --set alpha=1.5          # the race reversed
   temper features --set k=10 --seeds 3 --json
   temper features --sweep ratio,eps --seeds 3
   temper features --dataset mnist

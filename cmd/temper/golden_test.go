@@ -108,6 +108,7 @@ func TestMistakes(t *testing.T) {
 		{args: "train --device gpu", code: 1, want: `no device "gpu"`},
 		{args: "train --dataset mnist", code: 1, want: "get it with: temper data fetch mnist"},
 		{args: "train --dataset npz:none.npz", code: 1, want: "none.npz: no such file or directory"},
+		{args: "train --init none.safetensors", code: 1, want: "--init none.safetensors: no such file; temper export writes one"},
 		{args: "train --limit 41", code: 1, want: "data.limit: structured: cannot take 41 of 40 examples"},
 		{args: "train --run-dir /proc/none", code: 1, want: "/proc/none"},
 		{args: "train --resume", code: 1, want: "no run folder runs/latest"},

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,7 @@ func kernels(c *job.Console) *cobra.Command {
 
 func kernelsBuild(c *job.Console) *cobra.Command {
 	var archs []string
+	var dry bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Fill the cache with the kernels of a training run",
@@ -32,12 +34,13 @@ each of some architectures, into the cache of compiled kernels: TEMPER_CACHE, or
 temper in the user's cache folder. It needs NVRTC but no GPU; a machine that has
 the cache needs a GPU's driver alone. What the cache has is not compiled again.`,
 		Example: `  temper kernels build --dataset cifar10 --model preactresnet18 --recipe pgd-at
-  temper kernels build --arch sm_90 --dataset cifar10 --model wrn-28-10 --recipe trades
+  temper kernels build --arch sm_90 --dataset cifar10 --model wideresnet-28-10 --recipe trades
   TEMPER_CACHE=bundle/cache temper kernels build --arch sm_80,sm_86,sm_90`,
 		Args: arguments(cobra.NoArgs),
 	}
 	user := settings(cmd, job.TrainFlags)
 	cmd.Flags().StringSliceVar(&archs, "arch", []string{"sm_80", "sm_90"}, "architectures of GPUs: A100 is sm_80, H100 and H200 are sm_90")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "check the settings, plan the programs, and stop; needs no NVRTC")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		for i := range archs {
 			var err error
@@ -48,6 +51,10 @@ the cache needs a GPU's driver alone. What the cache has is not compiled again.`
 		plans, err := job.Plans(user(), cuda.Target)
 		if err != nil {
 			return err
+		}
+		if dry {
+			fmt.Fprintf(c.Err, "%d programs for %s; a dry run: nothing was compiled\n", len(plans), strings.Join(archs, ", "))
+			return nil
 		}
 		for _, arch := range archs {
 			built, err := cuda.Prebuild(plans, arch)

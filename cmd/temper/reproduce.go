@@ -30,6 +30,7 @@ but the number of test examples.`,
 	cmd.Flags().IntVar(&o.Seeds, "seeds", 3, "number of runs")
 	cmd.Flags().IntVar(&o.Only, "only", -1, "work on this seed alone, where others run elsewhere in the same folder")
 	cmd.Flags().IntVar(&o.Limit, "limit", 0, "only the first n test examples; 0: all")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "check settings and data, compile, print the choices, and stop")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Recipe, o.User = args[0], user()
 		return job.Reproduce(cmd.Context(), *c, o)

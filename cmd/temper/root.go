@@ -22,8 +22,8 @@ to standard error.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted (a training run has
 kept a checkpoint and says how to go on).`,
-		Example: `  temper train                                   the paper's data, both ways, in seconds
-  temper train --dataset mnist --recipe fast-at  MNIST, minutes on a CPU
+		Example: `  temper train                                    # the paper's data, both ways, in seconds
+  temper train --dataset mnist --recipe fast-at   # MNIST, minutes on a CPU
   temper eval latest --attack pgd --steps 50 --restarts 10`,
 		Args:              cobra.ArbitraryArgs,
 		SilenceErrors:     true,

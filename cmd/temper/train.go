@@ -46,6 +46,7 @@ examples they attack (0: no alarms), alarms.rollbacks how often.`,
   temper train --dataset mnist --set optimizer.name=sgd --set checkpoint.keep=0
   temper train --dataset mnist --set data.held_out=1000 --set checkpoint.choice=best \
       --set alarms.catastrophic_overfitting.action=rollback
+  temper train --dataset mnist --recipe fast-at --init weights.safetensors
   temper train --resume
   temper train --resume runs/20261123-101500-mnist-fgsm-rs --threads 1`,
 		Args: arguments(cobra.MaximumNArgs(1)),

@@ -20,8 +20,9 @@ func watch(c *job.Console) *cobra.Command {
 		Short: "Follow a run in the terminal",
 		Long: `Follow a run, the newest one unless another is named, in the terminal until it
 ends: progress, speed and time left, sparklines of loss, accuracies and learning
-rate, where the time of a step goes, and memory. It only reads the run's folder:
-it can be started and stopped at any time, and for runs that have ended.
+rate, where the time of a step goes, the memory that it needs, and on a GPU how
+much of the device's is in use. It only reads the run's folder: it can be started
+and stopped at any time, and for runs that have ended.
 
 Where the output is no terminal it prints a line for each evaluation, and the
 whole view at the end.`,

@@ -3,13 +3,12 @@ package cpu
 import (
 	"time"
 
-	"temper/engine"
 	"temper/engine/cpu/kernel"
 )
 
-// Ceilings implements engine.Measurer: the best of several short bursts on all
+// PeakFLOPs implements engine.Measurer: the best of several short bursts on all
 // workers, since other programs only ever slow one down.
-func (d *device) Ceilings() (engine.Ceilings, error) {
+func (d *device) PeakFLOPs() (float64, error) {
 	const rounds = 20
 	best := 0.0
 	burst := func(_, _ int) { kernel.Burn() }
@@ -18,5 +17,5 @@ func (d *device) Ceilings() (engine.Ceilings, error) {
 		d.pool.Run(d.pool.Workers(), burst)
 		best = max(best, float64(d.pool.Workers())*kernel.BurnFLOPs/time.Since(began).Seconds())
 	}
-	return engine.Ceilings{FLOPs: best}, nil
+	return best, nil
 }

@@ -156,8 +156,8 @@ func (b *builder) needs(u, earlier *unit) bool {
 	return false
 }
 
-// independent says whether a unit can run beside an earlier one: it does not need it,
-// and neither computes what is to be written over a value that the other reads.
+// independent says whether a unit can run beside an earlier one: it does not need
+// it, and neither computes what is to be written over a value that the other reads.
 func (b *builder) independent(u, earlier *unit) bool {
 	return !b.needs(u, earlier) && !b.replaces(u, earlier) && !b.replaces(earlier, u)
 }
@@ -167,9 +167,10 @@ func (b *builder) independent(u, earlier *unit) bool {
 func (b *builder) replaces(u, reader *unit) bool {
 	for _, g := range u.groups {
 		for _, n := range g.nodes {
-			old := b.old[n]
-			if old != nil && slices.ContainsFunc(reader.groups, func(r *group) bool { return slices.Contains(b.inputs(r), old) }) {
-				return true
+			for _, old := range b.old[n] {
+				if slices.ContainsFunc(reader.groups, func(r *group) bool { return slices.Contains(b.inputs(r), old) }) {
+					return true
+				}
 			}
 		}
 	}
@@ -182,7 +183,7 @@ func (b *builder) replaced() {
 		for value.Op() == graph.OpReshape {
 			value = value.In(0)
 		}
-		b.old[value] = old
+		b.old[value] = append(b.old[value], old)
 	}
 	for _, a := range b.p.Graph.Assigns() {
 		note(a.Value, a.State)
@@ -212,11 +213,9 @@ func (b *builder) apartFrom(s, t int) bool {
 
 // occupy lets what is touched in a region live through all of it: the two
 // branches share no memory but what both read.
-func (b *builder) occupy(i int, times ...int) {
-	buf := &b.p.Buffers[i]
-	for _, t := range times {
-		if r := b.spots[t].region; r > 0 {
-			buf.From, buf.To = min(buf.From, b.began[r]), max(buf.To, b.ended[r])
-		}
+func (b *builder) occupy(i, time int) {
+	if r := b.spots[time].region; r > 0 {
+		buf := &b.p.Buffers[i]
+		buf.From, buf.To = min(buf.From, b.began[r]), max(buf.To, b.ended[r])
 	}
 }

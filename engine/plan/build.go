@@ -33,7 +33,7 @@ func Build(g *graph.Graph, o Options) *Plan {
 		outside:   map[*graph.Node]bool{},
 		uses:      map[int][]use{},
 		written:   map[int]int{},
-		old:       map[*graph.Node]*graph.Node{},
+		old:       map[*graph.Node][]*graph.Node{},
 		prologues: map[*graph.Node]*Fused{},
 		spots:     map[int]spot{},
 		began:     map[int]int{},
@@ -63,7 +63,7 @@ type builder struct {
 
 	prologues map[*graph.Node]*Fused // of convolutions
 
-	old map[*graph.Node]*graph.Node // what a value replaces, in a state or a loop
+	old map[*graph.Node][]*graph.Node // what a value replaces, in states or a loop
 
 	region       int          // the last one
 	spots        map[int]spot // by time

@@ -28,9 +28,13 @@ func (b *builder) recompute(groups []*group) {
 		}
 	}
 	if b.o.LessTraffic && !b.o.NoFusion {
-		for _, g := range groups {
-			for _, n := range slices.Clone(g.nodes) {
-				r.consider(g, n)
+		for _, gathered := range []bool{false, true} { // last, when it is known what else groups store
+			for _, g := range groups {
+				for _, n := range slices.Clone(g.nodes) {
+					if b.inMem[n] == gathered && (!gathered || r.within[n][0] == g && b.onlyGathered(n)) {
+						r.consider(g, n)
+					}
+				}
 			}
 		}
 	}
@@ -44,7 +48,7 @@ func (b *builder) recompute(groups []*group) {
 // consider has all groups that read n, a member of g, compute it if they read
 // and write less then.
 func (r *recomputer) consider(g *group, n *graph.Node) {
-	if !g.fused || r.b.inMem[n] && !r.b.onlyGathered(n) || !n.Shape().Equal(g.space) || n.Op().Class() == graph.ClassReduce {
+	if !g.fused || !n.Shape().Equal(g.space) || n.Op().Class() == graph.ClassReduce {
 		return
 	}
 	readers, ok := r.readers(n)
@@ -57,7 +61,7 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	}
 	size := bytes(n)
 	saved := size // by not writing it
-	prologue, eligible := r.b.prologue(n, needed)
+	var prologue *Fused
 	if r.onlyFor(g, n) {
 		for _, o := range outside {
 			saved += bytes(o)
@@ -65,7 +69,7 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	}
 	for _, d := range readers {
 		if !d.fused {
-			if !eligible {
+			if prologue, ok = r.b.prologue(n, needed); !ok {
 				return
 			}
 			saved += size - gathering(d.nodes[0], prologue)
