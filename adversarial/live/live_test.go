@@ -109,7 +109,7 @@ device        cpu: a processor (2 threads)
 	if err := Watch(context.Background(), &b, w.Dir, WatchOptions{Once: true}); err != nil || !strings.Contains(b.String(), "device memory 12.3 GB of 150 GB in use (8 %)\n") {
 		t.Errorf("%v; the device's memory is missing in\n%s", err, b.String())
 	}
-	for width, marks := range map[int][]string{0: {"step 20/100  epoch 2/10  clean 50.0 %  robust 25.0 %", "step 30/100  epoch 3/10", "run  stopped before its end; go on with: temper train --resume "}, 60: {"\x1b[J", "A\x1b[J", "stopped before"}} {
+	for width, marks := range map[int][]string{0: {"step 20/100  epoch 2/10  clean 50.0 %  robust 25.0 %", "step 30/100  epoch 3/10", "run  stopped before its end\n", "go on with: temper train --resume "}, 60: {"\x1b[J", "A\x1b[J", "stopped before"}} {
 		w := startRun(t, t.TempDir(), "run")
 		w.train(20)
 		var out bytes.Buffer

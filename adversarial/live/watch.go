@@ -200,15 +200,21 @@ func (v *view) lines(active bool) []byte {
 			line("%-*s%s was not finite %d times, first at step %d", labelWidth, "alarm", name, s.Bad, s.BadAt)
 		}
 	}
+	if !active && v.unfinished() { // the last thing drawn: it may wrap, so that it can be copied
+		fmt.Fprintf(&b, "go on with: temper train --resume %s\n", printable(v.folder.Dir))
+	}
 	return b.Bytes()
 }
+
+// unfinished reports whether steps are left.
+func (v *view) unfinished() bool { return v.facts.Steps > 0 && v.curves.Step < int64(v.facts.Steps) }
 
 func (v *view) state(active bool) string {
 	switch {
 	case active:
 		return "running"
-	case v.facts.Steps > 0 && v.curves.Step < int64(v.facts.Steps):
-		return "stopped before its end; go on with: temper train --resume " + v.folder.Dir
+	case v.unfinished():
+		return "stopped before its end"
 	}
 	return "ended"
 }

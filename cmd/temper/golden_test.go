@@ -80,9 +80,9 @@ func TestMistakes(t *testing.T) {
 		want string
 	}{
 		{args: "trian", code: 2, want: `unknown command "trian" (did you mean "train"?); temper -h lists them`},
-		{args: "train --epoch 3", code: 2, want: "unknown flag: --epoch"},
+		{args: "train --epoch 3", code: 2, want: `unknown flag: --epoch (did you mean "--epochs"?); temper train -h lists them`},
 		{args: "train now", code: 2, want: `train takes no argument "now" without --resume`},
-		{args: "eval", code: 2, want: "accepts 1 arg(s), received 0"},
+		{args: "eval", code: 2, want: "accepts 1 arg(s), received 0; usage: temper eval RUN [flags]"},
 		{args: "train --set lr", code: 2, want: "--set lr: want key=value"},
 		{args: "train --set optimiser.lr=1", code: 1, want: `--set unknown key "optimiser.lr" (did you mean "optimizer.lr"?)`},
 		{args: "train --eps 8/0", code: 1, want: `--eps 8/0: "8/0" divides by zero: write a number or a quotient, such as 0.3 or 8/255`},

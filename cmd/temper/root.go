@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"temper/adversarial/job"
+	"temper/adversarial/run"
 )
 
 func root(c *job.Console) *cobra.Command {
@@ -41,10 +43,21 @@ kept a checkpoint and says how to go on).`,
 		}
 		return job.UnknownCommand(args[0], known)
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &job.UsageError{Err: err} })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &job.UsageError{Err: nearFlag(cmd, err)} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
 	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), watch(c), serve(c), devices(c), doctor(c), kernels(c), recipes(c), reproduce(c), version(c))
 	return cmd
+}
+
+// nearFlag adds to an error about an unknown flag those that may have been meant.
+func nearFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
+	return fmt.Errorf("%w%s; %s -h lists them", err, run.DidYouMean("--"+unknown.GetSpecifiedName(), known), cmd.CommandPath())
 }
 
 // fromEnvironment marks flags whose value came from the environment.
@@ -104,7 +117,7 @@ func flags(cmd *cobra.Command, list []job.Flag) func() []job.Assignment {
 func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return &job.UsageError{Err: err}
+			return &job.UsageError{Err: fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
 		}
 		return nil
 	}

@@ -257,10 +257,10 @@ static void fiber_main() {
       n->state = RUNNING;
       continue;
     }
-    free_stacks.push_back(f->stack);
     if (finished == thread_count) emulator_switch(&f->sp, main_sp);
-    Fiber* n = next();
+    Fiber* n = next();  // which is not to start on this stack: it is in use
     if (!n) deadlock();
+    free_stacks.push_back(f->stack);
     resume(f, n);
   }
 }
