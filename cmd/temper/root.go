@@ -46,6 +46,7 @@ kept a checkpoint and says how to go on).`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &job.UsageError{Err: nearFlag(cmd, err)} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
 	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), watch(c), serve(c), devices(c), doctor(c), kernels(c), recipes(c), reproduce(c), version(c))
+	complete(cmd)
 	return cmd
 }
 
