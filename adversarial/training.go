@@ -135,6 +135,18 @@ func (t Training) Validate() error {
 	return nil
 }
 
+// fits reports why the method, or its attack, cannot work under a threat model
+// on a model.
+func (t Training) fits(threat ThreatModel, m *nn.Model) error {
+	if (t.Method == "n-fgsm" || t.Method == "free") && threat.Norm != Linf {
+		return fmt.Errorf("method %s is defined for the norm %s, not %s", t.Method, Linf, threat.Norm)
+	}
+	if err := t.Attack.fits(threat, m); err != nil {
+		return fmt.Errorf("method %s: %w", t.Method, err)
+	}
+	return nil
+}
+
 // onlyOwn refuses settings that the method does not have.
 func (t Training) onlyOwn(known Training) error {
 	for _, s := range []struct {
