@@ -174,8 +174,9 @@ func (s *step) misalignment(params, buffers nn.Tree) *graph.Node {
 }
 
 // freeStep descends and ascends at once, several times on one batch: each
-// backward pass gives the weights' gradient and the perturbation's. The
-// perturbation is a state with a place for each place of the batch.
+// backward pass gives the weights' gradient and the perturbation's, with AWP both
+// at the perturbed weights. The perturbation is a state with a place for each
+// place of the batch.
 func freeStep(s *step) outcome {
 	g := s.x.Graph()
 	delta := g.State(SlotPrefix+"delta", graph.F32, s.x.Shape()...)

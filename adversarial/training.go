@@ -106,8 +106,6 @@ func (t Training) Validate() error {
 		return fmt.Errorf("mixup with an attack towards targets: a sample has two labels")
 	case t.EpsWarmup < 0:
 		return fmt.Errorf("eps_warmup %v: want a number of epochs, at least 0", t.EpsWarmup)
-	case t.AWP > 0 && t.Method == "free":
-		return fmt.Errorf("awp with method free: the replays leave no gradient for it; use another method")
 	}
 	if err := t.onlyOwn(known); err != nil {
 		return err
