@@ -207,6 +207,37 @@ func TestFeedAhead(t *testing.T) {
 	}
 }
 
+// While a run is still to be done, and the one before it, the next one's inputs get
+// to the device: from page-locked memory, on a stream that waits for neither.
+func TestCopyStream(t *testing.T) {
+	dev, g := openEmulator(t, "log")
+	j := newJob(t, dev)
+	var c *program
+	for c = range g.programs {
+	}
+	x := 0
+	for x = range c.input {
+		if c.plan.Buffers[x].Name == "x" {
+			break
+		}
+	}
+	done := 0
+	for n := range 5 { // batch n, behind n runs
+		want := j.feed(n)
+		j.ok(g.inputs.Synchronize())
+		done += len(logged(g.lib, "graph done"))
+		if done > max(0, n-2) {
+			t.Errorf("batch %d waited for %d of %d runs", n, done, n)
+		}
+		got := make([]byte, len(want))
+		j.ok(g.inputs.Download(got, c.slots[c.turn].dev+Ptr(c.input[x])))
+		if !bytes.Equal(got, want) {
+			t.Errorf("batch %d is not on the device before its run", n)
+		}
+		j.ok(j.e.Run())
+	}
+}
+
 // logged are the lines of the emulator's log that begin with one of some words.
 func logged(lib *Library, words ...string) (lines []string) {
 	for line := range strings.Lines(lib.EmulatorLog()) {
