@@ -116,6 +116,10 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 	}
 	writeStripes(t, filepath.Join(dir, "digits.npz"))
+	if len(env) > 0 { // weights that a recipe begins with
+		must(t, dir, env, "train", "--dataset", "mnist", "--recipe", "fast-at", "--limit", "100", "--epochs", "1", "--run-dir", "theirs", "--set", "eval.limit=2")
+		must(t, dir, nil, "export", "latest", "--run-dir", "theirs", "--out", "weights.safetensors")
+	}
 	must(t, dir, nil, "export", "latest", "--out", "model.safetensors")
 	before := must(t, dir, nil, append(quickBench, "--format", "json")...)
 	if err := os.WriteFile(filepath.Join(dir, "before.json"), []byte(before.stdout), 0o666); err != nil {
@@ -144,6 +148,8 @@ func TestDocumentedCommands(t *testing.T) {
 				t.Skip("TEMPER_DATA is not set")
 			case c.args[0] == "serve":
 				served(t, dir, append(c.args, "--listen", "127.0.0.1:0")...)
+			case strings.Contains(line, "-mixed"): // bf16 on any processor
+				must(t, dir, append(slices.Clip(env), "TEMPER_CPU=portable"), reduced(first, c.args)...)
 			default:
 				must(t, dir, env, reduced(first, c.args)...)
 			}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -103,6 +104,9 @@ func save(file string, content []byte) (err error) {
 		}
 	}()
 	sum := sha256.Sum256(content)
+	if err = f.Chmod(0o644); err != nil { // a cache may be filled by one user for all
+		return errors.Join(err, f.Close())
+	}
 	if _, err = f.Write(append(content[:len(content):len(content)], sum[:]...)); err == nil {
 		err = f.Sync()
 	}
