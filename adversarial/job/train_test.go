@@ -228,7 +228,7 @@ func TestRecomputedStatistics(t *testing.T) {
 func TestWarmupRecompilesNothing(t *testing.T) {
 	s := one(t, append(stripes(t), "device=cpu", "training.eps_warmup=2", "training.average.name=ema")...)
 	c := Console{io.Discard, io.Discard, false}
-	tr, err := newTrainer(c, &s)
+	tr, err := newTrainer(c, &s, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ part_info() {
 }
 
 part_parity() { # every op case, every contraction at every precision, draws to the bit, two streams
-  local all='^(TestKernels|TestTensor|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits)$'
+  local all='^(TestKernels|TestTensor|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits|TestChoices|TestMeasure)$'
   [ -n "$tiny" ] && all='^(TestKernels|TestNormalBits)$/^(matmul|reduce|scatter|max-pool)'
   tests parity "$all"
 }
