@@ -493,7 +493,7 @@ func TestAttackResumes(t *testing.T) {
 func TestTargetLabels(t *testing.T) {
 	root := trained(t)
 	labels := func(change func(i int, y int32) int32) string {
-		e, err := prepare(EvalOptions{Root: root, Run: Latest})
+		e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest})
 		if err != nil {
 			t.Fatal(err)
 		}

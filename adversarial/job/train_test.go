@@ -115,7 +115,7 @@ func stripes(t *testing.T) []string {
 // measured is what temper eval says of a run.
 func measured(t *testing.T, dir string, assignments ...string) *Evaluation {
 	t.Helper()
-	e, err := prepare(EvalOptions{Run: dir, User: user(assignments...)})
+	e, err := prepare(Console{}, EvalOptions{Run: dir, User: user(assignments...)})
 	if err != nil {
 		t.Fatal(err)
 	}
