@@ -172,7 +172,7 @@ func TestAveragedWeights(t *testing.T) {
 		"this run averaged no weights":   "weights=average",
 		`unknown weights "swa": want av`: "weights=swa",
 	} {
-		if _, err := prepare(EvalOptions{Run: plain.Run, User: user(assignment)}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := prepare(Console{}, EvalOptions{Run: plain.Run, User: user(assignment)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
@@ -190,7 +190,7 @@ func TestRecomputedStatistics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := prepare(EvalOptions{Run: r.Run, User: user("split=train")})
+	e, err := prepare(Console{}, EvalOptions{Run: r.Run, User: user("split=train")})
 	if err != nil {
 		t.Fatal(err)
 	}
