@@ -313,7 +313,7 @@ func TestCollapse(t *testing.T) {
 // right: searches without gradients see more than PGD does.
 func TestGradientMasking(t *testing.T) {
 	s := one(t, append(stripes(t), "device=cpu", "batches.epochs=8", "threat.eps=16/255")...)
-	tr, err := newTrainer(Console{io.Discard, io.Discard, false}, &s)
+	tr, err := newTrainer(Console{io.Discard, io.Discard, false}, &s, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,7 +168,7 @@ func TestEvalResumes(t *testing.T) {
 // pathOf is the log of an evaluation with these settings.
 func (*evaluation) pathOf(t *testing.T, root string, args []string) string {
 	t.Helper()
-	e, err := prepare(EvalOptions{Root: root, Run: Latest, User: user(args...)})
+	e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest, User: user(args...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestMixedSettings(t *testing.T) {
 func TestOnlyConfirmedHitsCount(t *testing.T) {
 	root := trained(t)
 	for _, attack := range []string{"attack.name=pgd", "attack.name=square"} {
-		e, err := prepare(EvalOptions{Root: root, Run: Latest, User: user(slices.Concat(linf, []string{attack, "attack.steps=120", "batch_size=30"})...)})
+		e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest, User: user(slices.Concat(linf, []string{attack, "attack.steps=120", "batch_size=30"})...)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -518,7 +518,7 @@ func TestAttackResumes(t *testing.T) {
 func TestTargetLabels(t *testing.T) {
 	root := trained(t)
 	labels := func(change func(i int, y int32) int32) string {
-		e, err := prepare(EvalOptions{Root: root, Run: Latest})
+		e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -267,7 +267,7 @@ func TestStrictInPyTorch(t *testing.T) {
 // trained, and returns two examples and its logits.
 func strictCase(t *testing.T, s *Settings, file string) (x, logits []byte, shape []int) {
 	t.Helper()
-	ses, err := openSession(s, infos[s.Data.Name])
+	ses, err := openSession(Console{}, s, infos[s.Data.Name], "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -241,7 +241,7 @@ func evaluateOnce(ctx context.Context, c Console, s *Settings, dir string, f Fig
 		}
 		user = append(user, a)
 	}
-	e, err := prepare(EvalOptions{Run: dir, User: user})
+	e, err := prepare(c, EvalOptions{Run: dir, User: user})
 	if err != nil {
 		return nil, err
 	}
