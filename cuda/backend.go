@@ -52,7 +52,7 @@ func (backend) Devices() ([]engine.Info, error) {
 }
 
 // Open implements engine.Backend.
-func (backend) Open(spec string, _ engine.DeviceOptions) (engine.Driver, error) {
+func (backend) Open(spec string, o engine.DeviceOptions) (engine.Driver, error) {
 	_, number, found := strings.Cut(spec, ":")
 	if !found {
 		number = "0"
@@ -68,7 +68,14 @@ func (backend) Open(spec string, _ engine.DeviceOptions) (engine.Driver, error) 
 	if err != nil {
 		return nil, fmt.Errorf("no device %q: %w", spec, err)
 	}
-	return openGPU(lib, ordinal, fmt.Sprintf("cuda:%d", ordinal), nvrtcCompiler)
+	g, err := openGPU(lib, ordinal, fmt.Sprintf("cuda:%d", ordinal), nvrtcCompiler)
+	if err != nil {
+		return nil, err
+	}
+	if g.tuner.note = o.Note; !tuningOff() {
+		g.tuner.clock = g.measure
+	}
+	return g, nil
 }
 
 // emulatorBackend opens the emulator, in the mode that $TEMPER_EMULATOR asks
@@ -84,7 +91,7 @@ func (emulatorBackend) Devices() ([]engine.Info, error) {
 }
 
 // Open implements engine.Backend.
-func (emulatorBackend) Open(spec string, _ engine.DeviceOptions) (engine.Driver, error) {
+func (emulatorBackend) Open(spec string, o engine.DeviceOptions) (engine.Driver, error) {
 	if spec != "emulator" {
 		return nil, fmt.Errorf("no device %q: the emulator is \"emulator\"", spec)
 	}
@@ -103,7 +110,12 @@ func (emulatorBackend) Open(spec string, _ engine.DeviceOptions) (engine.Driver,
 	if lib, err = Open(path); err != nil { // it may now call itself old
 		return nil, err
 	}
-	return openGPU(lib, 0, spec, func(*gpu) (compileFunc, error) { return emulatorCompiler(checked), nil })
+	g, err := openGPU(lib, 0, spec, func(*gpu) (compileFunc, error) { return emulatorCompiler(checked), nil })
+	if err != nil {
+		return nil, err
+	}
+	g.tuner.note = o.Note
+	return g, nil
 }
 
 // emulate sets the emulator's options, and says whether it checks.
@@ -152,15 +164,17 @@ type gpu struct {
 	programs  map[*program]bool    // that are loaded
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
+	tuner     tuner
 }
 
 // openGPU takes a device into use.
-func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compileFunc, error)) (engine.Driver, error) {
+func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compileFunc, error)) (*gpu, error) {
 	d, err := lib.Device(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off"}
+	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off",
+		tuner: tuner{used: map[string]Choice{}, times: map[string]map[string]float64{}}}
 	for _, s := range []**Stream{&g.work, &g.inputs, &g.beside} {
 		if *s, err = d.NewStream(); err != nil {
 			d.Close()
@@ -275,7 +289,10 @@ func (adopted) Free() {}
 
 // Load implements engine.Driver.
 func (g *gpu) Load(p *plan.Plan) (engine.Code, error) {
-	of, all, err := kernelsOf(p, g.Device.Info.Capability)
+	if err := g.tune(p); err != nil {
+		return nil, err
+	}
+	of, all, err := kernelsOf(p, g.target())
 	if err != nil {
 		return nil, err
 	}

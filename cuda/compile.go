@@ -5,6 +5,7 @@ package cuda
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -65,16 +66,29 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	}
 	var kernels []Kernel
 	seen := map[string]bool{}
-	for _, p := range plans {
-		_, all, err := kernelsOf(p, capabilityOf(arch))
-		if err != nil {
-			return Prebuilt{}, err
-		}
-		for _, kernel := range all {
+	add := func(list []Kernel) {
+		for _, kernel := range list {
 			if !seen[kernel.Name] {
 				seen[kernel.Name] = true
 				kernels = append(kernels, kernel)
 			}
+		}
+	}
+	for _, p := range plans {
+		_, all, err := kernelsOf(p, target{capability: capabilityOf(arch)})
+		if err != nil {
+			return Prebuilt{}, err
+		}
+		add(all)
+	}
+	chosen := len(kernels)
+	for _, p := range plans {
+		for _, c := range tunablesOf(p, capabilityOf(arch)) {
+			list, err := c.kernels(p, capabilityOf(arch))
+			if err != nil {
+				return Prebuilt{}, err
+			}
+			add(slices.Concat(list...))
 		}
 	}
 	var compiled atomic.Int32
@@ -89,7 +103,7 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 		return err
 	})
 	version := fmt.Sprintf("%d.%d", k.compiler.Major, k.compiler.Minor)
-	return Prebuilt{arch, len(kernels), int(compiled.Load()), version}, err
+	return Prebuilt{arch, len(kernels), len(kernels) - chosen, int(compiled.Load()), version}, err
 }
 
 // emulatorUnit is the number of kernels that the emulator's compiler is given

@@ -15,6 +15,8 @@
 //     computed there (emit_epilogue.go); contractions without tensor cores
 //     (emit_contract.go); Kernels (kernel.go), which says how a step's kernels are
 //     launched, and which small groups share one;
+//   - the autotuner: the choices that there are (choice.go), and how one is made
+//     (tune.go), which times kernels on the device once, and keeps a record;
 //   - the back end: devices (backend.go), compiling and loading (compile.go), a
 //     plan and its memory (program.go) as one CUDA graph (record.go) that runs
 //     (run.go);
@@ -52,7 +54,8 @@
 // # Environment
 //
 //   - TEMPER_NVRTC: the library of NVRTC, instead of looking for one
-//   - TEMPER_CACHE: the folder of compiled kernels
+//   - TEMPER_CACHE: the folder of compiled kernels, and of choices between them
+//   - TEMPER_TUNE=off: time no kernels: what no record has is the cost model's choice
 //   - TEMPER_CUDA_GRAPH=off: launch step by step instead of as a graph, for
 //     debuggers and profilers
 //   - TEMPER_EMULATOR: options of the emulator, such as checked,seed=3,memory=64

@@ -14,15 +14,12 @@ import (
 // read again. What the group adds up over rows is added up tile by tile, and a
 // second kernel joins the tiles' parts, as behind reducingColumns.
 
-// epilogue writes the kernels of a contraction with the group behind it. It
-// returns false if the two have to stay apart.
-func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, capability int) ([]Kernel, bool) {
+// epilogue writes the kernels of a contraction with the group behind it, which
+// groupBehind found. It returns false if the two have to stay apart.
+func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, t target) ([]Kernel, bool) {
 	n := s.Op
-	if !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
-		return nil, false
-	}
 	w := wayOf(p, n, s.Prologue)
-	op := newTensorOp(n, w, capability)
+	op := newTensorOp(n, w, t, true)
 	turned := op.wgmma != nil && op.wgmma.turned // whose tiles do not follow one another along a row
 	if op.parts > 1 || op.batch > 1 || f.Axes != nil && (turned || !overRows(f, op.n)) {
 		return nil, false

@@ -28,23 +28,18 @@ const (
 )
 
 // OpKernels writes the CUDA C++ of an operation that moves elements, adds them
-// up where indices say, works along an axis, or multiplies, for devices of a
-// compute capability: the kernels in the order in which they run, and how much scratch memory they need, in bytes. It
+// up where indices say, works along an axis, or multiplies without tensor cores. It
 // returns none for operations that it does not know.
 //
 // A thread takes items i, i + grid, …. For most operations an item is an
 // element of the result; for those along an axis a line, but for sorting and for
 // the gradient of pooling an element, which looks for what goes there. Of a contraction a block
 // takes items, which are tiles of the result.
-func OpKernels(n *graph.Node, capability int) (kernels []OpKernel, scratch int) {
-	if onTensorTiles(n) {
-		op := newTensorOp(n, nil, capability)
-		return op.kernels(), op.scratch()
-	}
+func OpKernels(n *graph.Node) []OpKernel {
 	e := &opEmitter{n: n}
 	body, known := e.body()
 	if !known {
-		return nil, 0
+		return nil
 	}
 	k := OpKernel{Args: make([]int, 0, len(n.Ins())+1), Items: itemSpace(n).Size()}
 	var b strings.Builder
@@ -73,7 +68,7 @@ func OpKernels(n *graph.Node, capability int) (kernels []OpKernel, scratch int) 
 	}
 	b.WriteString("  }\n}\nEXPORT(NAME)\n")
 	k.Source = b.String()
-	return []OpKernel{k}, 0
+	return []OpKernel{k}
 }
 
 // itemSpace is the space of work items.

@@ -35,8 +35,6 @@ const multiprocessors = 132
 type wgmma struct {
 	name   string         // of the contraction
 	width  int            // channels at a time
-	step   int            // products of a stage
-	stages int            // in shared memory
 	shared int            // bytes in all
 	turned bool           // results are stored column by column
 	maps   [2][]TensorMap // of the operands
@@ -96,43 +94,33 @@ func width(channels int) int {
 // fit into registers.
 var sm90Tiles = []tensorTile{{256, 128}, {128, 160}, {128, 128}, {256, 64}, {128, 64}, {128, 32}}
 
-// divideSM90 divides results, some rows for each phase by n columns, into tiles,
-// and where it may their products, counted in steps, into parts: into those that
-// take the least time, if multiprocessors take items in waves, and a block as long
-// for an item's products as for bringing the operands of a square, 64 long. It is
-// a recorded choice, not a measured one: that length is what the tensor cores
-// multiply while the second-level cache delivers a number, on paper.
-func (op *tensorOp) divideSM90(rows []int, n, depth int, inParts bool) {
+// costsSM90 is costs for conv_sm90.h: multiprocessors take items in waves, and a
+// block as long for an item's products as for bringing the operands of a square,
+// balance long. That length is what the tensor cores multiply while the
+// second-level cache delivers a number, on paper.
+func (op *tensorOp) costsSM90(inParts bool) (list []ranked) {
 	const (
 		balance   = 64
 		start     = 1 << 19 // of an item, in products
 		partStore = 256     // and of storing and adding up one of its sums
 		shortest  = 512     // products that are worth a part
 	)
-	op.division = division{}
-	least := 0
+	depth := op.depth / len(op.heights)
 	for _, t := range sm90Tiles {
-		count := 0
-		for _, m := range rows {
-			count += ceil(m, t.rows) * ceil(n, t.columns)
-		}
 		for parts := 1; parts == 1 || inParts && parts <= multiprocessors && depth/parts >= shortest; parts++ {
-			d := division{t, count, parts, depth}
-			each := start
+			d, each := op.divided(t, parts), start
 			if parts > 1 {
-				d.length = ceil(ceil(depth, parts), op.wgmma.step) * op.wgmma.step
-				d.parts = ceil(depth, d.length)
 				each += partStore * t.rows * t.columns
 			}
-			if stages, _ := op.stagesOf(d); stages < fewestStages {
+			stages, _ := op.stagesOf(d)
+			if stages < fewestStages {
 				continue
 			}
-			cost := ceil(count*d.parts, multiprocessors) * (d.length*(t.rows*t.columns+balance*(t.rows+t.columns)) + each)
-			if op.tiles == 0 || cost < least {
-				op.division, least = d, cost
-			}
+			cost := ceil(d.tiles*d.parts, multiprocessors) * (d.length*(t.rows*t.columns+balance*(t.rows+t.columns)) + each)
+			list = append(list, ranked{Choice{onWGMMA, t.rows, t.columns, stages, d.parts}, float64(cost)})
 		}
 	}
+	return sorted(list)
 }
 
 // onWarpgroups has an operation that onSM90 accepts computed by warpgroups.
@@ -146,60 +134,73 @@ func (op *tensorOp) onWarpgroups(n *graph.Node) {
 	default:
 		op.filterGradSM90(geometry(n, n.In(0), n, n.In(1)))
 	}
-	op.wgmma.stages, op.wgmma.shared = op.stagesOf(op.division)
 }
 
 // With fewest stages one is multiplied, one is waited for and one is filled; most
 // are more than any latency asks for.
 const fewestStages, mostStages = 3, 8
 
-// stagesOf is the number of stages that there is room for beside the results, and
-// the shared memory that they take in all.
-func (op *tensorOp) stagesOf(d division) (stages, bytes int) {
+// results is the shared memory that a tile's results take.
+func (op *tensorOp) results(d division) int {
 	lines, line := d.rows, d.columns
 	if op.wgmma.turned {
 		lines, line = line, lines
 	}
-	results := lines * (line + 8) * op.kept(d).Size()
-	stage := 2*(d.rows+d.columns)*op.wgmma.step + 16
-	stages = min(mostStages, (sharedPerBlock-results)/stage)
-	return stages, stages*stage + results
+	return lines * (line + 8) * op.kept(d).Size()
+}
+
+// stagesOf is the number of stages that there is room for beside the results, and
+// the shared memory of one.
+func (op *tensorOp) stagesOf(d division) (stages, stage int) {
+	stage = 2*(d.rows+d.columns)*op.step + 16
+	return min(mostStages, (sharedPerBlock-op.results(d))/stage), stage
 }
 
 func (op *tensorOp) forwardSM90(g conv) {
 	w := op.wgmma
 	w.name, w.width = "conv_forward_sm90", width(g.C)
-	w.step = w.width
-	op.m, op.n, op.depth = g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width
-	if op.divideSM90([]int{op.m}, op.n, op.depth, false); 2*op.tiles <= multiprocessors { // parts are stored, and added up without an epilogue
-		op.divideSM90([]int{op.m}, op.n, op.depth, true)
-	}
+	op.step = w.width
+	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width, seldom)
 	op.types = g.shape()
-	w.maps = [2][]TensorMap{{g.pixels(op.rows, w.width)}, {g.filters(w.width, op.columns)}}
+	op.mapped(func() [2][]TensorMap {
+		return [2][]TensorMap{{g.pixels(op.rows, w.width)}, {g.filters(w.width, op.columns)}}
+	})
 }
 
 func (op *tensorOp) inputGradSM90(g conv) {
 	w := op.wgmma
 	w.name, w.width = "conv_input_grad_sm90", width(g.O)
-	w.step = w.width
-	op.m, op.n, op.depth = g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width
-	var rows []int
-	g.eachPhase(func(f phase) { rows = append(rows, g.N*f.down.pixels*f.across.pixels) })
-	op.divideSM90(rows, op.n, op.depth/len(rows), false)
+	op.step = w.width
+	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width, never)
+	op.heights = g.phasePixels()
 	op.types = g.shape()
-	w.maps = [2][]TensorMap{g.phases(op.rows, w.width), {g.filters(op.block(), w.width)}}
+	op.mapped(func() [2][]TensorMap {
+		return [2][]TensorMap{g.phases(op.rows, w.width), {g.filters(op.block(), w.width)}}
+	})
 }
 
 func (op *tensorOp) filterGradSM90(g conv) {
 	w := op.wgmma
-	w.name, w.width, w.step, w.turned = "conv_filter_grad_sm90", width(g.C), 64, true
-	op.m, op.n, op.depth = g.O, g.R*g.S*g.C, ceil(g.N*g.P*g.Q, w.step)*w.step
-	op.divideSM90([]int{g.R * g.S * ceil(g.C, w.width) * w.width}, g.O, op.depth, true)
-	op.types = g.shape()
-	const size = 2
+	w.name, w.width, w.turned = "conv_filter_grad_sm90", width(g.C), true
+	op.step = 64
 	pixels := g.N * g.P * g.Q
-	dy := TensorMap{Extents: [4]int{g.O, pixels, 1}, Strides: [3]int{size * g.O, size * g.O * pixels}, Box: [3]int{op.block(), w.step, 1}, Steps: [4]int{1, 1, 1}, Swizzle: size * op.block()}
-	w.maps = [2][]TensorMap{{g.pixels(w.step, w.width)}, {dy}}
+	op.extents(g.O, g.R*g.S*g.C, ceil(pixels, op.step)*op.step, freely)
+	op.heights, op.breadth = []int{g.R * g.S * ceil(g.C, w.width) * w.width}, g.O
+	op.types = g.shape()
+	op.mapped(func() [2][]TensorMap {
+		const size = 2
+		dy := TensorMap{Extents: [4]int{g.O, pixels, 1}, Strides: [3]int{size * g.O, size * g.O * pixels}, Box: [3]int{op.block(), op.step, 1}, Steps: [4]int{1, 1, 1}, Swizzle: size * op.block()}
+		return [2][]TensorMap{{g.pixels(op.step, w.width)}, {dy}}
+	})
+}
+
+// mapped has the operands' maps made when the operation is divided.
+func (op *tensorOp) mapped(maps func() [2][]TensorMap) {
+	op.finish = func() {
+		_, stage := op.stagesOf(op.division)
+		op.wgmma.shared = op.stages*stage + op.results(op.division)
+		op.wgmma.maps = maps()
+	}
 }
 
 // block is the number of columns of an operand across k that lie in a line of
@@ -248,7 +249,7 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
   }
 }
 EXPORT(NAME)
-`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, w.stages, op.kept(op.division), w.shared, item,
+`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, op.stages, op.kept(op.division), w.shared, item,
 		shared, indented(before), item, result, indented(after))
 }
 
@@ -314,6 +315,12 @@ func (g conv) eachPhase(fn func(f phase)) {
 			fn(phase{newPhaseAxis(h, g.H, g.R, g.strideH, g.padH, g.dilationH), newPhaseAxis(w, g.W, g.S, g.strideW, g.padW, g.dilationW)})
 		}
 	}
+}
+
+// phasePixels is the number of pixels of each phase.
+func (g conv) phasePixels() (pixels []int) {
+	g.eachPhase(func(f phase) { pixels = append(pixels, g.N*f.down.pixels*f.across.pixels) })
+	return pixels
 }
 
 // phases are the maps of dy, one for each phase: count pixels, the first ones of

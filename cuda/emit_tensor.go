@@ -11,18 +11,19 @@ import (
 type tensorTile struct{ rows, columns int }
 
 // shared is tensor_shared.
-func (t tensorTile) shared(size int, aAlongK, bAlongK bool) int {
+func (t tensorTile) shared(size, stages int, aAlongK, bAlongK bool) int {
 	operand := func(extent int, alongK bool) int {
 		if alongK {
 			return extent * (64 + 16)
 		}
 		return 64 / size * (extent + 8) * size
 	}
-	return max(3*(operand(t.rows, aAlongK)+operand(t.columns, bAlongK)), 4*t.rows*(t.columns+8))
+	return max(stages*(operand(t.rows, aAlongK)+operand(t.columns, bAlongK)), 4*t.rows*(t.columns+8))
 }
 
 // wanted is the number of blocks that keep a large GPU busy. It is no property
-// of the device at hand: what is summed in which order must not depend on that.
+// of the device at hand: where nothing is timed, what is summed in which order
+// must not depend on that.
 const wanted = 2 * 132
 
 // division is how a product of matrices is divided into blocks: into tiles, and
@@ -32,41 +33,87 @@ type division struct {
 	tiles, parts, length int
 }
 
-// divide chooses the division whose blocks take the least time in all. Large
-// tiles read less, small ones waste less at the edges and fill the GPU; so do
-// parts, but their sums have to be stored and added up.
-func divide(t graph.DType, m, n, depth, batch int, inParts bool) division {
-	candidates := []struct {
-		tensorTile
-		pace float64 // of products, relative to the largest tile
-	}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}, {tensorTile{128, 16}, 0.35}}
-	if t == graph.F32 {
-		candidates = candidates[1:] // the largest would need too many registers
+// divided is the division into tiles and parts, which are multiples of step.
+func (op *tensorOp) divided(t tensorTile, parts int) division {
+	d := division{tensorTile: t, parts: 1, length: op.depth / len(op.heights)}
+	for _, m := range op.heights {
+		d.tiles += ceil(m, t.rows) * ceil(op.breadth, t.columns)
 	}
+	if parts > 1 {
+		d.length = ceil(ceil(op.depth, parts), op.step) * op.step
+		d.parts = ceil(op.depth, d.length)
+	}
+	return d
+}
+
+// splits says whether the sums of a contraction may be taken in parts, which are
+// stored and added up behind it.
+type splits int
+
+const (
+	never  splits = iota
+	seldom        // where there are few tiles: an epilogue is worth more
+	freely
+)
+
+// rank lists the divisions, those that the cost model takes to be the fastest
+// first.
+func (op *tensorOp) rank() []ranked {
+	costs := op.costs
+	if op.wgmma != nil {
+		costs = op.costsSM90
+	}
+	list := costs(op.splits == freely)
+	if op.splits == seldom && 2*op.divided(list[0].tile(), 1).tiles <= multiprocessors {
+		list = costs(true)
+	}
+	return list
+}
+
+// usualStages are those of a tensor_tile; with more, fewer blocks share a
+// multiprocessor.
+const usualStages = 3
+
+// mmaTiles are the tiles of tensor.h, and the pace of their products relative to
+// that of the largest one's.
+var mmaTiles = []struct {
+	tensorTile
+	pace float64
+}{{tensorTile{128, 128}, 1}, {tensorTile{128, 64}, 0.85}, {tensorTile{64, 64}, 0.65}, {tensorTile{64, 32}, 0.45}, {tensorTile{128, 16}, 0.35}}
+
+// fits says whether the sums of a tile fit into registers.
+func (op *tensorOp) fits(t tensorTile) bool {
+	return op.t != graph.F32 || t.rows*t.columns < 128*128
+}
+
+// costs estimates the time that blocks take in all. Large tiles read less, small
+// ones waste less at the edges and fill the GPU; so do parts, but their sums have
+// to be stored and added up.
+func (op *tensorOp) costs(inParts bool) (list []ranked) {
 	const (
 		shortest  = 512 // products that are worth a part
 		start     = 4e6 // of a block, in products
 		partStore = 256 // and of storing and adding up one of its sums
 	)
-	step := 64 / t.Size()
-	var best division
-	least := 0.0
-	for _, c := range candidates {
-		d := division{c.tensorTile, ceil(m, c.rows) * ceil(n, c.columns), 1, depth}
-		if parts := min(wanted/d.tiles, depth/shortest); inParts && batch == 1 && parts > 1 {
-			d.length = ceil(ceil(depth, parts), step) * step
-			d.parts = ceil(depth, d.length)
+	for _, t := range mmaTiles {
+		if !op.fits(t.tensorTile) {
+			continue
 		}
-		each := float64(d.length) / c.pace
-		if d.parts > 1 {
-			each += partStore
+		add := func(parts int) {
+			d := op.divided(t.tensorTile, parts)
+			each := float64(d.length) / t.pace
+			if d.parts > 1 {
+				each += partStore
+			}
+			cost := float64(ceil(op.batch*d.tiles*d.parts, wanted)) * (float64(t.rows*t.columns)*each + start)
+			list = append(list, ranked{Choice{onMMA, t.rows, t.columns, usualStages, d.parts}, cost})
 		}
-		cost := float64(ceil(batch*d.tiles*d.parts, wanted)) * (float64(c.rows*c.columns)*each + start)
-		if best.tiles == 0 || cost < least {
-			best, least = d, cost
+		add(1)
+		if parts := min(wanted/op.divided(t.tensorTile, 1).tiles, op.depth/shortest); inParts && op.batch == 1 && parts > 1 {
+			add(parts)
 		}
 	}
-	return best
+	return sorted(list)
 }
 
 func ceil(a, b int) int { return (a + b - 1) / b }
@@ -89,24 +136,51 @@ func onTensorTiles(n *graph.Node) bool {
 type tensorOp struct {
 	t                graph.DType
 	precision        graph.Precision
-	batch            int // products of matrices
-	m, n, depth      int // of each
+	batch            int   // products of matrices
+	m, n, depth      int   // of each
+	heights          []int // of the results that tiles cover: a phase's rows
+	breadth          int   // and columns
+	splits           splits
+	step             int // products of a stage
+	stages           int // in shared memory
 	division             // of each
 	aAlongK, bAlongK bool
 	types            string // declarations that the call uses
 	way              *way   // what becomes of an image before it is read; or nil
 	call             string // of the template: tile, part, begin, end and result are still to be given
 	wgmma            *wgmma // nil but where warpgroups compute it, without a call
+	finish           func() // fills in what follows from the division; nil if nothing does
+	timed            int    // candidates that were timed to choose the division; 0 where the cost model did
 }
 
 // newTensorOp is a contraction, of which the image goes some way if that is not
-// nil, for devices of a compute capability.
-func newTensorOp(n *graph.Node, way *way, capability int) *tensorOp {
-	op := &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1, way: way}
-	if way == nil && onSM90(n, capability) {
-		op.onWarpgroups(n)
-		return op
+// nil, divided as a record says for the problem or else as the cost model does.
+func newTensorOp(n *graph.Node, w *way, t target, behind bool) *tensorOp {
+	ops := tensorOps(n, w, t.capability)
+	name := problem(n, w, behind)
+	if c, found := t.chosen[name]; found {
+		for _, op := range ops {
+			if op.accepts(c) {
+				op.take(c)
+				op.timed = len(t.times[name])
+				return op
+			}
+		}
 	}
+	ops[0].take(ops[0].rank()[0].Choice)
+	return ops[0]
+}
+
+// tensorOps are the ways of computing a contraction, not divided yet; the one
+// that is usually the fastest first.
+func tensorOps(n *graph.Node, w *way, capability int) (ops []*tensorOp) {
+	if w == nil && onSM90(n, capability) {
+		op := undivided(n, nil)
+		op.onWarpgroups(n)
+		ops = append(ops, op)
+	}
+	op := undivided(n, w)
+	op.step = 64 / op.t.Size()
 	switch n.Op() {
 	case graph.OpMatMul:
 		op.matMul(n)
@@ -117,12 +191,24 @@ func newTensorOp(n *graph.Node, way *way, capability int) *tensorOp {
 	default:
 		op.filterGrad(geometry(n, n.In(0), n, n.In(1)))
 	}
-	return op
+	return append(ops, op)
 }
 
-func (op *tensorOp) extents(m, n, depth int, inParts bool) {
-	op.m, op.n, op.depth = m, n, depth
-	op.division = divide(op.t, m, n, depth, op.batch, inParts)
+func undivided(n *graph.Node, w *way) *tensorOp {
+	return &tensorOp{t: n.DType(), precision: n.Attrs().Precision, batch: 1, way: w}
+}
+
+// take divides the operation.
+func (op *tensorOp) take(c Choice) {
+	op.division, op.stages = op.divided(c.tile(), c.Parts), c.Stages
+	if op.finish != nil {
+		op.finish()
+	}
+}
+
+func (op *tensorOp) extents(m, n, depth int, s splits) {
+	op.m, op.n, op.depth, op.splits = m, n, depth, s
+	op.heights, op.breadth = []int{m}, n
 }
 
 func (op *tensorOp) matMul(n *graph.Node) {
@@ -132,7 +218,7 @@ func (op *tensorOp) matMul(n *graph.Node) {
 		depth = n.In(0).Dim(-2)
 	}
 	op.batch = n.Size() / (m * columns)
-	op.extents(m, columns, depth, true)
+	op.extents(m, columns, depth, freely)
 	op.aAlongK, op.bAlongK = !a.TA, a.TB
 	operand := func(in string, alongK bool, extent int) string {
 		stride := extent
@@ -150,7 +236,7 @@ func (op *tensorOp) ofBatch(size int) string {
 	if op.batch == 1 {
 		return ""
 	}
-	return fmt.Sprintf(" + i / %du * %du", op.tiles, size)
+	return fmt.Sprintf(" + i / TILESu * %du", size)
 }
 
 // shape declares the convolution.
@@ -160,7 +246,7 @@ func (g conv) shape() string {
 }
 
 func (op *tensorOp) forward(g conv) {
-	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C, true)
+	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C, freely)
 	op.aAlongK, op.bAlongK = true, true
 	op.types = g.shape()
 	op.call = fmt.Sprintf("conv_forward<tile, shape>(shared, TILE, %s, in1, BEGIN, END, RESULT)", op.image("pixels_by_taps"))
@@ -177,23 +263,17 @@ func (op *tensorOp) image(source string) string {
 }
 
 func (op *tensorOp) filterGrad(g conv) {
-	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q, true)
+	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q, freely)
 	op.types = g.shape()
 	op.call = fmt.Sprintf("conv_filter_grad<tile, shape>(shared, TILE, %s, in1, BEGIN, END, RESULT)", op.image("taps_by_pixels"))
 }
 
 func (op *tensorOp) inputGrad(g conv) {
-	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*g.O, false)
+	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*g.O, never)
 	op.aAlongK = true
 	op.types = g.shape()
 	op.call = "conv_input_grad<tile, shape>(shared, TILE, in0, in1, RESULT)"
-	op.tiles = 0
-	for h := range min(g.H, g.strideH) { // the phases, as in conv.h
-		for w := range min(g.W, g.strideW) {
-			pixels := g.N * ceil(g.H-h, g.strideH) * ceil(g.W-w, g.strideW)
-			op.tiles += ceil(pixels, op.rows) * ceil(g.C, op.columns)
-		}
-	}
+	op.heights = g.phasePixels()
 }
 
 // kernels of the operation: its own, and where the depth is split one that adds
@@ -232,7 +312,7 @@ func (op *tensorOp) shared() int {
 	if op.wgmma != nil {
 		return op.wgmma.shared
 	}
-	return op.tensorTile.shared(op.t.Size(), op.aAlongK, op.bAlongK)
+	return op.tensorTile.shared(op.t.Size(), op.stages, op.aAlongK, op.bAlongK)
 }
 
 // params are the operands, and what the image meets on its way.
@@ -252,7 +332,7 @@ func (op *tensorOp) storing() string {
 	position := fmt.Sprintf("out + row * %du + column", op.n)
 	switch {
 	case op.batch > 1:
-		position += op.ofBatch(op.m * op.n)
+		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
 	case op.parts > 1:
 		position += fmt.Sprintf(" + i / %du * %du", op.tiles, op.m*op.n)
 	}
@@ -265,13 +345,21 @@ func (op *tensorOp) tiling() string {
 	if op.parts > 1 {
 		text += fmt.Sprintf(", %d parts", op.parts)
 	}
-	switch w := op.wgmma; {
-	case w != nil:
-		return fmt.Sprintf("wgmma, %s, %d stages of %d", text, w.stages, w.step)
+	switch {
+	case op.wgmma != nil:
+		text = fmt.Sprintf("wgmma, %s, %d stages of %d", text, op.stages, op.step)
 	case op.t == graph.F32 && op.precision == graph.PrecisionFloat32:
-		return "no tensor cores, " + text
+		text = "no tensor cores, " + text
+	default:
+		text = "mma.sync, " + text
 	}
-	return "mma.sync, " + text
+	if op.wgmma == nil && op.stages != usualStages {
+		text += fmt.Sprintf(", %d stages", op.stages)
+	}
+	if op.timed > 0 {
+		text += fmt.Sprintf(", the fastest of %d", op.timed)
+	}
+	return text
 }
 
 // across is the number of tiles side by side.
@@ -284,10 +372,16 @@ func (op *tensorOp) source(params []string, before, result, after string) string
 		return op.sourceSM90(params, before, result, after)
 	}
 	tile, begin, end := op.part()
-	call := strings.NewReplacer("TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
+	call := strings.NewReplacer("TILESu", fmt.Sprintf("%du", op.tiles), "TILE", tile, "BEGIN", begin, "END", end, " RESULT", "\n        "+result).Replace(op.call)
 	precision := ""
 	if op.t == graph.F32 {
 		precision = map[graph.Precision]string{graph.PrecisionFloat32: ", EXACT", graph.PrecisionTF32x3: ", TF32X3", graph.PrecisionTF32: ", TF32"}[op.precision]
+	}
+	if op.stages != usualStages {
+		if precision == "" {
+			precision = ", EXACT"
+		}
+		precision += fmt.Sprintf(", %d", op.stages)
 	}
 	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(BLOCK, 2) NAME(%s, u32 n) {
   typedef tensor_tile<%v, %d, %d%s> tile;

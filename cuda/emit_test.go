@@ -44,7 +44,7 @@ func TestEmitPGDStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := plan.Build(g, plan.Options{LessTraffic: true})
-	of, _, err := kernelsOf(p, 80)
+	of, _, err := kernelsOf(p, target{capability: 80})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // EachKernel calls fn for the kernels of a plan's steps, compiled for an
 // architecture.
 func EachKernel(p *plan.Plan, arch string, fn func(s plan.Step, k Kernel, i int)) error {
-	of, _, err := kernelsOf(p, capabilityOf(arch))
+	of, _, err := kernelsOf(p, target{capability: capabilityOf(arch)})
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func TemplateKernels(arch string) (all []Kernel) {
 					}
 					g.Output(strings.Repeat("y", i+1), y)
 				}
-				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}), capabilityOf(arch))
+				_, ks, err := kernelsOf(plan.Build(g, plan.Options{}), target{capability: capabilityOf(arch)})
 				if err != nil {
 					panic(err)
 				}
@@ -70,7 +70,7 @@ func TemplateKernels(arch string) (all []Kernel) {
 // Traffic is what a plan's kernels and copies read and write, in bytes, if each
 // reads and writes each of its buffers once; and how many launches there are.
 func Traffic(p *plan.Plan) (bytes, launches int, err error) {
-	of, _, err := kernelsOf(p, 90)
+	of, _, err := kernelsOf(p, target{capability: 90})
 	if err != nil {
 		return 0, 0, err
 	}

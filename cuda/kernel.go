@@ -52,19 +52,24 @@ func (k *Kernel) onWarpgroups(w *wgmma) {
 // Kernels lists a step's kernels, for devices of a compute capability, in the order
 // in which they run. Copies and loops have none.
 func Kernels(p *plan.Plan, s plan.Step, capability int) ([]Kernel, error) {
+	return stepKernels(p, s, target{capability: capability}, false)
+}
+
+// stepKernels is Kernels for a target; behind says whether a group stands behind
+// the step that could be computed with it.
+func stepKernels(p *plan.Plan, s plan.Step, t target, behind bool) ([]Kernel, error) {
 	switch {
 	case s.Fused != nil:
 		return fusedKernels(p, s.Fused), nil
 	case s.Op != nil && s.Op.Op() == graph.OpRandom:
 		return []Kernel{randomKernel(p, s.Op)}, nil
-	case s.Op != nil:
-		ops, scratch := OpKernels(s.Op, capability)
+	case s.Op != nil && onTensorTiles(s.Op):
 		w := wayOf(p, s.Op, s.Prologue)
-		if w != nil {
-			op := newTensorOp(s.Op, w, capability)
-			ops, scratch = op.kernels(), op.scratch()
-		}
-		return opKernels(p, s.Op, ops, scratch, operands(p, s.Op, w))
+		op := newTensorOp(s.Op, w, t, behind)
+		return opKernels(p, s.Op, op.kernels(), op.scratch(), operands(p, s.Op, w))
+	case s.Op != nil:
+		ops := OpKernels(s.Op)
+		return opKernels(p, s.Op, ops, 0, operands(p, s.Op, nil))
 	}
 	return nil, nil
 }
@@ -147,52 +152,76 @@ func randomKernel(p *plan.Plan, n *graph.Node) Kernel {
 const maxElements = 1 << 31
 
 // kernelsOf lists the kernels of each of a plan's steps, those in loops
-// included, under the step's group or operation; and all of them, in order. They
-// are for devices of a compute capability, as 90.
-func kernelsOf(p *plan.Plan, capability int) (of map[any][]Kernel, all []Kernel, err error) {
+// included, under the step's group or operation; and all of them, in order.
+func kernelsOf(p *plan.Plan, t target) (of map[any][]Kernel, all []Kernel, err error) {
 	for i := range p.Buffers {
 		if b := &p.Buffers[i]; b.Shape.Size() >= maxElements {
 			return nil, nil, fmt.Errorf("a tensor of %v%v has 2³¹ elements or more: take a smaller batch", b.DType, b.Shape)
 		}
 	}
-	of = map[any][]Kernel{}
-	var visit func(steps []plan.Step) error
-	visit = func(steps []plan.Step) error {
-		for i, s := range steps {
-			if s.Loop != nil {
-				if err := visit(s.Loop.Steps); err != nil {
-					return err
-				}
-				continue
-			}
-			if i+1 < len(steps) && s.Op != nil && steps[i+1].Fused != nil && s.SameBranch(&steps[i+1]) {
-				if ks, ok := epilogue(p, &s, steps[i+1].Fused, capability); ok {
-					of[stepKey(s)], all = ks, append(all, ks...)
-					of[stepKey(steps[i+1])] = []Kernel{}
-					continue
-				}
-			}
-			if of[stepKey(s)] != nil { // with a step before it
-				continue
-			}
-			if groups := small(steps[i:]); len(groups) > 1 {
-				k := inTurn(p, groups).kernel(0)
-				for _, g := range groups {
-					of[g] = []Kernel{}
-				}
-				of[groups[0]], all = []Kernel{k}, append(all, k)
-				continue
-			}
-			ks, err := Kernels(p, s, capability)
-			if err != nil {
+	w := &writer{p: p, target: t, of: map[any][]Kernel{}}
+	err = w.steps(p.Steps)
+	return w.of, w.all, err
+}
+
+// writer writes the kernels of a plan's steps.
+type writer struct {
+	p *plan.Plan
+	target
+	of  map[any][]Kernel
+	all []Kernel
+}
+
+func (w *writer) steps(steps []plan.Step) error {
+	for i, s := range steps {
+		if s.Loop != nil {
+			if err := w.steps(s.Loop.Steps); err != nil {
 				return err
 			}
-			of[stepKey(s)], all = ks, append(all, ks...)
+			continue
 		}
+		next := groupBehind(steps[i:])
+		if next != nil {
+			if ks, ok := epilogue(w.p, &s, next, w.target); ok {
+				w.add(s, ks)
+				w.of[stepKey(steps[i+1])] = []Kernel{}
+				continue
+			}
+		}
+		if w.of[stepKey(s)] != nil { // with a step before it
+			continue
+		}
+		if groups := small(steps[i:]); len(groups) > 1 {
+			for _, g := range groups {
+				w.of[g] = []Kernel{}
+			}
+			w.add(s, []Kernel{inTurn(w.p, groups).kernel(0)})
+			continue
+		}
+		ks, err := stepKernels(w.p, s, w.target, next != nil)
+		if err != nil {
+			return err
+		}
+		w.add(s, ks)
+	}
+	return nil
+}
+
+func (w *writer) add(s plan.Step, ks []Kernel) {
+	w.of[stepKey(s)], w.all = ks, append(w.all, ks...)
+}
+
+// groupBehind is the group right behind the first of some steps, a contraction
+// that it reads, if it could be that contraction's epilogue; else nil.
+func groupBehind(steps []plan.Step) *plan.Fused {
+	if len(steps) < 2 {
 		return nil
 	}
-	err = visit(p.Steps)
-	return of, all, err
+	n, f := steps[0].Op, steps[1].Fused
+	if n == nil || f == nil || !steps[0].SameBranch(&steps[1]) || !onTensorTiles(n) || f.Space.Size() != n.Size() || !readBy(f, n) {
+		return nil
+	}
+	return f
 }
 
 // stepKey is what kernelsOf lists a step's kernels under.

@@ -46,6 +46,7 @@ func openEmulator(t testing.TB, options string, plans ...*plan.Plan) (*engine.De
 		t.Skip("checked mode is the emulator's")
 	}
 	t.Setenv("TEMPER_EMULATOR", options)
+	t.Setenv("TEMPER_TUNE", "off")
 	dev, err := engine.Open(spec, engine.DeviceOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +69,7 @@ func loadAll(t testing.TB, g *gpu, plans []*plan.Plan) {
 	t.Helper()
 	var all []Kernel
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p, g.Device.Info.Capability)
+		_, ks, err := kernelsOf(p, target{capability: g.Device.Info.Capability})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +154,7 @@ func TestKernelsCompile(t *testing.T) {
 	seen := map[string]bool{}
 	var names, sources []string
 	for _, p := range plans {
-		_, ks, err := kernelsOf(p, 80)
+		_, ks, err := kernelsOf(p, target{capability: 80})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,8 +37,10 @@ func capabilityOf(arch string) int {
 
 // Prebuilt says what Prebuild found.
 type Prebuilt struct {
-	Arch     string `json:"arch"`
-	Kernels  int    `json:"kernels"`  // different ones
-	Compiled int    `json:"compiled"` // of them, those that the cache did not have
-	Compiler string `json:"compiler"` // CUDA's version of NVRTC
+	Arch    string `json:"arch"`
+	Kernels int    `json:"kernels"` // different ones
+	// Candidates are those of them that only a GPU that times them may choose.
+	Candidates int    `json:"candidates"`
+	Compiled   int    `json:"compiled"` // of all, those that the cache did not have
+	Compiler   string `json:"compiler"` // CUDA's version of NVRTC
 }

@@ -190,7 +190,7 @@ func TestTensorChecked(t *testing.T) {
 func sourcesOf(t *testing.T, g *graph.Graph, precision graph.Precision) (loops, others string) {
 	t.Helper()
 	p := planOf(t, g, precision)
-	of, _, err := kernelsOf(p, 80)
+	of, _, err := kernelsOf(p, target{capability: 80})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func testEpilogue(t *testing.T, capability int, options string) {
 				}))(t)
 				p := plan.Build(final, plan.Options{LessTraffic: true})
 				graphs, plans = append(graphs, g), append(plans, p)
-				_, all, err := kernelsOf(p, capability)
+				_, all, err := kernelsOf(p, target{capability: capability})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -34,6 +34,9 @@ type DeviceOptions struct {
 	// Threads is the number of workers on a CPU; 0 means all processors that Go
 	// may use. Results do not depend on it.
 	Threads int
+	// Note is told, a line at a time, what the device does on its own account, such
+	// as choosing between kernels. nil: nobody listens.
+	Note func(line string)
 }
 
 // Backend is what a back end registers.
@@ -69,6 +72,22 @@ type Measurer interface {
 type Waiter interface {
 	// Wait returns when everything that was started is done.
 	Wait() error
+}
+
+// Tuner is a Driver that chooses between kernels, by how long they take on the
+// device at hand. What is summed in which order depends on these choices, so a run
+// that is gone on with has to make those that it began with.
+type Tuner interface {
+	// Recall has the programs that are loaded from now on use the choices of a
+	// record. It is an error, and nothing else changes, if the record has none for
+	// this kind of device.
+	Recall(record []byte) error
+	// Record adds the choices of all programs so far to a record, which may be
+	// empty.
+	Record(old []byte) []byte
+	// OnChoice sets what is called whenever there are new choices, and calls it if
+	// there are some.
+	OnChoice(fn func() error) error
 }
 
 // Meter is a Driver whose device has memory of its own.

@@ -2,7 +2,7 @@
 // elements Sources find in memory, so that a convolution is one too (conv.h).
 // Nothing is padded: what lies beyond an edge counts as zero.
 //
-// Operands go through three stages of shared memory, which asynchronous copies
+// Operands go through some stages of shared memory, which asynchronous copies
 // fill while the tensor cores work on an earlier one. The sums then lie in the
 // same memory, from where threads give them, eight neighbours at a time, to a
 // Result, which stores them and may compute more on the way.
@@ -19,10 +19,10 @@ enum precision {
 
 // ROWS x COLUMNS results of a block's eight warps. T is the operands' type,
 // bf16 or f32; sums are f32.
-template <class T_, u32 ROWS_, u32 COLUMNS_, precision P_ = EXACT> struct tensor_tile {
+template <class T_, u32 ROWS_, u32 COLUMNS_, precision P_ = EXACT, u32 STAGES_ = 3> struct tensor_tile {
   typedef T_ T;
   static constexpr precision P = P_;
-  static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, STAGES = 3;
+  static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, STAGES = STAGES_;
   static constexpr u32 DEPTH = 64 / sizeof(T);  // products at a time
   static constexpr u32 WARPS_ACROSS = COLUMNS >= 128 ? 4 : COLUMNS >= 32 ? 2 : 1, WARPS_DOWN = BLOCK / 32 / WARPS_ACROSS;
   static constexpr u32 WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;

@@ -15,6 +15,9 @@ type Console struct {
 // say prints a line that is no result.
 func (c Console) say(format string, args ...any) { fmt.Fprintf(c.Err, format+"\n", args...) }
 
+// note says a line of somebody else's.
+func (c Console) note(line string) { c.say("%s", line) }
+
 // result prints v as JSON or, if that was not asked for, by text.
 func (c Console) result(v any, text func(w io.Writer)) error {
 	if !c.JSON {

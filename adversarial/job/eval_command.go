@@ -75,7 +75,7 @@ type evaluation struct {
 }
 
 // prepare opens run, checkpoint, data and device.
-func prepare(o EvalOptions) (*evaluation, error) {
+func prepare(c Console, o EvalOptions) (*evaluation, error) {
 	dir, s, err := openRun(o.Root, o.Run)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func prepare(o EvalOptions) (*evaluation, error) {
 			return nil, err
 		}
 	}
-	if e.session, err = openSession(s, e.examples.Info()); err != nil {
+	if e.session, err = openSession(c, s, e.examples.Info(), dir); err != nil {
 		return nil, err
 	}
 	init, err := e.dev.Compile(e.model.InitGraph(), e.state, e.compile) // declares the state
@@ -138,6 +138,9 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 		return nil, err
 	}
 	defer log.close()
+	if err := keepTuning(e.dev, e.dir); err != nil {
+		return nil, err
+	}
 	if n := len(log.Batches); n > 0 {
 		c.say("going on after %d finished batches of an evaluation with the same settings", n)
 	}
@@ -179,7 +182,7 @@ func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
 		p.close()
 		return nil, nil, err
 	}
-	return p, warnings, nil
+	return p, append(shortSteps(e.eval), warnings...), nil
 }
 
 // try does all that an evaluation begins with, and measures nothing.
@@ -256,7 +259,7 @@ func byName(settings any) (map[string]any, error) {
 
 // Eval is temper eval.
 func Eval(ctx context.Context, c Console, o EvalOptions) error {
-	e, err := prepare(o)
+	e, err := prepare(c, o)
 	if err != nil {
 		return err
 	}
@@ -334,7 +337,7 @@ func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	case err != nil || !info.IsDir():
 		return fmt.Errorf("--save %s: there is no folder %s", o.Save, filepath.Dir(o.Save))
 	}
-	e, err := prepare(o)
+	e, err := prepare(c, o)
 	if err != nil {
 		return err
 	}

@@ -168,7 +168,7 @@ func TestEvalResumes(t *testing.T) {
 // pathOf is the log of an evaluation with these settings.
 func (*evaluation) pathOf(t *testing.T, root string, args []string) string {
 	t.Helper()
-	e, err := prepare(EvalOptions{Root: root, Run: Latest, User: user(args...)})
+	e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest, User: user(args...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +200,31 @@ func TestEvalSettings(t *testing.T) {
 	}
 	if list, err = evalSettings(&s, nil); err != nil || len(list) != 1 || list[0].Attack != s.Eval.Attack.Resolve(s.Threat) {
 		t.Errorf("the run's own: %+v, %v", list, err)
+	}
+	digits := one(t, "data.name=mnist")
+	for want, assignments := range map[string][]string{
+		"PGD-20, L∞ 0.3, step 0.02, loss ce": nil,
+		"PGD-20, L∞ 0.6, step 0.02, loss ce": {"threat.eps=0.6"},
+		"PGD-20, L2 2, step 0.25, loss ce":   {"threat.norm=l2", "threat.eps=2"}, // a step of another norm says nothing
+		"PGD-20, L2 2, step 0.02, loss ce":   {"threat.norm=l2", "threat.eps=2", "attack.step_size=0.02"},
+	} {
+		list, err := evalSettings(&digits, user(assignments...))
+		if err != nil || list[0].describe() != want {
+			t.Errorf("%v: %+v, %v, want %q", assignments, list, err, want)
+		}
+		short := list[0].Threat.Epsilon.Float64() > 20*list[0].Attack.StepSize.Float64()
+		if w := shortSteps(list[0]); short != (len(w) == 1 && w[0].Name == "short-steps") {
+			t.Errorf("%s: %v", want, w)
+		}
+	}
+	for _, name := range append(adversarial.AttackNames(), "autoattack") {
+		list, err := evalSettings(&digits, user("attack.name="+name, "threat.norm="+map[bool]string{true: "l2", false: "linf"}[name == "cw-l2"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := shortSteps(list[0]); len(w) > 0 {
+			t.Errorf("%s as it is known: %v", name, w)
+		}
 	}
 	s.Precision = "bf16"
 	for want, assignments := range map[string][]string{"float32": nil, "tf32": {"attack.name=apgd-ce", "threat.norm=linf", "precision=tf32"}} {
@@ -274,7 +299,7 @@ func TestMixedSettings(t *testing.T) {
 func TestOnlyConfirmedHitsCount(t *testing.T) {
 	root := trained(t)
 	for _, attack := range []string{"attack.name=pgd", "attack.name=square"} {
-		e, err := prepare(EvalOptions{Root: root, Run: Latest, User: user(slices.Concat(linf, []string{attack, "attack.steps=120", "batch_size=30"})...)})
+		e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest, User: user(slices.Concat(linf, []string{attack, "attack.steps=120", "batch_size=30"})...)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -493,7 +518,7 @@ func TestAttackResumes(t *testing.T) {
 func TestTargetLabels(t *testing.T) {
 	root := trained(t)
 	labels := func(change func(i int, y int32) int32) string {
-		e, err := prepare(EvalOptions{Root: root, Run: Latest})
+		e, err := prepare(Console{}, EvalOptions{Root: root, Run: Latest})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,12 +64,12 @@ func Graph(c Console, o GraphOptions) error {
 	case o.Format == "dot" && (o.Plan || o.Profile || o.Trace != ""):
 		return usage("--format dot is for the graph: leave --plan, --profile and --trace out")
 	}
-	s, err := o.settings()
+	dir, s, err := o.settings()
 	if err != nil {
 		return err
 	}
 	if shown {
-		return o.page(c, s)
+		return o.page(c, s, dir)
 	}
 	g, err := s.program(o.Program)
 	if err != nil {
@@ -113,20 +113,19 @@ func Graph(c Console, o GraphOptions) error {
 	})
 }
 
-// settings are the run's, or those that the user makes.
-func (o GraphOptions) settings() (*Settings, error) {
+// settings are the run's, which is in dir, or those that the user makes.
+func (o GraphOptions) settings() (dir string, s *Settings, err error) {
 	if o.Run != "" {
-		_, s, err := openRun(o.Root, o.Run)
-		if err != nil {
-			return nil, err
+		if dir, s, err = openRun(o.Root, o.Run); err != nil {
+			return "", nil, err
 		}
-		return s, s.move(o.User)
+		return dir, s, s.move(o.User)
 	}
 	list, err := Resolve(o.User)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return &list[len(list)-1], nil
+	return "", &list[len(list)-1], nil
 }
 
 // program builds one of a run's programs for a full batch.

@@ -161,9 +161,10 @@ const (
 )
 
 // profile runs the settings' training step on its first batch, from the weights
-// that training starts from, with every part timed.
-func profile(c Console, s *Settings) (l *listing, device string, close func(), err error) {
-	t, err := newTrainer(c, s)
+// that training starts from, with every part timed. They may be those of the run
+// in dir.
+func profile(c Console, s *Settings, dir string) (l *listing, device string, close func(), err error) {
+	t, err := newTrainer(c, s, dir)
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -207,12 +208,12 @@ func profile(c Console, s *Settings) (l *listing, device string, close func(), e
 }
 
 // page writes the program as HTML, and the trace, as far as they are asked for.
-func (o GraphOptions) page(c Console, s *Settings) error {
+func (o GraphOptions) page(c Console, s *Settings, dir string) error {
 	if o.Profile || o.Trace != "" {
 		if o.Program != Programs[0] {
 			return errors.New("--profile and --trace are for the program step")
 		}
-		l, device, done, err := profile(c, s)
+		l, device, done, err := profile(c, s, dir)
 		if err != nil {
 			return err
 		}
@@ -237,11 +238,14 @@ func (o GraphOptions) page(c Console, s *Settings) error {
 	if err != nil {
 		return err
 	}
-	dev, err := engine.Open(s.Device, engine.DeviceOptions{Threads: s.Threads})
+	dev, err := engine.Open(s.Device, engine.DeviceOptions{Threads: s.Threads, Note: c.note})
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
+	if dir != "" {
+		recallTuning(c, dev, dir)
+	}
 	state := dev.NewState()
 	defer state.Free()
 	e, err := dev.Compile(g, state, compile)

@@ -17,8 +17,9 @@ type session struct {
 	compile  engine.Options // of all programs
 }
 
-// openSession opens the device and makes the network's state, as zeros.
-func openSession(s *Settings, in datasets.Info) (*session, error) {
+// openSession opens the device and makes the network's state, as zeros. Where dir
+// is a run's folder, the device chooses between kernels as that run did.
+func openSession(c Console, s *Settings, in datasets.Info, dir string) (*session, error) {
 	m, err := s.model(in)
 	if err != nil {
 		return nil, err
@@ -27,9 +28,12 @@ func openSession(s *Settings, in datasets.Info) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev, err := engine.Open(s.Device, engine.DeviceOptions{Threads: s.Threads})
+	dev, err := engine.Open(s.Device, engine.DeviceOptions{Threads: s.Threads, Note: c.note})
 	if err != nil {
 		return nil, err
+	}
+	if dir != "" {
+		recallTuning(c, dev, dir)
 	}
 	return &session{settings: s, dev: dev, model: m, state: dev.NewState(), compile: compile}, nil
 }

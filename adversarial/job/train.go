@@ -79,8 +79,9 @@ type result struct {
 // total is the number of steps of the run.
 func (t *trainer) total() int { return t.perEpoch * t.settings.Batches.Epochs }
 
-// newTrainer opens data and device for settings that are resolved.
-func newTrainer(c Console, s *Settings) (*trainer, error) {
+// newTrainer opens data and device for settings that are resolved, or those of
+// the run in dir.
+func newTrainer(c Console, s *Settings, dir string) (*trainer, error) {
 	source, held, err := s.trainingSet()
 	if err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func newTrainer(c Console, s *Settings) (*trainer, error) {
 		watch, watching = test, "test"
 	}
 	in := source.Info()
-	ses, err := openSession(s, in)
+	ses, err := openSession(c, s, in, dir)
 	if err != nil {
 		return nil, err
 	}

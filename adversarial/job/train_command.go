@@ -64,7 +64,7 @@ func tryAll(c Console, list []Settings) error {
 }
 
 func try(c Console, s *Settings) error {
-	t, err := newTrainer(c, s)
+	t, err := newTrainer(c, s, "")
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func try(c Console, s *Settings) error {
 // trainIn trains in a folder that is named once nothing can be wrong with the
 // settings.
 func trainIn(ctx context.Context, c Console, s *Settings, name func() (string, error)) (*Trained, error) {
-	t, err := newTrainer(c, s)
+	t, err := newTrainer(c, s, "")
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err := s.move(user); err != nil {
 		return nil, err
 	}
-	t, err := newTrainer(c, &s)
+	t, err := newTrainer(c, &s, r.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +183,9 @@ func (t *trainer) goBack(from string) error {
 // finish trains to the end and sums up.
 func (t *trainer) finish(ctx context.Context) (*Trained, error) {
 	defer func() { t.metrics.Close() }() // a rollback opens it anew
+	if err := keepTuning(t.dev, t.run.Dir); err != nil {
+		return nil, err
+	}
 	if err := run.AddEnvironment(t.run.Dir, run.CurrentEnvironment(t.describe())); err != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func stripes(t *testing.T) []string {
 // measured is what temper eval says of a run.
 func measured(t *testing.T, dir string, assignments ...string) *Evaluation {
 	t.Helper()
-	e, err := prepare(EvalOptions{Run: dir, User: user(assignments...)})
+	e, err := prepare(Console{}, EvalOptions{Run: dir, User: user(assignments...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestAveragedWeights(t *testing.T) {
 		"this run averaged no weights":   "weights=average",
 		`unknown weights "swa": want av`: "weights=swa",
 	} {
-		if _, err := prepare(EvalOptions{Run: plain.Run, User: user(assignment)}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := prepare(Console{}, EvalOptions{Run: plain.Run, User: user(assignment)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
@@ -190,7 +190,7 @@ func TestRecomputedStatistics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := prepare(EvalOptions{Run: r.Run, User: user("split=train")})
+	e, err := prepare(Console{}, EvalOptions{Run: r.Run, User: user("split=train")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestRecomputedStatistics(t *testing.T) {
 func TestWarmupRecompilesNothing(t *testing.T) {
 	s := one(t, append(stripes(t), "device=cpu", "training.eps_warmup=2", "training.average.name=ema")...)
 	c := Console{io.Discard, io.Discard, false}
-	tr, err := newTrainer(c, &s)
+	tr, err := newTrainer(c, &s, "")
 	if err != nil {
 		t.Fatal(err)
 	}

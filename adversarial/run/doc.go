@@ -3,6 +3,7 @@
 //	config.toml            every setting, fully resolved
 //	environment.json       what each start of the run ran on
 //	facts.json             what the settings amount to: steps, examples, classes
+//	tuning.json            how a GPU's contractions were computed, where one was used
 //	metrics.jsonl          one JSON object a record
 //	events.out.tfevents.*  the same for TensorBoard, a file for each start
 //	pictures.safetensors   filters and attacked examples of the latest evaluation

@@ -9,6 +9,10 @@ import (
 // FactsFile is the name of the facts in a run folder.
 const FactsFile = "facts.json"
 
+// TuningFile is the name, in a run folder, of the record of choices between
+// kernels, which is the device's.
+const TuningFile = "tuning.json"
+
 // Facts are what a training run's settings amount to once its data and its
 // network are open: what a reader of the folder alone could not know.
 type Facts struct {

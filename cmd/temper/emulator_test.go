@@ -198,6 +198,55 @@ func TestPrecision(t *testing.T) {
 	}
 }
 
+// TestTuning keeps the choices between kernels with the run, makes them again, and
+// says so where it cannot.
+func TestTuning(t *testing.T) {
+	env := emulated(t)
+	dir := t.TempDir()
+	writeStripes(t, filepath.Join(dir, "stripes.npz"))
+	train := []string{"train", "--dataset", "npz:stripes.npz", "--model", "preactresnet18", "--set", "model.width=2", "--set", "model.blocks=[1,1,1,1]",
+		"--method", "standard", "--epochs", "1", "--batch-size", "12", "--set", "eval.attack.steps=1", "--set", "alarms.probe=0"}
+	must(t, dir, env, train...)
+	file := filepath.Join(latest(dir), "tuning.json")
+	record := func() string {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	trained := record()
+	const batch, evaluated = "conv2d of f32[12,", "conv2d of f32[4,"
+	if !strings.Contains(trained, batch) || strings.Contains(trained, evaluated) {
+		t.Fatalf("the record is %s", trained)
+	}
+	must(t, dir, env, "eval", "latest", "--steps", "1", "--batch-size", "4", "--dry-run")
+	if record() != trained {
+		t.Error("a dry run changes the record")
+	}
+	must(t, dir, env, "eval", "latest", "--steps", "1", "--batch-size", "4")
+	if !strings.Contains(record(), batch) || !strings.Contains(record(), evaluated) {
+		t.Errorf("the record with an evaluation is %s", record())
+	}
+
+	chosen := regexp.MustCompile(`("conv2d of f32\[12,8,8,3\].*): tiles of \d+ x \d+, 3 stages`)
+	if err := os.WriteFile(file, []byte(chosen.ReplaceAllString(record(), "$1: tiles of 64 x 64, 4 stages")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const tiling = " tiles of 64 x 64, 4 stages"
+	if o := must(t, dir, env, "graph", "latest", "--format", "html"); !strings.Contains(o.stdout, tiling) || o.stderr != "" {
+		t.Errorf("the page lacks the recorded choice; stderr %s", o.stderr)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if o := must(t, dir, env, "graph", "latest", "--format", "html"); strings.Contains(o.stdout, tiling) ||
+		strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "tuning.json: no record of choices between kernels: ") {
+		t.Errorf("a torn record: stderr %s", o.stderr)
+	}
+}
+
 // TestMixed searches in every precision that the emulated GPU has: the number is
 // called what it is, printed and stored, and nothing that float32 has right is
 // taken for fallen.

@@ -64,7 +64,7 @@ the cache needs a GPU's driver alone. What the cache has is not compiled again.`
 			if c.JSON {
 				err = json.NewEncoder(c.Out).Encode(built)
 			} else {
-				_, err = fmt.Fprintf(c.Out, "%s: %d kernels, %d of them compiled now by NVRTC %s\n", built.Arch, built.Kernels, built.Compiled, built.Compiler)
+				_, err = fmt.Fprintf(c.Out, "%s: %d kernels, %d of them candidates that a GPU chooses from by time; %d compiled now by NVRTC %s\n", built.Arch, built.Kernels, built.Candidates, built.Compiled, built.Compiler)
 			}
 			if err != nil {
 				return err

@@ -89,8 +89,14 @@ func load(file string) []byte {
 	return content
 }
 
-// save writes the file under another name first.
-func save(file string, content []byte) (err error) {
+// save writes the file and its SHA-256 behind it.
+func save(file string, content []byte) error {
+	sum := sha256.Sum256(content)
+	return write(file, append(content[:len(content):len(content)], sum[:]...))
+}
+
+// write writes the file under another name first.
+func write(file string, content []byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
@@ -103,11 +109,10 @@ func save(file string, content []byte) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	sum := sha256.Sum256(content)
 	if err = f.Chmod(0o644); err != nil { // a cache may be filled by one user for all
 		return errors.Join(err, f.Close())
 	}
-	if _, err = f.Write(append(content[:len(content):len(content)], sum[:]...)); err == nil {
+	if _, err = f.Write(content); err == nil {
 		err = f.Sync()
 	}
 	if closed := f.Close(); err == nil {
@@ -117,6 +122,27 @@ func save(file string, content []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), file)
+}
+
+// Read returns the content of a file of the folder that is no entry, but for people
+// to read too, and its path.
+func Read(name string) (content []byte, file string, err error) {
+	dir, err := Dir()
+	if err != nil {
+		return nil, "", err
+	}
+	file = filepath.Join(dir, name)
+	content, err = os.ReadFile(file)
+	return content, file, err
+}
+
+// Write writes what Read reads.
+func Write(name string, content []byte) error {
+	dir, err := Dir()
+	if err != nil {
+		return err
+	}
+	return write(filepath.Join(dir, name), content)
 }
 
 // Newest returns the content of the whole entry that matches a pattern of
