@@ -106,7 +106,8 @@ part_repeat() { # PGD-10 of PreActResNet-18 in bf16, on random images: two runs 
 # with PyTorch's variants in turn, in a process of its own.
 measure() {
   local name file peer=()
-  [ -z "$tiny" ] && "$PYTHON" -c 'import torch' 2>/dev/null && peer=(--peer --python "$PYTHON")
+  torch=${torch:-$("$PYTHON" -c 'import torch' 2>/dev/null && echo yes || echo no)}
+  [ -z "$tiny" ] && [ "$torch" = yes ] && peer=(--peer --python "$PYTHON")
   mkdir -p "$out/bench/$2"
   while read -r name; do
     file=$out/bench/$2/${name//\//_}
