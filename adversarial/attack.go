@@ -205,6 +205,25 @@ func (a Attack) Alpha(t ThreatModel) Epsilon {
 	return a.Resolve(t).StepSize
 }
 
+// FallsShort reports whether steps of a given size add up to less than ε: then
+// there is much of the ball that the attack never sees.
+func (a Attack) FallsShort(t ThreatModel) bool {
+	a = a.Resolve(t)
+	if attacks[a.Name].kind != steps || a.Name == "fgsm" || a.Name == "ascent" { // whose steps are ε, and in units of the gradient
+		return false
+	}
+	return float64(a.Steps)*a.StepSize.Float64() < t.Epsilon.Float64()*(1-1e-9)
+}
+
+// InNorm is the attack without a step size that was made for another norm: a step
+// of 2/255 is large in L∞ and nothing in L1. Those of ascent are of no norm.
+func (a Attack) InNorm(now, madeFor Norm) Attack {
+	if now != madeFor && a.Name != "ascent" {
+		a.StepSize = Epsilon{}
+	}
+	return a
+}
+
 // Describe is the attack on a threat model in the field's notation:
 // "PGD-50-10, L∞ 8/255, step 2/255, loss ce".
 func (a Attack) Describe(t ThreatModel) string {

@@ -125,11 +125,16 @@ func checkOutputs(x, y *graph.Node, logits func(*graph.Node) *graph.Node) {
 	x.Graph().Output("zero", grad.Abs().ReduceMax(1, 2, 3).Eq(grad.C(0)))
 }
 
-// onModel is evaluable, on a model's inputs.
+// onModel is evaluable, on a model.
 func onModel(a Attack, threat ThreatModel, m *nn.Model) error {
 	if err := evaluable(a, threat); err != nil {
 		return err
 	}
+	return a.fits(threat, m)
+}
+
+// fits reports why the attack cannot work on a model's inputs and classes.
+func (a Attack) fits(threat ThreatModel, m *nn.Model) error {
 	if a = a.Resolve(threat); a.Loss == "dlr" {
 		need := 3
 		if a.Targeted || a.Targets > 0 {

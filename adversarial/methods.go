@@ -1,8 +1,6 @@
 package adversarial
 
 import (
-	"fmt"
-
 	"temper/engine/graph"
 	"temper/nn"
 )
@@ -38,9 +36,6 @@ func noisyStep(s *step) outcome {
 }
 
 func (s *step) noisyAttack() Solution {
-	if s.threat.Norm != Linf {
-		s.x.Graph().Fail(fmt.Errorf("method n-fgsm is defined for the norm %s, not %s", Linf, s.threat.Norm))
-	}
 	p := s.problem()
 	p.X = s.threat.clip(p.X.Add(s.noise("training.noise").Mul(s.eps).MulC(s.training.Noise)))
 	return s.training.Attack.Build(p)
@@ -179,13 +174,11 @@ func (s *step) misalignment(params, buffers nn.Tree) *graph.Node {
 }
 
 // freeStep descends and ascends at once, several times on one batch: each
-// backward pass gives the weights' gradient and the perturbation's. The
-// perturbation is a state with a place for each place of the batch.
+// backward pass gives the weights' gradient and the perturbation's, with AWP both
+// at the perturbed weights. The perturbation is a state with a place for each
+// place of the batch.
 func freeStep(s *step) outcome {
 	g := s.x.Graph()
-	if s.threat.Norm != Linf {
-		g.Fail(fmt.Errorf("method free is defined for the norm %s, not %s", Linf, s.threat.Norm))
-	}
 	delta := g.State(SlotPrefix+"delta", graph.F32, s.x.Shape()...)
 	trees := []nn.Tree{s.params, s.buffers, s.slots}
 	carry := []*graph.Node{delta}

@@ -99,7 +99,8 @@ func TestAWPStep(t *testing.T) {
 }
 
 // With ε 0 every method is standard training, but for mart's own loss; free is
-// several steps on the batch.
+// several steps on the batch. So they are with AWP, which changes the step of
+// each of them.
 func TestMethodsWithoutRadius(t *testing.T) {
 	const n = 4
 	m := tiny(t, "mnist-wong")
@@ -120,21 +121,34 @@ func TestMethodsWithoutRadius(t *testing.T) {
 		}
 		return r
 	}
-	one, three := run(Training{Method: "standard"}, 1), run(Training{Method: "standard"}, 3)
-	for name, want := range map[string]*interp.Result{"pgd-at": one, "fgsm-rs": one, "n-fgsm": one, "trades": one, "free": three} {
-		tr := method(t, name)
-		if name == "free" {
-			tr.Replays = 3
-		}
-		if name == "pgd-at" || name == "trades" {
-			tr.Attack.Steps = 2
-		}
-		got := run(tr, 1)
+	largest := func(got, want *interp.Result) (diff, top float64) {
 		for _, s := range m.Specs() {
-			if diff, top := apart(got.States[s.Name].Data, want.States[s.Name].Data); diff > 1e-12*top {
-				t.Errorf("%s: %s is off by %v of %v", name, s.Name, diff, top)
+			d, size := apart(got.States[s.Name].Data, want.States[s.Name].Data)
+			diff, top = max(diff, d), max(top, size)
+		}
+		return diff, top
+	}
+	var before map[string]*interp.Result
+	for _, awp := range []float64{0, 0.05} {
+		one, three := run(Training{Method: "standard", AWP: awp}, 1), run(Training{Method: "standard", AWP: awp}, 3)
+		results := map[string]*interp.Result{}
+		for _, name := range MethodNames() {
+			tr := method(t, name)
+			tr.AWP, tr.Attack.Steps, tr.Replays = awp, min(tr.Attack.Steps, 2), min(tr.Replays, 3)
+			got, want := run(tr, 1), one
+			if results[name] = got; name == "free" {
+				want = three
+			}
+			if diff, top := largest(got, want); name != "mart" && diff > 1e-12*top {
+				t.Errorf("%s with awp %v: off by %v of %v", name, awp, diff, top)
+			}
+			if before != nil {
+				if diff, _ := largest(got, before[name]); !(diff > 1e-6) {
+					t.Errorf("%s: awp changes weights by %v at most", name, diff)
+				}
 			}
 		}
+		before = results
 	}
 }
 
@@ -231,7 +245,6 @@ func TestMethodSettings(t *testing.T) {
 		"awp 1: want a fraction":                     {Method: "standard", AWP: 1},
 		"grad_align -1":                              {Method: "standard", GradAlign: -1},
 		"method n-fgsm takes steps of fgsm":          {Method: "n-fgsm", Attack: attacks["pgd"].known},
-		"awp with method free":                       {Method: "free", Attack: attacks["fgsm"].known, AWP: 0.01},
 		"method free is defined for the norm linf":   {Method: "free", Attack: attacks["fgsm"].known},
 		"method n-fgsm is defined for the norm linf": {Method: "n-fgsm", Attack: attacks["fgsm"].known},
 	} {

@@ -35,6 +35,9 @@ func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, ba
 		if err := threat.Validate(); err != nil {
 			return nil, err
 		}
+		if err := t.fits(threat, m); err != nil {
+			return nil, err
+		}
 	}
 	g := graph.New(m.Name + " " + t.Method)
 	in, err := declare(g, m, threat, batch, input)

@@ -106,8 +106,6 @@ func (t Training) Validate() error {
 		return fmt.Errorf("mixup with an attack towards targets: a sample has two labels")
 	case t.EpsWarmup < 0:
 		return fmt.Errorf("eps_warmup %v: want a number of epochs, at least 0", t.EpsWarmup)
-	case t.AWP > 0 && t.Method == "free":
-		return fmt.Errorf("awp with method free: the replays leave no gradient for it; use another method")
 	}
 	if err := t.onlyOwn(known); err != nil {
 		return err
@@ -131,6 +129,18 @@ func (t Training) Validate() error {
 		return fmt.Errorf("method %s: training has no target labels for a targeted attack", t.Method)
 	case t.Method == "fgsm-rs" && (a.Name != "pgd" || a.Steps > 1 || !a.RandomStart || a.Restarts > 1):
 		return fmt.Errorf("method fgsm-rs is pgd of one step from a random start: for other attacks use pgd-at")
+	}
+	return nil
+}
+
+// fits reports why the method, or its attack, cannot work under a threat model
+// on a model.
+func (t Training) fits(threat ThreatModel, m *nn.Model) error {
+	if (t.Method == "n-fgsm" || t.Method == "free") && threat.Norm != Linf {
+		return fmt.Errorf("method %s is defined for the norm %s, not %s", t.Method, Linf, threat.Norm)
+	}
+	if err := t.Attack.fits(threat, m); err != nil {
+		return fmt.Errorf("method %s: %w", t.Method, err)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 var allowed = map[string][]string{
 	"cmd/temper":              {"adversarial/*", "cuda", "cuda/cache", "datasets", "engine/*", "nn"},
 	"adversarial":             {"engine/graph", "engine/autodiff", "nn"},
-	"adversarial/bench":       {"adversarial", "adversarial/run", "build", "engine", "engine/graph", "engine/passes", "engine/rng", "nn"},
+	"adversarial/bench":       {"adversarial", "adversarial/run", "build", "engine", "engine/graph", "engine/passes", "engine/plan", "engine/rng", "nn"},
 	"build":                   {},
 	"build/release":           {},
 	"adversarial/job":         {"adversarial/*", "datasets", "engine", "engine/graph", "engine/onnx", "engine/passes", "engine/plan", "nn"},
@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"engine/interp":           {"engine/graph", "engine/rng"},
 	"engine/onnx":             {"engine/graph"},
 	"engine/optest":           {"engine/*"},
-	"engine/passes":           {"engine/graph"},
+	"engine/passes":           {"engine/graph", "engine/plan"},
 	"engine/plan":             {"engine/graph"},
 	"engine/rng":              {},
 	"engine/cpu/kernel/gen":   {},

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -61,6 +62,9 @@ func (backend) Open(spec string, o engine.DeviceOptions) (engine.Driver, error) 
 		return nil, fmt.Errorf("no device %q: CUDA devices are cuda:0, cuda:1, …", spec)
 	}
 	lib, err := Open("")
+	if missing := (*NoDriverError)(nil); errors.As(err, &missing) {
+		err = fmt.Errorf("%w: install the NVIDIA driver, or take the device cpu", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no device %q: %w", spec, err)
 	}
@@ -222,9 +226,12 @@ type memory struct {
 	bytes int
 }
 
-// Alloc implements engine.Driver.
+// Alloc implements engine.Driver. It is for states, whose size is the model's.
 func (g *gpu) Alloc(bytes int) (engine.Memory, error) {
 	p, err := g.Device.Alloc(max(bytes, 1))
+	if failed := (*Error)(nil); errors.As(err, &failed) && failed.Code == outOfMemory {
+		err = fmt.Errorf("%w: no batch would fit; take a smaller model, or a device with more memory", err)
+	}
 	if err != nil {
 		return nil, err
 	}

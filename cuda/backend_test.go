@@ -207,6 +207,37 @@ func TestFeedAhead(t *testing.T) {
 	}
 }
 
+// While a run is still to be done, and the one before it, the next one's inputs get
+// to the device: from page-locked memory, on a stream that waits for neither.
+func TestCopyStream(t *testing.T) {
+	dev, g := openEmulator(t, "log")
+	j := newJob(t, dev)
+	var c *program
+	for c = range g.programs {
+	}
+	x := 0
+	for x = range c.input {
+		if c.plan.Buffers[x].Name == "x" {
+			break
+		}
+	}
+	done := 0
+	for n := range 5 { // batch n, behind n runs
+		want := j.feed(n)
+		j.ok(g.inputs.Synchronize())
+		done += len(logged(g.lib, "graph done"))
+		if done > max(0, n-2) {
+			t.Errorf("batch %d waited for %d of %d runs", n, done, n)
+		}
+		got := make([]byte, len(want))
+		j.ok(g.inputs.Download(got, c.slots[c.turn].dev+Ptr(c.input[x])))
+		if !bytes.Equal(got, want) {
+			t.Errorf("batch %d is not on the device before its run", n)
+		}
+		j.ok(j.e.Run())
+	}
+}
+
 // logged are the lines of the emulator's log that begin with one of some words.
 func logged(lib *Library, words ...string) (lines []string) {
 	for line := range strings.Lines(lib.EmulatorLog()) {
@@ -512,7 +543,7 @@ func TestBackendMistakes(t *testing.T) {
 		do            func(dev *engine.Device) error
 		says          string
 	}{
-		{"cuda:0", "", false, nil, `no device "cuda:0": no CUDA driver (tried libno-such-driver.so.1)`},
+		{"cuda:0", "", false, nil, `no device "cuda:0": no CUDA driver (tried libno-such-driver.so.1): install the NVIDIA driver, or take the device cpu`},
 		{"cuda:one", "", false, nil, `no device "cuda:one": CUDA devices are cuda:0, cuda:1, …`},
 		{"cuda:4", "", true, nil, "no CUDA device 4: there are 1, counted from 0"},
 		{"cuda:0", "capability=75", true, nil, "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later"},
@@ -524,7 +555,7 @@ func TestBackendMistakes(t *testing.T) {
 		{"emulator", "warp=3", false, nil, `has no option "warp"`},
 		{"emulator", "seed=x", false, nil, `TEMPER_EMULATOR: "x" is no number`},
 		{"emulator", "memory=0", false, func(dev *engine.Device) error { _, err := dev.Alloc(8 << 20); return err },
-			"out of memory (8.0 MiB wanted, 0.0 MiB of 0.0 MiB free)"},
+			"out of memory (8.0 MiB wanted, 0.0 MiB of 0.0 MiB free): no batch would fit; take a smaller model"},
 		{"emulator", "", false, compiling(huge), "a tensor of u8[65536,32768] has 2³¹ elements or more: take a smaller batch"},
 	} {
 		t.Run(c.spec+" "+c.options, func(t *testing.T) {

@@ -25,7 +25,7 @@ type image struct {
 
 // nvrtcCompiler finds NVRTC, or works with what is in the cache.
 func nvrtcCompiler(g *gpu) (compileFunc, error) {
-	k, err := NewCubins(Arch(g.Device.Info.Capability))
+	k, err := NewCubins(Arch(g.Device.Info.Capability), g.lib.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func eachKernel(kernels []Kernel, fn func(i int) error) error {
 // an architecture as Arch names it, so that a machine with the cache needs no
 // NVRTC: those that the cost model chooses, and the candidates to time.
 func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
-	k, err := NewCubins(arch)
+	k, err := NewCubins(arch, 0)
 	if err != nil {
 		return Prebuilt{}, err
 	}

@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,12 +10,21 @@ import (
 	"strings"
 )
 
-// NoCompilerError says that NVRTC was not found.
+// NoCompilerError says that no NVRTC was found, or none that can be used.
 type NoCompilerError struct {
 	Why string // what the dynamic linker said of the last library tried
+	// Newer is the first library of a CUDA whose kernels the driver does not load,
+	// Version that CUDA, and Driver the newest that the driver supports, both as in
+	// Library.Version; "" if there is none.
+	Newer           string
+	Version, Driver int
 }
 
 func (e *NoCompilerError) Error() string {
+	if e.Newer != "" {
+		return fmt.Sprintf("no NVRTC, CUDA's run-time compiler, for a driver of CUDA %s (%s is of %s): update the NVIDIA driver, or `pip install nvidia-cuda-nvrtc-cu%d`",
+			version(e.Driver), e.Newer, version(e.Version), e.Driver/1000)
+	}
 	return "no NVRTC, CUDA's run-time compiler: install a CUDA toolkit or `pip install nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to the library"
 }
 

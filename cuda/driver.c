@@ -33,6 +33,7 @@ LIBRARY_CALLS(X)
 #undef X
 #define X(name, params, args)                            \
   int call_##name(device* dev, EACH params) {            \
+    if (!dev) return INVALID_CONTEXT; /* closed */       \
     int r = dev->lib->cuCtxSetCurrent(dev->context);     \
     return r ? r : dev->lib->name args;                  \
   }

@@ -195,8 +195,12 @@ func (l *Library) Device(ordinal int) (*Device, error) {
 	return d, nil
 }
 
-// Close gives the device back. What was made on it must be closed before.
+// Close gives the device back. What was made on it must be closed before, and
+// fails when it is used later.
 func (d *Device) Close() error {
+	if d.c == nil {
+		return d.check("cuDevicePrimaryCtxRelease", C.INVALID_CONTEXT)
+	}
 	err := d.check("cuDevicePrimaryCtxRelease", C.call_cuDevicePrimaryCtxRelease_v2(d.lib.c, d.dev))
 	C.free(unsafe.Pointer(d.c))
 	d.c = nil

@@ -101,7 +101,7 @@ typedef struct tensor_shape {
   int swizzle;             // in bytes
 } tensor_shape;
 
-enum { TENSOR_MAP_BYTES = 128 };
+enum { TENSOR_MAP_BYTES = 128, INVALID_CONTEXT = 201 };
 
 // library_open returns 0 and says why in *error if the library cannot be opened.
 library* library_open(const char* path, const char** error);

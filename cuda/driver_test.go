@@ -193,6 +193,21 @@ func on(do func(*Device) error) func(*Library) error {
 	}
 }
 
+// What is used after its device was closed is refused, not the end of the process.
+func TestClosed(t *testing.T) {
+	dev := must(emulated(t, nil).Device(0))(t)
+	s := must(dev.NewStream())(t)
+	if err := dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, allocated := dev.Alloc(8)
+	for _, err := range []error{s.Synchronize(), allocated, dev.Close()} {
+		if err == nil || !strings.Contains(err.Error(), "CUDA_ERROR_INVALID_CONTEXT") {
+			t.Error(err)
+		}
+	}
+}
+
 func TestProbe(t *testing.T) {
 	lib := emulated(t, nil)
 	infos := must(Probe(lib.Path))(t)

@@ -5,6 +5,7 @@ package cuda
 import (
 	"strings"
 
+	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/plan"
 )
@@ -97,4 +98,11 @@ func Traffic(p *plan.Plan) (bytes, launches int, err error) {
 	}
 	visit(p.Steps, 1)
 	return bytes, launches, nil
+}
+
+// Made counts the kernels that a device has loaded and the graphs that were
+// instantiated for it.
+func Made(dev *engine.Device) (compiled, captured int) {
+	g := dev.Driver.(*gpu)
+	return g.compiled, g.captured
 }

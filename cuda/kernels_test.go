@@ -25,15 +25,20 @@ func planOf(t testing.TB, g *graph.Graph, precision graph.Precision) *plan.Plan 
 	return plan.Build(must(passes.Run(g, passes.Options{Target: Target(precision)}))(t), Target(precision).Plan(plan.Options{}))
 }
 
+// testDevice is the device that tests run on: the emulator, or $TEMPER_TEST_DEVICE.
+func testDevice() string {
+	if spec := os.Getenv("TEMPER_TEST_DEVICE"); spec != "" {
+		return spec
+	}
+	return "emulator"
+}
+
 // openEmulator opens the emulator as a back end, in the mode that options ask
-// for, and with all kernels of some plans compiled together. $TEMPER_TEST_DEVICE
-// names a GPU to take instead; checked mode is skipped there.
+// for, and with all kernels of some plans compiled together. On another testDevice
+// the options are ignored, and what is for checked mode is skipped.
 func openEmulator(t testing.TB, options string, plans ...*plan.Plan) (*engine.Device, *gpu) {
 	t.Helper()
-	spec := os.Getenv("TEMPER_TEST_DEVICE")
-	if spec == "" {
-		spec = "emulator"
-	}
+	spec := testDevice()
 	if err := emulator.Available(); spec == "emulator" && err != nil && !required("cxx") {
 		t.Skip(err)
 	}

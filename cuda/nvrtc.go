@@ -24,18 +24,24 @@ type Compiler struct {
 	c            *C.nvrtc
 }
 
-// CompilerVersion describes the NVRTC that would be used.
+// CompilerVersion describes the NVRTC that would be used on this machine.
 func CompilerVersion() (string, error) {
-	n, err := OpenCompiler()
+	driver := 0
+	if l, err := Open(""); err == nil {
+		driver = l.Version
+	}
+	n, err := OpenCompiler(driver)
 	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("CUDA %d.%d, %s", n.Major, n.Minor, n.Path), nil
 }
 
-// OpenCompiler finds NVRTC; it returns a *NoCompilerError if there is none.
-func OpenCompiler() (*Compiler, error) {
-	missing := &NoCompilerError{}
+// OpenCompiler finds an NVRTC whose kernels a driver loads that supports CUDA up
+// to a version, as in Library.Version: those of any minor version, but of no later
+// major one. 0 takes any. It returns a *NoCompilerError if there is none.
+func OpenCompiler(driver int) (*Compiler, error) {
+	missing := &NoCompilerError{Driver: driver}
 	for _, p := range compilerLibraries() {
 		builtins, _ := filepath.Glob(filepath.Join(filepath.Dir(p), "libnvrtc-builtins.so.*"))
 		for _, b := range builtins { // where NVRTC itself finds them only if the linker's path has the folder
@@ -57,7 +63,12 @@ func OpenCompiler() (*Compiler, error) {
 			return nil, err
 		}
 		n.Major, n.Minor = int(major), int(minor)
-		return n, nil
+		if driver == 0 || n.Major <= driver/1000 {
+			return n, nil
+		}
+		if missing.Newer == "" {
+			missing.Newer, missing.Version = p, 1000*n.Major+10*n.Minor
+		}
 	}
 	return nil, missing
 }

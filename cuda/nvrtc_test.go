@@ -5,6 +5,7 @@ package cuda
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,7 @@ import (
 
 func nvrtc(t *testing.T) *Compiler {
 	t.Helper()
-	c, err := OpenCompiler()
+	c, err := OpenCompiler(0)
 	var missing *NoCompilerError
 	if errors.As(err, &missing) && !required("nvrtc") {
 		t.Skip(err)
@@ -112,7 +113,7 @@ func TestCubins(t *testing.T) {
 	nvrtc(t)
 	t.Setenv("TEMPER_CACHE", t.TempDir())
 	const source = "#include \"device.h\"\nextern \"C\" __global__ void k() {}\n"
-	with := must(NewCubins("sm_90"))(t)
+	with := must(NewCubins("sm_90", 13000))(t)
 	cubin := must(with.Get("k.cu", source))(t)
 	if again := must(with.Get("k.cu", source))(t); !bytes.Equal(again, cubin) {
 		t.Error("the second cubin differs from the first")
@@ -128,13 +129,50 @@ func TestCubins(t *testing.T) {
 		t.Error("the cubin that was made anew differs from the first")
 	}
 	t.Setenv("TEMPER_NVRTC", filepath.Join(t.TempDir(), "libnvrtc.so.12"))
-	without := must(NewCubins("sm_90"))(t)
+	without := must(NewCubins("sm_90", 13000))(t)
 	if got := must(without.Get("k.cu", source))(t); !bytes.Equal(got, cubin) {
 		t.Error("the cubin without a compiler differs from the one with it")
 	}
 	_, err := without.Get("other.cu", source+"\n")
 	if err == nil || !strings.Contains(err.Error(), "other.cu is not compiled for sm_90, and there is no NVRTC") {
 		t.Error(err)
+	}
+}
+
+// A driver does not load what a later CUDA's compiler made: an older one is taken,
+// or an older one's product in the cache, or the error names both versions.
+func TestNewerCompiler(t *testing.T) {
+	newer := nvrtc(t)
+	older := os.Getenv("TEMPER_NVRTC12")
+	if older == "" && !required("nvrtc") {
+		t.Skip("no TEMPER_NVRTC12: eval \"$(build/nvrtc.sh)\" sets it")
+	}
+	dir := t.TempDir()
+	lib := filepath.Join(dir, "lib64")
+	err := errors.Join(os.Mkdir(lib, 0o755), os.Symlink(newer.Path, filepath.Join(lib, "libnvrtc.so.13")), os.Symlink(older, filepath.Join(lib, "libnvrtc.so.12")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CUDA_HOME", dir)
+	t.Setenv("TEMPER_NVRTC", "")
+	t.Setenv("TEMPER_CACHE", filepath.Join(dir, "cache"))
+	for driver, want := range map[int]int{0: 13, 12040: 12, 12090: 12, 13000: 13, 14020: 13} {
+		if c := must(OpenCompiler(driver))(t); c.Major != want {
+			t.Errorf("for a driver of CUDA %s: %s, want one of CUDA %d", version(driver), c.Path, want)
+		}
+	}
+	const source = "#include \"device.h\"\nextern \"C\" __global__ void k() {}\n"
+	t.Setenv("TEMPER_NVRTC", newer.Path)
+	must(must(NewCubins("sm_90", 13000))(t).Get("k.cu", source))(t)
+	old := must(NewCubins("sm_90", 12040))(t)
+	says := fmt.Sprintf("k.cu is not compiled for sm_90, and there is no NVRTC, CUDA's run-time compiler, for a driver of CUDA 12.4 (%s is of 13.%d): update the NVIDIA driver, or `pip install nvidia-cuda-nvrtc-cu12`", newer.Path, newer.Minor)
+	if _, err := old.Get("k.cu", source); err == nil || err.Error() != says {
+		t.Errorf("%v\nwant %s", err, says)
+	}
+	t.Setenv("TEMPER_NVRTC", older)
+	cubin := must(must(NewCubins("sm_90", 12080))(t).Get("k.cu", source))(t)
+	if got := must(old.Get("k.cu", source))(t); !bytes.Equal(got, cubin) {
+		t.Error("what CUDA 12's compiler left in the cache is not what is found there")
 	}
 }
 

@@ -4,13 +4,10 @@ package cuda_test
 
 import (
 	"math"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 
 	"temper/adversarial"
-	"temper/cuda/emulator"
 	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/interp"
@@ -20,13 +17,12 @@ import (
 	"temper/nn"
 )
 
-// TestPreActResNet takes a step of adversarial training of a narrow PreActResNet in
-// bf16, with the kernels of sm_80 and with those of sm_90: the weights are as far
-// from float32's, as bf16's rounding makes them.
+// TestPreActResNet takes a step of adversarial training of a narrow PreActResNet. In
+// float32 the weights are the CPU's but for rounding; in bf16, with the kernels of
+// sm_80 and with those of sm_90, they are as far from them as bf16's rounding makes
+// them.
 func TestPreActResNet(t *testing.T) {
-	if err := emulator.Available(); err != nil && !slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "cxx") {
-		t.Skip(err)
-	}
+	spec := testDevice(t)
 	ok := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -112,6 +108,19 @@ func TestPreActResNet(t *testing.T) {
 			}
 		}
 		return math.Sqrt(far / step)
+	}
+	exact := distance(run(spec, "", graph.PrecisionFloat32))
+	t.Logf("relative distance of float32 from the CPU's: %.5f", exact)
+	if !(exact <= 0.01) {
+		t.Errorf("in float32 the weights are %v from the CPU's, relative to the step", exact)
+	}
+	if spec != "emulator" { // it has one architecture
+		now := run(spec, "", graph.PrecisionBF16)
+		t.Logf("relative distance of bf16: %.4f, of %d kernels of sm_90", distance(now), kernels)
+		if w, g := want.Outputs["loss"].Data[0], now.Outputs["loss"].Data[0]; !(math.Abs(g-w) <= 0.05*math.Abs(w)) || !(distance(now) <= 1) {
+			t.Errorf("in bf16 the loss is %v, in float32 %v, the weights %v away", g, w, distance(now))
+		}
+		return
 	}
 	old := run("emulator", "capability=80", graph.PrecisionBF16)
 	if kernels != 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"temper/adversarial/run"
+	"temper/engine/graph"
 )
 
 // realData returns the folder of real data. Without one it skips the test, or
@@ -126,6 +127,93 @@ func TestAlarmSettings(t *testing.T) {
 	}
 }
 
+// provocations are runs in which the condition of each alarm comes to hold before
+// the end.
+func provocations(t *testing.T) map[string][]string {
+	images := append(stripes(t), "model.name=cifar-small", "model.width=4", "model.hidden=8", "model.blocks=[]", "batches.epochs=6", "eval.every=2")
+	return map[string][]string{
+		"catastrophic_overfitting": {"training.method=pgd-at", "batches.epochs=20", "eval.every=5"},
+		"robust_overfitting":       {"training.method=pgd-at", "data.held_out=20", "data.structured.train_n=60", "optimizer.lr=0.5", "batches.epochs=30", "eval.every=2"},
+		"collapse":                 append(images, "threat.eps=0.25", "optimizer.lr=0.5"),
+		// Inputs a million times as large saturate the softmax from the start.
+		"gradient_masking": append(images, "model.normalize=given", "model.mean=[0.5,0.5,0.5]", "model.std=[1e-6,1e-6,1e-6]", "threat.eps=0.25", "optimizer.lr=1e-9"),
+	}
+}
+
+// Every alarm can warn, stop the run, and take it back to the last evaluation at
+// which it did not hold, from where it goes on otherwise.
+func TestEveryAlarmActs(t *testing.T) {
+	cases := provocations(t)
+	for _, a := range alarms {
+		args := slices.Clone(cases[a.name])
+		if args == nil {
+			t.Fatalf("nothing provokes %s", a.name)
+		}
+		for _, b := range alarms {
+			if !b.is(a) {
+				args = append(args, "alarms."+b.name+".action=off")
+			}
+		}
+		end := one(t, args...).Batches.Epochs
+		for _, action := range []string{actionWarn, actionStop, actionRollback} {
+			t.Run(a.name+" "+action, func(t *testing.T) {
+				r := trainedWith(t, append(args, "alarms.rollbacks=1", "alarms."+a.name+".action="+action)...)
+				if len(r.Alarms) == 0 || r.Alarms[0].Name != a.name || r.Alarms[0].Action != action || !(r.Alarms[0].Value > 0) {
+					t.Fatalf("%+v", r.Alarms)
+				}
+				first := r.Alarms[0]
+				held, epochs := series(t, r.Run, "alarm/"+a.name)
+				_, steps := series(t, r.Run, "train/loss")
+				last := steps[len(steps)-1] + 1 // epochs that were trained
+				switch action {
+				case actionWarn:
+					if last != end || held[slices.Index(epochs, first.Epoch)] != 1 {
+						t.Errorf("it holds %v at %v; the run ends in epoch %d of %d", held, epochs, last, end)
+					}
+				case actionStop:
+					if last != first.Epoch || first.Epoch == end {
+						t.Errorf("stopped at epoch %d of %d, the last step is of epoch %d", first.Epoch, end, last)
+					}
+				case actionRollback:
+					change := "learning rate × 0.5"
+					if a.change == moreSteps {
+						change = "-4, "
+					}
+					if first.To >= first.Step || !strings.Contains(first.Now, change) {
+						t.Errorf("%+v: want %q", first, change)
+					}
+					if back, _ := series(t, r.Run, "alarm/rollback"); len(back) == 0 || back[0] != 1 {
+						t.Errorf("metrics.jsonl has the rollbacks %v", back)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Square has a say in gradient masking in every norm that it knows, where its
+// windows have room.
+func TestProbes(t *testing.T) {
+	for norm, want := range map[string]string{
+		"linf": "single multi surface search", "l2": "single multi surface search", "l1": "single multi surface search", "patch-l2": "single multi surface",
+	} {
+		s := one(t, "data.name=mnist", "recipe=fast-at", "training.attack.free_start=false", "threat.norm="+norm)
+		for side, want := range map[int]string{28: want, 4: map[bool]string{true: want, false: "single multi surface"}[norm == "linf"]} {
+			var names []string
+			for _, p := range s.probes(graph.Shape{1, side, side}) {
+				names = append(names, p.name)
+			}
+			if got := strings.Join(names, " "); got != want {
+				t.Errorf("%s, side %d: %s, want %s", norm, side, got, want)
+			}
+		}
+	}
+	s := one(t, "data.name=mnist", "training.method=standard")
+	if p := s.probes(graph.Shape{1, 28, 28}); len(p) != 1 {
+		t.Errorf("standard training: %v", p)
+	}
+}
+
 // A run that overfits to its one step on real digits at a large ε is told, goes
 // back, and goes on with more steps: the network then stands ten.
 func TestCatastrophicOverfitting(t *testing.T) {
@@ -181,7 +269,7 @@ func TestRollbacksEnd(t *testing.T) {
 
 // Robust overfitting ends a run where the held-out examples say so.
 func TestRobustOverfitting(t *testing.T) {
-	args := []string{"training.method=pgd-at", "data.held_out=20", "data.structured.train_n=60", "batches.epochs=60", "eval.every=3", "checkpoint.choice=best"}
+	args := append(provocations(t)["robust_overfitting"], "checkpoint.choice=best")
 	free := trainedWith(t, args...)
 	robust, epochs := series(t, free.Run, "held-out/robust")
 	end, best := 0, robust[0]
@@ -193,7 +281,7 @@ func TestRobustOverfitting(t *testing.T) {
 	}
 	stopped := trainedWith(t, append(args, "alarms.robust_overfitting.action=stop")...)
 	_, did := series(t, stopped.Run, "held-out/robust")
-	if len(stopped.Alarms) != 1 || stopped.Alarms[0].Name != "robust_overfitting" || stopped.Alarms[0].Epoch != end || end == 0 || did[len(did)-1] != end {
+	if len(stopped.Alarms) != 1 || stopped.Alarms[0].Name != "robust_overfitting" || stopped.Alarms[0].Epoch != end || end == 0 || end == 30 || did[len(did)-1] != end {
 		t.Errorf("%+v, want to stop at epoch %d", stopped.Alarms, end)
 	}
 	if stopped.Epoch >= end {

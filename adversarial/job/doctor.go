@@ -42,7 +42,7 @@ func Doctor(c Console, dataDir string, more []Check) error {
 		}
 	}
 	for _, err := range missing {
-		list = append(list, Check{Name: "device", Found: err.Error(), Do: "on a machine with an NVIDIA GPU, install its driver; without one the CPU is used"})
+		list = append(list, Check{Name: "device", Found: err.Error(), Do: "the CPU is used; a GPU needs compute capability 8.0, an NVIDIA driver for CUDA 12.0, and a temper built with cgo"})
 	}
 	list = append(list, more...)
 	list = append(list, checkData(dataDir)...)

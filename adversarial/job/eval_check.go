@@ -118,6 +118,20 @@ func judgeOutputs(logits [2][]float32, n, zero int) (list []Warning) {
 	return list
 }
 
+// shortSteps warns of attacks that cannot come far enough.
+func shortSteps(e *EvalSettings) (list []Warning) {
+	for _, entry := range e.entries {
+		for _, a := range entry.attacks {
+			if a.FallsShort(e.Threat) {
+				list = append(list, Warning{"short-steps",
+					fmt.Sprintf("%d steps of %v by %s add up to less than the radius, %v: much of the ball it never sees", a.Steps, a.StepSize, a.Name, e.Threat.Epsilon),
+					"leave --step-size out, which then follows from the radius, or take more steps"})
+			}
+		}
+	}
+	return list
+}
+
 // blackBox warns where searches without gradients beat attacks with them.
 func blackBox(r *Evaluation, p *protocol) []Warning {
 	white := r.Clean // what attacks with gradients left

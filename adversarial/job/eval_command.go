@@ -182,7 +182,7 @@ func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
 		p.close()
 		return nil, nil, err
 	}
-	return p, warnings, nil
+	return p, append(shortSteps(e.eval), warnings...), nil
 }
 
 // try does all that an evaluation begins with, and measures nothing.

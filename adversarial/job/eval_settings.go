@@ -102,6 +102,9 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	if err := applyAll(e, others); err != nil {
 		return nil, err
 	}
+	if !gives(ofAttack, "attack.step_size") {
+		e.Attack = e.Attack.InNorm(e.Threat.Norm, s.Threat.Norm)
+	}
 	if strings.Contains(names, adversarial.MixedSuite) {
 		if err := e.mixed(names, others); err != nil {
 			return nil, err
@@ -134,7 +137,7 @@ func (e *EvalSettings) mixed(names string, user []Assignment) error {
 	if names != adversarial.MixedSuite {
 		return usage("--attack %s: %s is an upper bound on robust accuracy, which stands beside no other number: evaluate it alone", names, adversarial.MixedSuite)
 	}
-	if !slices.ContainsFunc(user, func(a Assignment) bool { return a.Key == "precision" }) {
+	if !gives(user, "precision") {
 		e.Precision = graph.PrecisionBF16.String()
 	}
 	if e.Precision == graph.PrecisionFloat32.String() {

@@ -201,6 +201,31 @@ func TestEvalSettings(t *testing.T) {
 	if list, err = evalSettings(&s, nil); err != nil || len(list) != 1 || list[0].Attack != s.Eval.Attack.Resolve(s.Threat) {
 		t.Errorf("the run's own: %+v, %v", list, err)
 	}
+	digits := one(t, "data.name=mnist")
+	for want, assignments := range map[string][]string{
+		"PGD-20, L∞ 0.3, step 0.02, loss ce": nil,
+		"PGD-20, L∞ 0.6, step 0.02, loss ce": {"threat.eps=0.6"},
+		"PGD-20, L2 2, step 0.25, loss ce":   {"threat.norm=l2", "threat.eps=2"}, // a step of another norm says nothing
+		"PGD-20, L2 2, step 0.02, loss ce":   {"threat.norm=l2", "threat.eps=2", "attack.step_size=0.02"},
+	} {
+		list, err := evalSettings(&digits, user(assignments...))
+		if err != nil || list[0].describe() != want {
+			t.Errorf("%v: %+v, %v, want %q", assignments, list, err, want)
+		}
+		short := list[0].Threat.Epsilon.Float64() > 20*list[0].Attack.StepSize.Float64()
+		if w := shortSteps(list[0]); short != (len(w) == 1 && w[0].Name == "short-steps") {
+			t.Errorf("%s: %v", want, w)
+		}
+	}
+	for _, name := range append(adversarial.AttackNames(), "autoattack") {
+		list, err := evalSettings(&digits, user("attack.name="+name, "threat.norm="+map[bool]string{true: "l2", false: "linf"}[name == "cw-l2"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := shortSteps(list[0]); len(w) > 0 {
+			t.Errorf("%s as it is known: %v", name, w)
+		}
+	}
 	s.Precision = "bf16"
 	for want, assignments := range map[string][]string{"float32": nil, "tf32": {"attack.name=apgd-ce", "threat.norm=linf", "precision=tf32"}} {
 		if list, err = evalSettings(&s, user(assignments...)); err != nil || list[0].Precision != want {

@@ -96,7 +96,7 @@ func TestFit(t *testing.T) {
 			counters: 9}},
 		"with the optimiser's": {append(slices.Clone(good), run.Tensor{Name: "optimizer/x", DType: "F32"}), fitted{converted: map[string]int{}}},
 	} {
-		f, err := fit(m, c.tensors)
+		f, err := fit(m, &run.Tensors{List: c.tensors})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -117,7 +117,7 @@ func TestFit(t *testing.T) {
 		"BF16": {0x80, 0x3f, 0x00, 0xc0, 0x00, 0x3f},
 		"F64":  {0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0xe0, 0x3f},
 	} {
-		f, err := fit(m, cast(bias, dtype, data...))
+		f, err := fit(m, &run.Tensors{List: cast(bias, dtype, data...)})
 		if err != nil {
 			t.Errorf("%s: %v", dtype, err)
 			continue
@@ -143,7 +143,7 @@ func TestFit(t *testing.T) {
 		`num_batches_tracked" is -1: want a counter of 31 bits`:                  cast("bn.num_batches_tracked", "I64", 255, 255, 255, 255, 255, 255, 255, 255),
 		`num_batches_tracked" is F32: want I64`:                                  cast("bn.num_batches_tracked", "F32", 0, 0, 0, 0),
 	} {
-		_, err := fit(m, tensors)
+		_, err := fit(m, &run.Tensors{List: tensors})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
@@ -152,7 +152,7 @@ func TestFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fit(other, good); err == nil || !strings.Contains(err.Error(), "of another network, not of cifar-small") {
+	if _, err := fit(other, &run.Tensors{List: good}); err == nil || !strings.Contains(err.Error(), "of another network, not of cifar-small") {
 		t.Error(err)
 	}
 }

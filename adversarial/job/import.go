@@ -82,7 +82,7 @@ func Import(c Console, o ImportOptions) error {
 	if err != nil {
 		return err
 	}
-	f, err := fit(m, file.List)
+	f, err := fit(m, file)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.File, err)
 	}

@@ -58,7 +58,7 @@ func (t *trainer) initialize() error {
 	if err != nil {
 		return fmt.Errorf("--init: %w", err)
 	}
-	f, err := fit(t.model, file.List)
+	f, err := fit(t.model, file)
 	if err != nil {
 		return fmt.Errorf("--init %s: %w", init.File, err)
 	}

@@ -51,6 +51,10 @@ func TestPrecedence(t *testing.T) {
 		{[]string{"data.name=mnist"}, "recipe=fast-at"},
 		{[]string{"data.name=mnist"}, "training.attack.step_size=0.375"},
 		{[]string{"data.name=mnist", "threat.eps=0.1"}, "training.attack.step_size=0.375"},
+		{[]string{"data.name=mnist", "threat.norm=l2", "threat.eps=2"}, "training.attack.step_size=2.5"}, // 1.25·ε: that of another norm says nothing
+		{[]string{"data.name=mnist", "threat.norm=l2", "threat.eps=2"}, "eval.attack.step_size=0.25"},
+		{[]string{"data.name=mnist", "threat.norm=l2", "threat.eps=2", "eval.attack.step_size=0.3"}, "eval.attack.step_size=0.3"},
+		{[]string{"threat.norm=l2"}, "training.attack.step_size=2"}, // of ascent, in units of the gradient
 		{[]string{"data.name=mnist", "recipe=pgd-at"}, "training.attack.steps=40"},
 		{[]string{"data.name=mnist", "training.method=standard"}, "training.attack.name="},
 		{[]string{"data.name=mnist", "training.method=standard"}, "model.name=mnist-wong"},

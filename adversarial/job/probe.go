@@ -38,7 +38,8 @@ func (s *Settings) probes(dims graph.Shape) (list []namedAttack) {
 		namedAttack{"multi", adversarial.Attack{Name: "pgd", Steps: probeSteps, RandomStart: true, Loss: own.Loss}},
 		namedAttack{"surface", adversarial.Attack{Name: "random-uniform", Steps: probeDraws, Loss: own.Loss}})
 	const smallest = 5 // side of an image in which Square's windows have room
-	if n := s.Threat.Norm; n == adversarial.Linf || n == adversarial.L2 && min(dims[1], dims[2]) >= smallest {
+	n, roomy := s.Threat.Norm, min(dims[1], dims[2]) >= smallest
+	if n == adversarial.Linf || roomy && (n == adversarial.L2 || n == adversarial.L1) {
 		list = append(list, namedAttack{"search", adversarial.Attack{Name: "square", Steps: probeQueries}})
 	}
 	return list

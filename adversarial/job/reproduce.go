@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -131,7 +132,7 @@ func publishedRecipe(name, dataset string) (Recipe, error) {
 		if r.Name == name {
 			others = append(others, r.Datasets[0])
 		}
-		if len(r.Published) > 0 {
+		if len(r.Published) > 0 && !slices.Contains(known, r.Name) {
 			known = append(known, r.Name)
 		}
 	}

@@ -130,14 +130,31 @@ func (s *Settings) assign(method string, user []Assignment) error {
 	if err := s.named(s.newMethod(method), attack, evalAttack); err != nil {
 		return err
 	}
+	norm := s.Threat.Norm
 	if err := applyAll(s, user); err != nil {
 		return err
 	}
+	s.inNorm(norm, user)
 	s.Training.Method = method
 	if err := s.complete(); err != nil {
 		return err
 	}
 	return s.validate()
+}
+
+// inNorm takes step sizes back to their defaults that were made for another norm,
+// and not by the user.
+func (s *Settings) inNorm(madeFor adversarial.Norm, user []Assignment) {
+	for key, attack := range map[string]*adversarial.Attack{"training.attack": &s.Training.Attack, "eval.attack": &s.Eval.Attack} {
+		if !gives(user, key+".step_size") {
+			*attack = attack.InNorm(s.Threat.Norm, madeFor)
+		}
+	}
+}
+
+// gives reports whether the user has set a key.
+func gives(user []Assignment, key string) bool {
+	return slices.ContainsFunc(user, func(a Assignment) bool { return a.Key == key })
 }
 
 // newMethod is the method whose attack and settings replace the recipe's; "" if

@@ -50,9 +50,10 @@ type fitted struct {
 // fit makes tensors under PyTorch's names the state of a model. All of them must
 // be the model's, and all of the model's there, but for num_batches_tracked,
 // which decides nothing. Other types of float become f32.
-func fit(m *nn.Model, tensors []run.Tensor) (*fitted, error) {
+func fit(m *nn.Model, file *run.Tensors) (*fitted, error) {
 	f := &fitted{converted: map[string]int{}}
-	tensors, f.wrapper = unwrapped(m, tensors)
+	tensors, wrapper := unwrapped(m, file.List)
+	f.wrapper = wrapper
 	given := byTensorName(tensors)
 	var missing, wrong []string
 	for _, s := range m.Specs() {
@@ -88,11 +89,18 @@ func fit(m *nn.Model, tensors []run.Tensor) (*fitted, error) {
 	if len(missing)+len(wrong)+len(extra) == 0 {
 		return f, nil
 	}
-	return nil, misfit(m, tensors, missing, wrong, extra)
+	theirs := file.Metadata[metaModel] // where temper wrote the file
+	switch theirs {
+	case "":
+		theirs = architectureOf(tensors)
+	case m.Name:
+		theirs += " of other sizes"
+	}
+	return nil, misfit(theirs, m.Name, missing, wrong, extra)
 }
 
-// misfit says how tensors are not a model's, in one line.
-func misfit(m *nn.Model, tensors []run.Tensor, missing, wrong, extra []string) error {
+// misfit says how the tensors of one model are not another's, in one line.
+func misfit(theirs, ours string, missing, wrong, extra []string) error {
 	var parts []string
 	if len(wrong) > 0 {
 		parts = append(parts, fmt.Sprintf("%s (%d of other shapes)", wrong[0], len(wrong)))
@@ -104,7 +112,7 @@ func misfit(m *nn.Model, tensors []run.Tensor, missing, wrong, extra []string) e
 	}
 	list("tensors are missing", missing)
 	list("are not the model's", extra)
-	return fmt.Errorf("the weights are those of %s, not of %s: %s", architectureOf(tensors), m.Name, strings.Join(parts, "; "))
+	return fmt.Errorf("the weights are those of %s, not of %s: %s", theirs, ours, strings.Join(parts, "; "))
 }
 
 // architectureOf names the model of the registry whose tensors have these names

@@ -115,7 +115,11 @@ device        cpu: a processor (2 threads)
 		var out bytes.Buffer
 		done := make(chan error)
 		go func() {
-			done <- Watch(context.Background(), &out, w.Dir, WatchOptions{Width: width, Interval: 10 * time.Millisecond})
+			o := WatchOptions{Interval: 10 * time.Millisecond}
+			if width > 0 {
+				o.Size = func() (int, int) { return width, 40 }
+			}
+			done <- Watch(context.Background(), &out, w.Dir, o)
 		}()
 		time.Sleep(100 * time.Millisecond)
 		w.train(10)
@@ -135,7 +139,8 @@ device        cpu: a processor (2 threads)
 			}
 		}
 		if width > 0 {
-			for line := range strings.Lines(out.String()) {
+			shown, _, _ := strings.Cut(out.String(), "go on with: ") // which may wrap
+			for line := range strings.Lines(shown) {
 				if n := len([]rune(strings.TrimPrefix(line[strings.LastIndex(line, "\x1b[")+1:], "[J"))); n > width+1 {
 					t.Errorf("a line of %d columns on a terminal of %d: %q", n, width, line)
 				}
@@ -145,6 +150,40 @@ device        cpu: a processor (2 threads)
 }
 
 // TestWatchIsSafe shows names that would take over a terminal as dots.
+// TestWatchResized redraws the view on terminals that change their size: what is
+// left of the old lines, wrapped by a narrower terminal, is taken away, and no more
+// is drawn than a low one has room for.
+func TestWatchResized(t *testing.T) {
+	w := startRun(t, t.TempDir(), "run")
+	w.train(20)
+	f, err := run.OpenFolder(w.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	v := &view{tail: newTail(f), name: "run", lead: strings.Repeat("x", 100)}
+	if err := v.poll(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ columns, rows, up, lines int }{
+		{90, 40, 0, 10},
+		{90, 40, 10, 10},
+		{40, 40, 10 + 7, 10}, // one line was wrapped twice, five once
+		{40, 6, 5, 5},
+		{90, 40, 5, 10},
+	} {
+		var b bytes.Buffer
+		v.redraw(&b, true, func() (int, int) { return c.columns, c.rows })
+		move := "\x1b[J"
+		if c.up > 0 {
+			move = fmt.Sprintf("\x1b[%dA\x1b[J", c.up)
+		}
+		if rest, ok := strings.CutPrefix(b.String(), move); !ok || strings.Count(rest, "\n") != c.lines || strings.Contains(rest, "\x1b") {
+			t.Errorf("%+v: %q", c, b.String())
+		}
+	}
+}
+
 func TestWatchIsSafe(t *testing.T) {
 	w := startRun(t, t.TempDir(), "run")
 	w.file(run.FactsFile, `{"steps":5,"device":"\u001b]0;owned\u0007\u009b"}`)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"temper/adversarial/report"
 	"temper/adversarial/run"
@@ -16,8 +17,10 @@ import (
 // WatchOptions are how a run is watched.
 type WatchOptions struct {
 	Once     bool          // show it once, whether or not it goes on
-	Width    int           // columns of the terminal; 0: no terminal, a line for each evaluation
 	Interval time.Duration // between looks
+	// Size is the terminal's, which may change; nil: there is none, and a line is
+	// printed for each evaluation.
+	Size func() (columns, rows int)
 }
 
 // Watch shows the run in dir until it ends, or until ctx is done.
@@ -27,7 +30,7 @@ func Watch(ctx context.Context, w io.Writer, dir string, o WatchOptions) error {
 		return err
 	}
 	defer f.Close()
-	v := &view{tail: newTail(f), name: f.Dir, width: o.Width}
+	v := &view{tail: newTail(f), name: f.Dir, width: defaultWidth}
 	lead, err := report.Load(f)
 	if err != nil {
 		return err
@@ -41,8 +44,8 @@ func Watch(ctx context.Context, w io.Writer, dir string, o WatchOptions) error {
 		v.clock(time.Now())
 		done := o.Once || !active
 		switch {
-		case o.Width > 0:
-			v.redraw(w, active)
+		case o.Size != nil:
+			v.redraw(w, active, o.Size)
 		case done:
 			w.Write(v.lines(active))
 		default:
@@ -64,7 +67,7 @@ type view struct {
 	*tail
 	name, lead string
 	width      int
-	drawn      int   // lines on the terminal
+	drawn      []int // columns of each line on the terminal
 	told       int64 // step of the last evaluation that was told
 	last       time.Time
 	lastStep   int64
@@ -98,15 +101,29 @@ func (v *view) speed() float64 {
 	return 0
 }
 
-func (v *view) redraw(w io.Writer, active bool) {
-	lines := v.lines(active)
+// redraw replaces what was drawn before by what there is to see now. A terminal
+// that became narrower has wrapped the old lines; one that is too low to hold the
+// view shows its beginning, since the cursor cannot go above its top.
+func (v *view) redraw(w io.Writer, active bool, size func() (columns, rows int)) {
+	columns, rows := size()
+	v.width = columns
 	var b bytes.Buffer
-	if v.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", v.drawn)
+	up := 0
+	for _, n := range v.drawn {
+		up += 1 + max(0, n-1)/columns
+	}
+	if up = min(up, rows-1); up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
 	b.WriteString("\x1b[J")
-	b.Write(lines)
-	v.drawn = bytes.Count(lines, []byte("\n"))
+	v.drawn = v.drawn[:0]
+	for line := range bytes.Lines(v.lines(active)) {
+		if active && len(v.drawn) == rows-1 {
+			break
+		}
+		b.Write(line)
+		v.drawn = append(v.drawn, utf8.RuneCount(line)-1)
+	}
 	w.Write(b.Bytes())
 }
 
@@ -143,18 +160,17 @@ func (v *view) remaining() string {
 	return fmt.Sprintf("  %.4g images/s  ETA %s", float64(v.facts.Batch)/each, run.FormatDuration(time.Duration(seconds*float64(time.Second))))
 }
 
-const labelWidth = 14
+const (
+	labelWidth   = 14
+	defaultWidth = 80 // where there is no terminal to ask
+)
 
 // lines is the whole view.
 func (v *view) lines(active bool) []byte {
 	var b bytes.Buffer
-	width := v.width
-	if width == 0 {
-		width = 80
-	}
 	line := func(format string, args ...any) {
 		text := []rune(printable(fmt.Sprintf(format, args...)))
-		b.WriteString(string(text[:min(len(text), width-1)]) + "\n")
+		b.WriteString(string(text[:min(len(text), v.width-1)]) + "\n")
 	}
 	line("%s  %s", v.name, v.state(active))
 	line("%s", v.lead)
@@ -163,7 +179,7 @@ func (v *view) lines(active bool) []byte {
 		rest = v.remaining()
 	}
 	line("%s%s", v.progress(), rest)
-	room := max(8, min(60, width-labelWidth-12))
+	room := max(8, min(60, v.width-labelWidth-12))
 	for _, q := range []struct {
 		label  string
 		series *report.Series

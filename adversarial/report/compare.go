@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"image/color"
 	"io"
+	"slices"
 	"time"
 
 	"temper/adversarial/figure"
@@ -20,7 +21,19 @@ type compared struct {
 	Best              *Evaluation
 	Color             template.CSS
 	Speed             string
-	Problems          []string
+	evaluations       []Evaluation
+}
+
+// alike is an evaluation that every run of a comparison has had.
+type alike struct {
+	Title string
+	Rows  []alikeRow
+}
+
+type alikeRow struct {
+	Name  string
+	Color template.CSS
+	Evaluation
 }
 
 // difference is a setting in which runs differ.
@@ -41,7 +54,7 @@ func Compare(w io.Writer, runs []*Run) error {
 	p := &page{Title: fmt.Sprintf("%d runs", len(runs)), Lead: "compared", Made: time.Now().UTC().Format("2006-01-02 15:04 UTC")}
 	for i, r := range runs {
 		c := lineColors[i]
-		row := compared{Name: r.Name, Lead: r.Lead(), State: r.State(), Step: r.Curves.Step, Best: r.Best(), Color: template.CSS(fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B))}
+		row := compared{Name: r.Name, Lead: r.Lead(), State: r.State(), Step: r.Curves.Step, Best: r.Best(), evaluations: r.Evaluations, Color: template.CSS(fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B))}
 		if s := r.Curves.Get("time/images_per_second"); s != nil {
 			row.Speed = number(s.Last)
 		}
@@ -50,9 +63,45 @@ func Compare(w io.Writer, runs []*Run) error {
 			p.Problems = append(p.Problems, r.Name+": "+problem)
 		}
 	}
+	p.alike()
 	p.Plots = overlays(runs)
 	p.Differences = differences(runs)
 	return pageTemplate.Execute(w, p)
+}
+
+// conditions are what two evaluations must have in common to be compared.
+func (e Evaluation) conditions() string { return clip(e.Attack) + " on " + e.Examples() }
+
+// alike says where the runs' own latest evaluations were made under different
+// conditions, and then shows those that all of them have had in common.
+func (p *page) alike() {
+	found := map[string]bool{}
+	for _, r := range p.Runs {
+		if r.Best != nil {
+			found[r.Best.conditions()] = true
+		}
+	}
+	if len(found) < 2 {
+		return
+	}
+	p.Unlike = "These evaluations are not of the same attack on the same number of examples: their robust accuracies do not compare."
+	for _, first := range slices.Backward(p.Runs[0].evaluations) {
+		shared := alike{Title: first.conditions()}
+		for _, r := range p.Runs {
+			i := slices.IndexFunc(r.evaluations, func(e Evaluation) bool { return e.conditions() == shared.Title })
+			if i < 0 {
+				break
+			}
+			shared.Rows = append(shared.Rows, alikeRow{r.Name, r.Color, r.evaluations[i]})
+		}
+		known := slices.ContainsFunc(p.Alike, func(a alike) bool { return a.Title == shared.Title })
+		if len(shared.Rows) == len(p.Runs) && !known {
+			p.Alike = append(p.Alike, shared)
+		}
+	}
+	if len(p.Alike) == 0 {
+		p.Unlike += " No attack was made on all of them: give each the same temper eval."
+	}
 }
 
 // overlays draws each number of all runs in one plot.

@@ -193,6 +193,10 @@ func (r *Run) plots() (list []Plot) {
 		list = append(list, p)
 	}
 	add(chart{title: "Training speed", x: "step", y: "images/s"}, [2]string{"time/images_per_second", "images/s"})
+	add(chart{title: "Probe of the alarms: accuracy", x: "step", y: "share of the probe", share: true},
+		[2]string{"probe/single_step", "under one step"}, [2]string{"probe/multi_step", "under ten steps of PGD"})
+	add(chart{title: "Probe of the alarms: signs of trouble", x: "step", y: "share of the probe", share: true},
+		[2]string{"probe/top_class", "taken for one class"}, [2]string{"probe/search_beats", "beaten by Square alone"}, [2]string{"probe/surface_beats", "worse off by a random draw than by PGD"})
 	add(chart{title: "Gradient norm", x: "step", y: "norm"}, [2]string{"train/grad_norm", "before clipping"})
 	for _, n := range []string{"train/accuracy", "epoch/loss", "time/step", "time/data", "time/attack", "time/update", run.MemoryUsed} {
 		shown[n] = true

@@ -285,6 +285,11 @@ func (e Evaluation) Split() string {
 	return clip(s)
 }
 
+// Examples says how many of what it was made on.
+func (e Evaluation) Examples() string {
+	return strings.Join(strings.Fields(fmt.Sprintf("%d %s examples", e.N, e.Split())), " ")
+}
+
 // Best is the evaluation that the page leads with: the last one made on purpose,
 // else the training's own; nil if there is none.
 func (r *Run) Best() *Evaluation {

@@ -35,6 +35,8 @@ type page struct {
 	Facts       []Setting
 	Problems    []string
 	Runs        []compared // of a comparison
+	Unlike      string     // why the robust accuracies of a comparison cannot be compared
+	Alike       []alike
 	Differences []difference
 	Live        template.JS // its script, if it follows a run
 	Made        string

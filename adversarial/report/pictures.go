@@ -46,6 +46,7 @@ type Gallery struct {
 	Largest  string // the largest element of a perturbation
 	Examples []Example
 	Scale    string // how values became greys, where they are no images
+	Spared   bool   // examples that were wrong before have no perturbation
 	Smaller  int    // every so many pixels are shown; 1: all
 	Filters  *Picture
 	Layer    string // of the filters
@@ -102,6 +103,7 @@ func (g *Gallery) examples(p *run.Pictures) {
 		}
 		e := Example{Label: clip(p.Classes[p.Labels[i]]), Before: clip(p.Classes[p.Clean[i]]), Next: clip(p.Classes[p.Pred[i]])}
 		e.WrongBefore, e.Fooled = p.Clean[i] != p.Labels[i], p.Clean[i] == p.Labels[i] && p.Pred[i] != p.Labels[i]
+		g.Spared = g.Spared || e.WrongBefore && slices.Equal(x, adv)
 		grey := func(v float32) float32 { return (v - lo) / (hi - lo) }
 		e.X = s.picture(x, grey, e.Label+", predicted as "+e.Before)
 		e.Delta = s.picture(delta, func(v float32) float32 { return 0.5 + v*factor/(hi-lo) }, "its perturbation, times "+g.Factor)

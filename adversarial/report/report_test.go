@@ -81,7 +81,7 @@ func metrics(n int) string {
 	for i := 1; i <= n; i++ {
 		fmt.Fprintf(&b, `{"step":%d,"epoch":%d,"train/loss":%g,"train/lr":0.1}`+"\n", i, i/10, 1/float64(i))
 		if i%10 == 0 {
-			fmt.Fprintf(&b, `{"step":%d,"epoch":%d,"test/clean":0.75,"test/robust":0.5,"alarm/robust_overfitting":%d,"time/step":0.02,"time/data":0.001,"time/attack":0.012,"time/update":0.007}`+"\n", i, i/10, i/50)
+			fmt.Fprintf(&b, `{"step":%d,"epoch":%d,"test/clean":0.75,"test/robust":0.5,"probe/single_step":0.5,"probe/multi_step":0.25,"alarm/robust_overfitting":%d,"time/step":0.02,"time/data":0.001,"time/attack":0.012,"time/update":0.007}`+"\n", i, i/10, i/50)
 		}
 	}
 	return b.String()
@@ -117,6 +117,7 @@ func TestPage(t *testing.T) {
 		"<title>temper: 20261123-101500-test</title>", `<span class="state">ended</span>`, "fgsm-rs · mnist-wong · mnist · linf, ε = 0.3",
 		"95 % interval 7.0 to 93.0, under PGD-50-10", "75.0 % [20.0, 99.0]", "during training", "4 test", "robust overfitting, from step 50 to the end", "zero-gradients: many are 0; use square",
 		"<title>Accuracy. clean, test: 0.75 at step 10, 0.75 at step 100.", "<title>Training loss. a step: 1 at step 1, 0.01 at step 100.", "The numbers of “Learning rate”",
+		"<title>Probe of the alarms: accuracy. under one step: 0.5 at step 10, 0.5 at step 100. under ten steps of PGD: 0.25 at step 10,",
 		"waiting for data: 1 ms. attack: 12 ms. update: 7 ms.", `<td class="right" style="--s:100">2</td>`, `<td class="wrong" style="--s:50">1</td>`,
 		"magnified 5 times", "their largest element is 0.1", `<span class="fooled">then seen as dog</span>`, "still seen as dog", `alt="cat, predicted as cat"`,
 		"conv1.weight: 2 filters of 1×3×3", "cpu: a processor", "2.5 MB of state", ">training.method</th><td>fgsm-rs<",
@@ -281,10 +282,50 @@ func TestCompare(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	if strings.Contains(page, "do not compare") {
+		t.Error("one evaluation is compared with nothing")
+	}
 	if diff := cmp.Diff([]difference{{"threat.eps", []string{"0.3", "0.2"}}}, differences([]*Run{a, b})); diff != "" {
 		t.Error(diff)
 	}
 	if err := Compare(&buf, make([]*Run, MostRuns+1)); err == nil {
 		t.Error("too many runs are accepted")
+	}
+}
+
+// TestCompareUnlike tells runs apart that were evaluated under different attacks,
+// and shows the evaluations that they have in common.
+func TestCompareUnlike(t *testing.T) {
+	weak := strings.ReplaceAll(evaluation, "PGD-50-10", "PGD-7")
+	for name, c := range map[string]struct {
+		second map[string]string
+		want   []string
+		not    string
+	}{
+		"the same": {map[string]string{"evaluations/e.json": evaluation}, nil, "do not compare"},
+		"only another's": {map[string]string{"evaluations/e.json": strings.ReplaceAll(evaluation, "PGD-50-10", "Square")},
+			[]string{"do not compare", "No attack was made on all of them"}, "<h3>"},
+		"the training's in common": {map[string]string{"evaluations/training.json": weak}, []string{"do not compare", "<h3>PGD-7 on 4 test examples</h3>"}, "No attack was made"},
+		"fewer examples": {map[string]string{"evaluations/e.json": strings.Replace(evaluation, `"n":4`, `"n":3`, 1), "evaluations/training.json": weak},
+			[]string{"do not compare", "PGD-50-10, 3 test examples", "<h3>PGD-7 on 4 test examples</h3>"}, "<h3>PGD-50-10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := load(t, folder(t, map[string]string{run.ConfigFile: settings, "evaluations/e.json": evaluation, "evaluations/training.json": weak}))
+			c.second[run.ConfigFile] = settings
+			b := load(t, folder(t, c.second))
+			var buf bytes.Buffer
+			if err := Compare(&buf, []*Run{a, b}); err != nil {
+				t.Fatal(err)
+			}
+			page := whole(t, buf.String())
+			for _, want := range c.want {
+				if !strings.Contains(page, want) {
+					t.Errorf("the page lacks %q", want)
+				}
+			}
+			if strings.Contains(page, c.not) {
+				t.Errorf("the page has %q", c.not)
+			}
+		})
 	}
 }

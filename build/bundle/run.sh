@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # Proves and measures temper on this machine's GPU; README.md says how.
 #
-#   bash run.sh              every part that has no result yet
-#   bash run.sh bench info   these parts, again
+#   bash run.sh                every part, from where it was stopped
+#   bash run.sh bench info     these parts alone
+#   AGAIN=1 bash run.sh bench  from its beginning
 #
 # DEVICE is the device (cuda:0), PYTHON the interpreter with torch (python3),
-# SECONDS_A_CASE how long each case is measured (10).
+# SECONDS_A_CASE how long each training step is measured (10), PRECISIONS and MATCH
+# which of them are, EPOCHS how long train trains (3), LIMIT on how many images it
+# is then attacked (256).
 set -uo pipefail
 cd "$(dirname "$0")"
 
 DEVICE=${DEVICE:-cuda:0}
 PYTHON=${PYTHON:-python3}
 SECONDS_A_CASE=${SECONDS_A_CASE:-10}
-PARTS="info parity sanitizer repeat bench train"
+PARTS="info parity sanitizer repeat bench methods train attack"
 out=results/$DEVICE
 mkdir -p "$out"
 export TEMPER_CACHE=${TEMPER_CACHE:-$PWD/cache}
@@ -23,6 +26,12 @@ for program in temper cuda.test; do
   [ $program -nt $program.gz ] && continue
   gzip -dc $program.gz >$program.new && chmod +x $program.new && mv $program.new $program || exit 1
 done
+if [ -e cache.tar.gz ] && [ ! cache -nt cache.tar.gz ]; then
+  tar -xzmf cache.tar.gz && touch cache || exit 1
+fi
+if [ ! -e random.npz ]; then
+  "$PYTHON" images.py random.npz.new 640 128 && mv random.npz.new random.npz || exit 1
+fi
 
 # PyTorch brings NVRTC along, where only PyTorch looks for it.
 if [ -z "${TEMPER_NVRTC:-}" ]; then
@@ -42,7 +51,7 @@ print(json.dumps({"part": part, "ok": ok == "yes", "result": text}))
 END
 }
 
-tests() { # part, pattern: runs tests of the kernels, and counts
+tests() { # part, pattern, command to run them under: runs tests of the kernels, and counts
   local log=$out/$1.log
   "${@:3}" ./cuda.test -test.v -test.run "$2" >"$log" 2>&1
   local code=$? passed failed skipped
@@ -53,78 +62,139 @@ tests() { # part, pattern: runs tests of the kernels, and counts
 }
 
 part_info() {
-  { nvidia-smi 2>/dev/null || echo "no nvidia-smi"; ./temper devices; ./temper version
+  { nvidia-smi 2>/dev/null || echo "no nvidia-smi"; ./temper doctor; ./temper version
     "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__)' 2>/dev/null || echo "no PyTorch"; } >"$out/info.txt" 2>&1
   text=$(./temper devices 2>/dev/null | grep -m 1 "^$DEVICE" | tr -s ' ')
   [ -n "$text" ] || { text="no device $DEVICE: $(./temper devices 2>&1 | tail -n 1)"; false; }
 }
 
-part_parity() { # every op case, every contraction at every precision, draws to the bit, two streams
-  local all='^(TestKernels|TestTensor|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits|TestChoices|TestMeasure)$'
+part_parity() { # op cases, contractions, what is computed before and behind them, draws, training steps
+  local all='^(TestKernels|TestTensor|TestEpilogue|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits|TestStepBlock|TestFeedAhead|TestStepScalars|TestPreActResNet|TestChoices|TestMeasure)$'
   [ -n "$tiny" ] && all='^(TestKernels|TestNormalBits)$/^(matmul|reduce|scatter|max-pool)'
   tests parity "$all"
 }
 
-part_sanitizer() {
-  local tool
+part_sanitizer() { # the op cases and contractions, every access looked at
+  local tool check=(compute-sanitizer --error-exitcode 3 --tool)
   command -v compute-sanitizer >/dev/null || { text="not run: no compute-sanitizer on this machine"; return 0; }
+  if ! tests sanitizer '^TestNormalBits$' "${check[@]}" memcheck && grep -qi 'not supported' "$out/sanitizer.log"; then
+    text="not run: this machine does not let compute-sanitizer work: $(grep -m 1 -i 'not supported' "$out/sanitizer.log" | tr -s '= ')"
+    return 0
+  fi
   for tool in memcheck racecheck; do
-    tests "sanitizer-$tool" '^(TestTensor|TestReduceParts)$' compute-sanitizer --tool "$tool" --error-exitcode 3 || { text="$tool: $text: see $out/sanitizer-$tool.log"; return 1; }
+    tests "sanitizer-$tool" '^(TestKernels|TestTensor|TestReduceParts)$' "${check[@]}" $tool || { text="$tool: $text: see $out/sanitizer-$tool.log"; return 1; }
     grep -q 'ERROR SUMMARY: 0 errors\|RACECHECK SUMMARY: 0 hazards' "$out/sanitizer-$tool.log" || { text="$tool did not report: see $out/sanitizer-$tool.log"; return 1; }
   done
-  text="memcheck and racecheck clean"
+  text="memcheck and racecheck clean, $text"
 }
 
-part_repeat() { # two runs of one seed
-  local a b i
+part_repeat() { # PGD-10 of PreActResNet-18 in bf16, on random images: two runs of one seed
+  local a b i small=()
+  [ -n "$tiny" ] && small=(--limit 16 --batch-size 8 --steps 2 --epochs 1 --set model.width=8 --set 'model.blocks=[1,1,1,1]' --set eval.limit=8)
   for i in 1 2; do
     rm -rf "$out/repeat$i"
-    ./temper train --device "$DEVICE" --dataset structured --epochs 3 --seed 5 --run-dir "$out/repeat$i" >"$out/repeat$i.log" 2>&1 || { text="training failed: see $out/repeat$i.log"; return 1; }
+    # shellcheck disable=SC2046 # words
+    ./temper train --device "$DEVICE" --precision bf16 $(cat repeat.txt) ${small[@]+"${small[@]}"} --run-dir "$out/repeat$i" >"$out/repeat$i.log" 2>&1 ||
+      { text="training failed: $(tail -n 1 "$out/repeat$i.log")"; return 1; }
   done
-  a=$(cd "$out/repeat1" && cat */checkpoints/step-*.safetensors | sha256sum) b=$(cd "$out/repeat2" && cat */checkpoints/step-*.safetensors | sha256sum)
-  text="checkpoints of two runs: ${a:0:12} and ${b:0:12}"
+  a=$(cat "$out"/repeat1/latest/checkpoints/step-*.safetensors | sha256sum) b=$(cat "$out"/repeat2/latest/checkpoints/step-*.safetensors | sha256sum)
+  text="checkpoints of two runs in bf16: ${a:0:12} and ${b:0:12}"
   [ "$a" = "$b" ]
 }
 
-bench() { # name, arguments
-  local name=$1; shift
-  ./temper bench --device "$DEVICE" --seconds "$SECONDS_A_CASE" --format json "$@" >"$out/bench-$name.json.new" 2>"$out/bench-$name.log" &&
-    mv "$out/bench-$name.json.new" "$out/bench-$name.json"
+# measure SUITE PRECISION PATTERN SECONDS measures each case that has no result yet,
+# with PyTorch's variants in turn, in a process of its own.
+measure() {
+  local name file peer=()
+  [ -z "$tiny" ] && "$PYTHON" -c 'import torch' 2>/dev/null && peer=(--peer --python "$PYTHON")
+  mkdir -p "$out/bench/$2"
+  while read -r name; do
+    file=$out/bench/$2/${name//\//_}
+    [ -e "$file.json" ] && continue
+    [[ $name =~ ${MATCH:-.} ]] || continue
+    echo "$2 $name" >&2
+    if ./temper bench --device "$DEVICE" --precision "$2" --suite "$1" --match "^$name\$" --seconds "$4" --format json ${peer[@]+"${peer[@]}"} >"$file.new" 2>"$file.log" </dev/null; then
+      mv "$file.new" "$file.json"
+    elif grep -q 'out of device memory' "$file.log"; then
+      large=$((large + 1))
+    else
+      failed=$((failed + 1)) why="$name: $(tail -n 1 "$file.log")"
+    fi
+  done < <(./temper bench --suite "$1" --match "$3" --list)
 }
 
-part_bench() { # temper and PyTorch in turn, each precision on its own
-  local peer=() precision suite missing=0
-  "$PYTHON" -c 'import torch' 2>/dev/null && [ -z "$tiny" ] && peer=(--peer --python "$PYTHON")
-  local suites="gpu kernels" match=.
-  [ -n "$tiny" ] && suites=kernels match='conv2d/3x3/512' SECONDS_A_CASE=0.1
-  for precision in bf16 tf32 float32; do
-    [ -n "$tiny" ] && [ $precision != bf16 ] && continue
-    for suite in $suites; do
-      [ -e "$out/bench-$suite-$precision.json" ] && [ -z "${again:-}" ] && continue
-      bench "$suite-$precision" --precision $precision --suite "$suite" --match "$match" ${peer[@]+"${peer[@]}"} || missing=$((missing + 1))
+measured() {
+  text="$(find "$out/bench" -name "$1" | wc -l) measured, $large larger than the memory, $failed failed"
+  [ $failed = 0 ] || { text="$text: $why"; return 1; }
+}
+
+part_bench() { # steps of PGD training at 128, 512 and 1024 images, and the convolutions under them
+  local precision large=0 failed=0 why=
+  if [ -n "$tiny" ]; then
+    measure kernels bf16 conv2d/3x3/512 0.1
+  else
+    for precision in ${PRECISIONS:-bf16 tf32 float32}; do
+      measure gpu "$precision" . "$SECONDS_A_CASE"
+      measure kernels "$precision" . 2
     done
-  done
-  [ ${#peer[@]} -gt 0 ] && text="with PyTorch" || text="without PyTorch"
-  text="$text: $out/bench-*.json, $missing failed"
-  [ $missing = 0 ]
+  fi
+  measured '*.json'
+}
+
+part_methods() { # what the methods of adversarial training cost, in bf16
+  local large=0 failed=0 why=
+  [ -n "$tiny" ] && { text="not run on the emulator"; return 0; }
+  measure adversarial bf16 'batch=512$' "$SECONDS_A_CASE"
+  measured 'step*batch=512.json'
 }
 
 part_train() { # CIFAR-10 where it lies beside this file, whole or as a split archive
+  local how=(--precision bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at --epochs "${EPOCHS:-3}")
   [ -n "$tiny" ] && { text="not run on the emulator"; return 0; }
   if [ ! -d data/cifar-10-batches-bin ] && ls cifar-10-binary.tar.gz* >/dev/null 2>&1; then
     mkdir -p data && cat cifar-10-binary.tar.gz* | tar -xz -C data
   fi
   [ -d data/cifar-10-batches-bin ] || { text="not run: no data/cifar-10-batches-bin"; return 0; }
-  ./temper train --device "$DEVICE" --precision "${PRECISION:-bf16}" --dataset cifar10 --model preactresnet18 --recipe pgd-at --epochs "${EPOCHS:-3}" \
-    --data-dir data --run-dir "$out/train" >"$out/train.log" 2>&1 || { text="failed: see $out/train.log"; return 1; }
+  ls "$out"/train/latest/checkpoints/step-* >/dev/null 2>&1 && how=(--resume)
+  ./temper train --device "$DEVICE" "${how[@]}" --data-dir data --run-dir "$out/train" >"$out/train.log" 2>&1 || { text="failed: $(tail -n 1 "$out/train.log")"; return 1; }
   text=$(grep -m 1 'pgd-at .*%' "$out/train.log" | tr -s ' ')
 }
 
-again=
-if [ $# -gt 0 ]; then again=1; else set -- $PARTS; fi
+part_attack() { # AutoAttack, and with its search in bf16, on what train or repeat trained
+  local attack runs=$out/train attacks="autoattack autoattack-mixed"
+  [ -n "$tiny" ] && attacks=fgsm
+  [ -d "$runs/latest" ] || runs=$out/repeat1
+  [ -d "$runs/latest" ] || { text="not run: nothing was trained"; return 0; }
+  for attack in $attacks; do
+    [ -e "$out/attack-$attack.json" ] && continue
+    ./temper eval latest --run-dir "$runs" --device "$DEVICE" --attack "$attack" --limit "${LIMIT:-256}" --data-dir data --json >"$out/attack-$attack.json.new" 2>"$out/attack-$attack.log" ||
+      { text="$attack failed: $(tail -n 1 "$out/attack-$attack.log")"; return 1; }
+    mv "$out/attack-$attack.json.new" "$out/attack-$attack.json"
+  done
+  text=$("$PYTHON" - "$out"/attack-*.json <<'END'
+import json, sys
+for path in sys.argv[1:]:
+    with open(path) as f:
+        r = json.load(f)
+    print(f"{r['attack'].split(',')[0].split(' (')[0]}: {r['robust']} of {r['n']} withstand it, {r['seconds']:.1f} s;", end=" ")
+END
+)
+}
+
+[ $# -gt 0 ] || set -- $PARTS
 for part; do
   case " $PARTS " in *" $part "*) ;; *) echo "no part $part: they are $PARTS" >&2; exit 2 ;; esac
-  [ -z "$again" ] && grep -q '"ok": true' "$out/$part.json" 2>/dev/null && continue
+done
+for part; do
+  if [ -n "${AGAIN:-}" ]; then
+    rm -rf "$out/$part.json" "$out/$part"
+    [ "$part" = methods ] && rm -f "$out"/bench/bf16/step*batch=512.json
+    [ "$part" = attack ] && rm -f "$out"/attack-*.json
+  fi
+  case $part in
+    bench | methods) ;; # they skip the cases that they have
+    *) grep '"ok": true' "$out/$part.json" 2>/dev/null | grep -qv '"not run' && continue ;;
+  esac
   echo "== $part" >&2
   text=
   if "part_$part"; then result "$part" yes "$text"; else result "$part" no "$text"; fi

@@ -79,6 +79,15 @@ func billOf(path, sum string) (*bill, error) {
 	return &bill{Format: "CycloneDX", Spec: "1.5", Serial: serial(sum), Version: 1, Metadata: metadata{top}, Parts: parts, Depends: []dependency{all}}, nil
 }
 
+// named is an error for a binary that does not name its commit.
+func (b *bill) named() error {
+	top := b.Metadata.Component
+	if !slices.ContainsFunc(top.Properties, func(p property) bool { return p.Name == "go:vcs.revision" && p.Value != "" }) {
+		return fmt.Errorf("%s: go build did not stamp it with a commit: release from a git clone (a linked worktree is none)", top.Ref)
+	}
+	return nil
+}
+
 // serial is a UUID (version 8, RFC 9562) made of the binary's checksum.
 func serial(sum string) string {
 	variant := "89ab"[strings.IndexByte("0123456789abcdef", sum[16])%4]

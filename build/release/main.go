@@ -7,8 +7,8 @@
 // The binaries are static, and made without cgo: they have no CUDA back end. One
 // more, for Linux on amd64, has it: it needs glibc, and finds the driver and NVRTC
 // when it runs. Paths of the machine are not in them; the version is the
-// repository's, as go build stamps it: it must be a Git checkout. Equal sources, Go and C compiler give equal
-// bytes.
+// repository's, as go build stamps it: it must be a Git clone. Equal sources, Go and
+// C compiler give equal bytes.
 package main
 
 import (
@@ -69,6 +69,9 @@ func release(dir string) error {
 		}
 		bill, err := billOf(filepath.Join(dir, t.name()), sum)
 		if err != nil {
+			return err
+		}
+		if err := bill.named(); err != nil {
 			return err
 		}
 		b, err := json.MarshalIndent(bill, "", "  ")

@@ -48,6 +48,13 @@ func TestBill(t *testing.T) {
 			t.Errorf("part %+v", c)
 		}
 	}
+	if err := b.named(); err == nil { // tests have no stamp
+		t.Error("a binary without a commit is released")
+	}
+	b.Metadata.Component.Properties = append(b.Metadata.Component.Properties, property{"go:vcs.revision", "0123"})
+	if err := b.named(); err != nil {
+		t.Error(err)
+	}
 	if _, err := billOf("main.go", sum); err == nil {
 		t.Error("a text has a bill")
 	}

@@ -19,9 +19,18 @@ func benchCommand(c *job.Console) *cobra.Command {
 they are defined, and is given as a share of the ceiling that temper measures in
 the same run.
 
+Suites:
+  cpu          training steps of a size for a CPU
+  gpu          training steps of a size for a GPU
+  adversarial  standard, FGSM-RS, PGD and TRADES steps of four networks at batch
+               128, 512 and 1024: hours on a CPU
+  kernels      products and convolutions, and the latter's gradients
+  scaling      two steps over the batch size; with --threads, over the workers
+  all          cpu and kernels
+
 With --peer, PyTorch runs a twin of each case in the same run, in turn, at the
-same threads, in its variants nchw, channels_last, compile (torch.compile) and, on a GPU, graph;
-the ratio is taken against the variant with the shortest median.
+same threads, in its variants nchw, channels_last, compile (torch.compile) and, on
+a GPU, graph; the ratio is taken against the variant with the shortest median.
 
 With --against, each case stands beside an earlier measurement of it: only
 intervals that do not touch count as a difference, and what else differed

@@ -186,9 +186,9 @@ func TestFetch(t *testing.T) {
 		!strings.Contains(o.stderr, "fetching train-images-idx3-ubyte.gz, 9912422 bytes\n") {
 		t.Errorf("%+v", o)
 	}
-	if o := must(t, dir, nil, "data", "verify", "--data-dir", "data"); strings.Count(o.stdout, "mnist  ok  ") != 4 {
-		t.Errorf("%+v", o)
-	}
+	golden(t, "data-fetch", dir, o)
+	golden(t, "data-verify", dir, must(t, dir, nil, "data", "verify", "--data-dir", "data"))
+	golden(t, "reproduce", dir, must(t, dir, append(portable, "TEMPER_DATA=data"), "reproduce", "mnist-fast", "--seeds", "1", "--dry-run"))
 	labels := filepath.Join(dir, "data", "mnist", "t10k-labels-idx1-ubyte.gz")
 	if err := os.WriteFile(labels, flipped(file(labels)), 0o666); err != nil {
 		t.Fatal(err)

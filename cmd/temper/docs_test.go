@@ -147,8 +147,7 @@ func TestDocumentedCommands(t *testing.T) {
 			case len(env) == 0 && (strings.Contains(line, "--dataset") || c.args[0] == "data" || c.args[0] == "reproduce"):
 				t.Skip("TEMPER_DATA is not set")
 			case c.args[0] == "serve":
-				_, end := startServer(t, dir, append(c.args, "--listen", "127.0.0.1:0")...)
-				end()
+				served(t, dir, append(c.args, "--listen", "127.0.0.1:0")...)
 			case strings.Contains(line, "-mixed"): // bf16 on any processor
 				must(t, dir, append(slices.Clip(env), "TEMPER_CPU=portable"), reduced(first, c.args)...)
 			default:
@@ -257,10 +256,10 @@ func TestNewcomer(t *testing.T) {
 	if !strings.Contains(o.stdout, "ended") {
 		t.Errorf("%+v", o)
 	}
-	address, end := startServer(t, dir, "serve", "runs", "--listen", "127.0.0.1:0")
+	said, end := startServer(t, dir, "serve", "runs", "--listen", "127.0.0.1:0")
 	defer end()
 	client := http.Client{Timeout: 20 * time.Second}
-	r, err := client.Get(address)
+	r, err := client.Get(regexp.MustCompile(`http://\S+/`).FindString(said))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,9 +269,9 @@ func TestNewcomer(t *testing.T) {
 	}
 }
 
-// startServer starts a server and returns its address. What ends it interrupts it,
-// and then it has to end well.
-func startServer(t *testing.T, dir string, args ...string) (address string, end func()) {
+// startServer starts a server and returns the line that it says. What ends it
+// interrupts it, and then it has to end well.
+func startServer(t *testing.T, dir string, args ...string) (said string, end func()) {
 	t.Helper()
 	c := command(dir, nil, args...)
 	stderr, err := c.StderrPipe()
@@ -290,10 +289,18 @@ func startServer(t *testing.T, dir string, args ...string) (address string, end 
 			t.Errorf("%v ends with %v after an interrupt", args, err)
 		}
 	}
-	said, err := bufio.NewReader(stderr).ReadString('\n')
+	said, err = bufio.NewReader(stderr).ReadString('\n')
 	if err != nil {
 		end()
 		t.Fatal(err)
 	}
-	return regexp.MustCompile(`http://\S+/`).FindString(said), end
+	return said, end
+}
+
+// served is what a server says when it starts.
+func served(t *testing.T, dir string, args ...string) output {
+	t.Helper()
+	said, end := startServer(t, dir, args...)
+	end()
+	return output{stderr: said}
 }

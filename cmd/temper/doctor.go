@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,9 @@ on structured data: what is missing is no error.`,
 
 func checkCompiler() job.Check {
 	found, err := cuda.CompilerVersion()
+	if errors.Is(err, cuda.ErrNoCgo) {
+		return job.Check{Name: "nvrtc", Found: "not looked for: " + err.Error(), Do: "needed on a machine with a GPU only"}
+	}
 	if err != nil {
 		return job.Check{Name: "nvrtc", Found: err.Error(), Do: "needed on a machine with a GPU only, unless temper kernels build has filled its cache elsewhere"}
 	}

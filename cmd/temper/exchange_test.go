@@ -50,7 +50,7 @@ func TestExchange(t *testing.T) {
 		want string
 	}{
 		{"import a.safetensors --out runs/again", 1, "already holds a run"},
-		{"import a.safetensors --out runs/other --dataset mnist --model mnist-wong", 1, `the weights are those of patchcnn of other sizes, not of mnist-wong: 8 tensors are missing, the first is "0.weight"; 1 are not the model's, the first is "conv.weight"`},
+		{"import a.safetensors --out runs/other --dataset mnist --model mnist-wong", 1, `the weights are those of patchcnn, not of mnist-wong: 8 tensors are missing, the first is "0.weight"; 1 are not the model's, the first is "conv.weight"`},
 		{"import a.safetensors --out runs/other --set model.filters=3", 1, `"conv.weight" is [80,16,1,1], want [15,16,1,1] (1 of other shapes)`},
 		{"import a.onnx --out runs/other", 1, "not a safetensors file"},
 		{"eval latest --attack autoattack --card c.json --norm linf", 1, "no card: it holds AutoAttack's numbers on the whole test set, and structured has no published test set"},

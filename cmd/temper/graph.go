@@ -13,9 +13,9 @@ func graph(c *job.Console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "graph [RUN]",
 		Short: "Print a training step as the compiler sees it",
-		Long: `Print one of the programs that temper train would run, or that RUN runs, as text, after a pass of
-the compiler, or as the plan of kernels and memory. A whole training step, attack
-included, is one graph. --format dot writes it for Graphviz.
+		Long: `Print one of the programs that temper train would run, or that RUN runs, as text,
+after a pass of the compiler, or as the plan of kernels and memory. A whole
+training step, attack included, is one graph. --format dot writes it for Graphviz.
 
 --format html makes a page of what runs: each group of operations opens to show
 them, the kernel that the device runs for it (on a GPU or the emulator: its

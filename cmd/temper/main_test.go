@@ -105,6 +105,11 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{8}-\d{6}(-\d+)?`), "DATE"},
 	{regexp.MustCompile(`-\d+\.json`), ".json"}, // the second of a second
 	{regexp.MustCompile(`\d+ images/s  \S+`), "SPEED"},
+	{regexp.MustCompile(`127\.0\.0\.1:[1-9]\d+/`), "127.0.0.1:PORT/"},
+	{regexp.MustCompile(`(?m)^images/s .*$`), "images/s SPEED"},
+	{regexp.MustCompile(`(?m)^memory  .*$`), "memory STATE"},
+	{regexp.MustCompile(`(?m)^a step .*$`), "a step TIME"},
+	{regexp.MustCompile(`(?m)^device        cpu: .*$`), "device DEVICE"},
 	{regexp.MustCompile(`\d+ bytes`), "N bytes"}, // of files that hold all settings
 	{regexp.MustCompile(`"bytes":\d+`), `"bytes":0`},
 	{regexp.MustCompile(`"seconds":[0-9.e-]+`), `"seconds":0`},

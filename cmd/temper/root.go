@@ -37,28 +37,67 @@ kept a checkpoint and says how to go on).`,
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		var known []string
-		for _, sub := range cmd.Commands() {
-			known = append(known, sub.Name())
-		}
-		return job.UnknownCommand(args[0], known)
+		return unknownCommand(cmd, args[0])
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &job.UsageError{Err: nearFlag(cmd, err)} })
+	cmd.SetHelpCommand(help())
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &job.UsageError{Err: flagError(cmd, err)} })
 	cmd.PersistentFlags().BoolVar(&c.JSON, "json", false, "print results as JSON, one object a line")
 	cmd.AddCommand(train(c), eval(c), attack(c), export(c), importCommand(c), benchCommand(c), data(c), featuresCommand(c), graph(c), reportCommand(c), watch(c), serve(c), devices(c), doctor(c), kernels(c), recipes(c), reproduce(c), version(c))
+	cmd.InitDefaultCompletionCmd()
+	completion, _, err := cmd.Find([]string{"completion"})
+	cobra.CheckErr(err)
+	completion.Args = arguments(cobra.NoArgs)
+	completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	complete(cmd)
 	return cmd
 }
 
-// nearFlag adds to an error about an unknown flag those that may have been meant.
-func nearFlag(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
-		return err
-	}
+// unknownCommand is the error for a command that top does not have.
+func unknownCommand(top *cobra.Command, name string) error {
 	var known []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
-	return fmt.Errorf("%w%s; %s -h lists them", err, run.DidYouMean("--"+unknown.GetSpecifiedName(), known), cmd.CommandPath())
+	for _, sub := range top.Commands() {
+		known = append(known, sub.Name())
+	}
+	return job.UnknownCommand(name, known)
 }
+
+// help is temper help COMMAND: the same as temper COMMAND -h.
+func help() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Short:  "Print a command's manual",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || found == cmd.Root() && len(rest) > 0 {
+				return unknownCommand(cmd.Root(), args[0])
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
+}
+
+// flagError says what is wrong with a flag: which ones may have been meant, or
+// what it takes.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
+		return fmt.Errorf("%w%s; %s -h lists them", err, run.DidYouMean("--"+unknown.GetSpecifiedName(), known), cmd.CommandPath())
+	case errors.As(err, &value):
+		if kind := kinds[value.GetFlag().Value.Type()]; kind != "" {
+			return fmt.Errorf("--%s %s: want %s", value.GetFlag().Name, value.GetValue(), kind)
+		}
+	}
+	return err
+}
+
+// kinds are what the types of flags take.
+var kinds = map[string]string{"bool": "true or false", "int": "a whole number", "float64": "a number"}
 
 // fromEnvironment marks flags whose value came from the environment.
 const fromEnvironment = "environment"
@@ -75,7 +114,10 @@ func environment(flags *pflag.FlagSet) (err error) {
 			err = flags.SetAnnotation(f.Name, fromEnvironment, nil)
 		}
 		if err != nil {
-			err = &job.UsageError{Err: fmt.Errorf("%s: %w", job.Env(f.Name), err)}
+			if kind := kinds[f.Value.Type()]; kind != "" {
+				err = fmt.Errorf("%s %s: want %s", job.Env(f.Name), v, kind)
+			}
+			err = &job.UsageError{Err: err}
 		}
 	})
 	return err

@@ -43,9 +43,12 @@ whole view at the end.`,
 			return err
 		}
 		if fd := int(os.Stdout.Fd()); !o.Once && term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" {
-			o.Width = 80
-			if columns, _, err := term.GetSize(fd); err == nil && columns > 20 {
-				o.Width = columns
+			o.Size = func() (columns, rows int) {
+				columns, rows, err := term.GetSize(fd)
+				if err != nil || columns < 20 || rows < 2 {
+					return 80, 24
+				}
+				return columns, rows
 			}
 		}
 		return live.Watch(cmd.Context(), c.Out, r.Dir, o)

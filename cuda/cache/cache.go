@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -108,6 +109,9 @@ func write(file string, content []byte) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
+	if err = f.Chmod(0o644); err != nil { // a cache may be filled by one user for all
+		return errors.Join(err, f.Close())
+	}
 	if _, err = f.Write(content); err == nil {
 		err = f.Sync()
 	}

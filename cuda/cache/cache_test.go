@@ -25,6 +25,9 @@ func TestEntry(t *testing.T) {
 	if built != 1 {
 		t.Errorf("built %d times, want once", built)
 	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("the entry is not for everyone to read: %v, %v", info.Mode(), err)
+	}
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -157,25 +157,24 @@ func TestPlannedGraphs(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no graphs", err)
 	}
-	for _, o := range []plan.Options{{}, {NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}} {
-		for _, threads := range []int{1, 3} {
-			run := optest.On(open(t, threads), engine.Options{Plan: o})
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				source, _, _ := strings.Cut(string(text), "--- plan ---")
-				g, err := graph.Parse(source)
-				if err != nil {
-					t.Fatal(err)
-				}
-				feed := optest.RandomFeed(g, 1)
-				want, err := interp.RunRounded(g, feed)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got, err := run(g, feed)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source, _, _ := strings.Cut(string(text), "--- plan ---")
+		g, err := graph.Parse(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		feed := optest.RandomFeed(g, 1)
+		want, err := interp.RunRounded(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []plan.Options{{}, {NoFusion: true}, {NoReuse: true}, {NoInPlace: true}, {LessTraffic: true}} {
+			for _, threads := range []int{1, 3} {
+				got, err := optest.On(open(t, threads), engine.Options{Plan: o})(g, feed)
 				if err != nil {
 					t.Fatal(err)
 				}
