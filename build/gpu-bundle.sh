@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes a folder to carry to a GPU host without toolchain or network: temper, the
 # tests of its kernels as a program, what runs and compares them, and the kernels
-# of its training runs, compiled for sm_90, so that those need a driver alone. Its
-# README.md says how to run it. ARCH= leaves the kernels out.
+# of its training runs, compiled for sm_90, so that those need a driver alone; with
+# NVRTC there, they are timed against others. Its README.md says how to run it. ARCH=
+# leaves the kernels out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ go test -c -trimpath -ldflags="-s -w" -o "$to/cuda.test" ./cuda
 cp build/bundle/* LICENSE "$to"
 if [ -n "${ARCH=sm_90}" ]; then
   eval "$(build/nvrtc.sh)"
-  kernels() { (cd "$to" && TEMPER_CACHE=cache ./temper kernels build --arch "$ARCH" --precision bf16 "$@"); }
+  kernels() { (cd "$to" && TEMPER_TUNE=off TEMPER_CACHE=cache ./temper kernels build --arch "$ARCH" --precision bf16 "$@"); }
   python3 build/bundle/images.py "$to/random.npz" 640 128
   # shellcheck disable=SC2046 # words
   kernels $(cat build/bundle/repeat.txt)

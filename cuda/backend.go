@@ -160,12 +160,16 @@ type gpu struct {
 	modules   []*Module
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
+	early     bool                 // kernels may begin before those before them have ended
 	arena     arena                // of all programs, which run one at a time
 	programs  map[*program]bool    // that are loaded
 	compiled  int                  // kernels compiled or found in the cache
 	captured  int                  // graphs instantiated
 	tuner     tuner
 }
+
+// earlyDriver is the first whose graphs keep that a kernel may begin early.
+const earlyDriver = 12030
 
 // openGPU takes a device into use.
 func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compileFunc, error)) (*gpu, error) {
@@ -174,6 +178,7 @@ func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compil
 		return nil, err
 	}
 	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off",
+		early: d.Info.Capability >= 90 && lib.Version >= earlyDriver && os.Getenv("TEMPER_CUDA_EARLY") != "off",
 		tuner: tuner{used: map[string]Choice{}, times: map[string]map[string]float64{}}}
 	for _, s := range []**Stream{&g.work, &g.inputs, &g.beside} {
 		if *s, err = d.NewStream(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"temper/engine"
 	"temper/engine/autodiff"
 	"temper/engine/graph"
+	"temper/engine/interp"
 	"temper/engine/optest"
 )
 
@@ -100,6 +101,48 @@ func TestBranchesBits(t *testing.T) {
 	for range 3 {
 		if err := (optest.Tolerance{}).CompareResults(want, must(optest.On(dev, engine.Options{Precision: graph.PrecisionBF16})(p, feed))(t)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestEarlyNodes lets kernels of a graph begin early that come right behind one
+// other, where device and driver can; the emulator has them wait for their turn, and
+// the bits are the same.
+func TestEarlyNodes(t *testing.T) {
+	p := residual()
+	feed := optest.RandomFeed(p, 1)
+	var want *interp.Result
+	for _, c := range []struct {
+		options string
+		early   bool
+	}{{"capability=90,driver=12030", true}, {"capability=90,driver=12020", false}, {"capability=80", false}, {"capability=90,off", false}} {
+		options, off := strings.CutSuffix(c.options, ",off")
+		if off {
+			t.Setenv("TEMPER_CUDA_EARLY", "off")
+		}
+		dev, g := openEmulator(t, "log=1,"+options)
+		g.lib.EmulatorLog()
+		got := must(optest.On(dev, engine.Options{})(p, feed))(t)
+		if want == nil {
+			want = got
+		}
+		if err := (optest.Tolerance{}).CompareResults(want, got); err != nil {
+			t.Errorf("%s: %v", c.options, err)
+		}
+		early, late := 0, 0
+		for line := range strings.Lines(g.lib.EmulatorLog()) {
+			switch {
+			case !strings.HasPrefix(line, "node ") || strings.HasSuffix(line, " copy\n"):
+			case !strings.Contains(line, " early:"):
+				late++
+			case len(strings.Fields(line)) != 4:
+				t.Errorf("%s: begins early, behind not one node: %s", c.options, line)
+			default:
+				early++
+			}
+		}
+		if c.early && early < late || !c.early && early > 0 {
+			t.Errorf("%s: %d kernels begin early, %d do not", c.options, early, late)
 		}
 	}
 }

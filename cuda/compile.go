@@ -55,7 +55,7 @@ func eachKernel(kernels []Kernel, fn func(i int) error) error {
 
 // Prebuild fills the cache on disk with the kernels of some plans, compiled for
 // an architecture as Arch names it, so that a machine with the cache needs no
-// NVRTC.
+// NVRTC: those that the cost model chooses, and the candidates to time.
 func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	k, err := NewCubins(arch, 0)
 	if err != nil {
@@ -83,6 +83,9 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	}
 	chosen := len(kernels)
 	for _, p := range plans {
+		if tuningOff() {
+			break
+		}
 		for _, c := range tunablesOf(p, capabilityOf(arch)) {
 			list, err := c.kernels(p, capabilityOf(arch))
 			if err != nil {

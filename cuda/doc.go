@@ -58,6 +58,7 @@
 //   - TEMPER_TUNE=off: time no kernels: what no record has is the cost model's choice
 //   - TEMPER_CUDA_GRAPH=off: launch step by step instead of as a graph, for
 //     debuggers and profilers
+//   - TEMPER_CUDA_EARLY=off: start no kernel before the one before it has ended
 //   - TEMPER_EMULATOR: options of the emulator, such as checked,seed=3,memory=64
 //     (see emulator_set in emulator/src/driver.cc)
 //

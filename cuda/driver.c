@@ -53,6 +53,12 @@ int call_tensor_map(device* dev, const tensor_shape* s, device_ptr base, void* m
 }
 
 int call_launch(device* dev, launch* l, handle stream) {
+  if (l->early) {
+    enum { PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+    const launch_attribute early = {.id = PROGRAMMATIC_STREAM_SERIALIZATION, .value = 1};
+    const launch_config config = {{l->grid[0], l->grid[1], l->grid[2]}, {l->block[0], l->block[1], l->block[2]}, l->shared, stream, &early, 1};
+    return call_cuLaunchKernelEx(dev, &config, l->function, l->params, 0);
+  }
   return call_cuLaunchKernel(dev, l->function, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
                              l->shared, stream, l->params, 0);
 }

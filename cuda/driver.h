@@ -8,6 +8,18 @@
 typedef uint64_t device_ptr;
 typedef uintptr_t handle;  // of a context, module, function, stream, event or graph
 
+// CUlaunchAttribute, with the value that is an int, and CUlaunchConfig.
+typedef struct launch_attribute {
+  int id, unused, value;
+  char rest[60];
+} launch_attribute;
+typedef struct launch_config {
+  unsigned grid[3], block[3], shared;
+  handle stream;
+  const launch_attribute* attribute;
+  unsigned attributes;
+} launch_config;
+
 // Calls that need no current context: X(name, parameters, arguments).
 #define LIBRARY_CALLS(X)                                                                \
   X(cuInit, (unsigned flags), (flags))                                                  \
@@ -43,6 +55,7 @@ typedef uintptr_t handle;  // of a context, module, function, stream, event or g
   X(cuFuncSetAttribute, (handle function, int attribute, int value), (function, attribute, value)) \
   X(cuLaunchKernel, (handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, handle stream, void** params, void** extra), \
     (function, gx, gy, gz, bx, by, bz, shared, stream, params, extra))                  \
+  X(cuLaunchKernelEx, (const launch_config* config, handle function, void** params, void** extra), (config, function, params, extra)) \
   X(cuTensorMapEncodeTiled, (void* map, int type, unsigned axes, device_ptr base, const uint64_t* extents, const uint64_t* strides, const unsigned* box, const unsigned* steps, int interleave, int swizzle, int promotion, int fill), \
     (map, type, axes, base, extents, strides, box, steps, interleave, swizzle, promotion, fill)) \
   X(cuTensorMapEncodeIm2col, (void* map, int type, unsigned axes, device_ptr base, const uint64_t* extents, const uint64_t* strides, const int* lower, const int* upper, unsigned channels, unsigned pixels, const unsigned* steps, int interleave, int swizzle, int promotion, int fill), \
@@ -87,6 +100,7 @@ typedef struct device {
 typedef struct launch {
   handle function;
   unsigned grid[3], block[3], shared;
+  int early;  // it may begin before the kernel before it has ended
   void** params;
 } launch;
 

@@ -91,7 +91,7 @@ func inTurn(p *plan.Plan, groups []*plan.Fused) GroupKernel {
 
 // kernel finishes a kernel whose body has been written.
 func (e *emitter) kernel(items, blocks int) GroupKernel {
-	source := fmt.Sprintf("extern \"C\" __global__ void NAME(%s, u32 n) {\n%s}\nEXPORT(NAME)\n", strings.Join(e.params, ", "), e.b)
+	source := fmt.Sprintf("extern \"C\" __global__ void NAME(%s, u32 n) {\n  wait_for_turn();\n%s}\nEXPORT(NAME)\n", strings.Join(e.params, ", "), e.b)
 	return GroupKernel{Source: source, Args: e.buffers, Items: items, Blocks: blocks}
 }
 
@@ -167,7 +167,9 @@ func (e *emitter) line(indent int, format string, args ...any) {
 }
 
 // args names the kernel's parameters. A buffer that is written in place is
-// read through its written name, without __restrict__.
+// read through its written name, without __restrict__. Nothing that is only read
+// has that either: the compiler would take it for constant while the kernel
+// exists, which begins before it is its turn.
 func (e *emitter) args() {
 	reads, writes := Args(e.p, e.f)
 	for _, i := range reads {
@@ -175,11 +177,7 @@ func (e *emitter) args() {
 			continue
 		}
 		e.arg[i] = fmt.Sprintf("%sin%d", e.prefix, len(e.params))
-		qualifier := "__restrict__ "
-		if e.prefix != "" && e.gathered == nil {
-			qualifier = ""
-		}
-		e.params = append(e.params, fmt.Sprintf("const %v* %s%s", e.p.Buffers[i].DType, qualifier, e.arg[i]))
+		e.params = append(e.params, fmt.Sprintf("const %v* %s", e.p.Buffers[i].DType, e.arg[i]))
 		e.buffers = append(e.buffers, i)
 	}
 	for k, i := range writes {
@@ -490,7 +488,7 @@ func (e *emitter) joining(join []string, results, parts int) GroupKernel {
 			s.buffers = append(s.buffers, e.p.Buffer(n))
 		}
 	}
-	s.params, s.buffers = append(s.params, "const u8* __restrict__ scratch"), append(s.buffers, Scratch)
+	s.params, s.buffers = append(s.params, "const u8* scratch"), append(s.buffers, Scratch)
 	for _, line := range join {
 		s.line(1, "%s", line)
 	}

@@ -46,10 +46,10 @@ func OpKernels(n *graph.Node) []OpKernel {
 	b.WriteString("extern \"C\" __global__ void NAME(")
 	for i, in := range n.Ins() {
 		k.Args = append(k.Args, i)
-		fmt.Fprintf(&b, "const %v* __restrict__ in%d, ", in.DType(), i)
+		fmt.Fprintf(&b, "const %v* in%d, ", in.DType(), i)
 	}
 	k.Args = append(k.Args, Result)
-	fmt.Fprintf(&b, "%v* __restrict__ out, u32 n) {\n", n.DType())
+	fmt.Fprintf(&b, "%v* __restrict__ out, u32 n) {\n  wait_for_turn();\n", n.DType())
 	if n.Op().Class() == graph.ClassContraction {
 		k.Blocks = k.Items
 		fmt.Fprintf(&b, "  __shared__ contract_tiles<%v> tiles;\n  for (u32 i = blockIdx.x; i < n; i += gridDim.x) {\n", sumType(n.DType()))

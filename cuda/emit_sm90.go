@@ -236,6 +236,7 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
   static_assert(tile::SHARED == %d, "");
   DYNAMIC_SHARED(u8, memory);
   conv::pipeline pipe(memory);
+  wait_for_turn();
   if (threadIdx.x >= BLOCK) {
     release_registers<COPYING_REGISTERS>();
     if (threadIdx.x == BLOCK)

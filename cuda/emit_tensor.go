@@ -320,7 +320,7 @@ func (op *tensorOp) params() []string {
 	if op.wgmma != nil {
 		return op.wgmma.params()
 	}
-	params := []string{fmt.Sprintf("const %v* __restrict__ in0", op.t), fmt.Sprintf("const %v* __restrict__ in1", op.t)}
+	params := []string{fmt.Sprintf("const %v* in0", op.t), fmt.Sprintf("const %v* in1", op.t)}
 	if op.way != nil {
 		params = append(params, op.way.params...)
 	}
@@ -387,6 +387,7 @@ func (op *tensorOp) source(params []string, before, result, after string) string
   typedef tensor_tile<%v, %d, %d%s> tile;
 %s  static_assert(tensor_shared<tile, %v, %v>() == %d, "");
   DYNAMIC_SHARED(u8, shared);
+  wait_for_turn();
   for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
 %s    %s;
 %s  }
@@ -410,7 +411,8 @@ func (op *tensorOp) part() (tile, begin, end string) {
 
 func (op *tensorOp) sum() OpKernel {
 	size := op.m * op.n
-	source := fmt.Sprintf(`extern "C" __global__ void NAME(const f32* __restrict__ in0, %v* __restrict__ out, u32 n) {
+	source := fmt.Sprintf(`extern "C" __global__ void NAME(const f32* in0, %v* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     f32 s = in0[i];
     UNROLL for (u32 k = 1; k < %du; k++) s += in0[k * %du + i];

@@ -129,6 +129,11 @@ func place[T any](l *Launch, v T) unsafe.Pointer {
 	return p
 }
 
+// Early lets the kernel begin while the one right before it on its stream still
+// runs: it must call wait_for_turn of the device header. The device is of compute
+// capability 9.0 or later.
+func (l *Launch) Early() { l.c.early = 1 }
+
 // Close frees the launch. A captured graph keeps its own copy of the arguments.
 func (l *Launch) Close() {
 	for _, p := range l.mem {

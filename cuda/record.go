@@ -58,6 +58,35 @@ func (c *program) play() (err error) {
 	return nil
 }
 
+// overlap has kernels begin early that stand right behind another one on their
+// stream: that one alone can hold them back.
+func (c *program) overlap() {
+	if !c.gpu.early {
+		return
+	}
+	var last [2]bool // what each stream did last is a kernel
+	for i := range c.commands {
+		k := &c.commands[i]
+		branch := 0
+		if k.beside {
+			branch = 1
+		}
+		switch k.kind {
+		case fork:
+			last[1] = false // it waits for the other stream, which goes on
+		case join:
+			last[0] = false
+		case copying:
+			last[branch] = false
+		default:
+			if last[branch] {
+				k.launch.Early()
+			}
+			last[branch] = true
+		}
+	}
+}
+
 // prepare writes the run down step by step, and captures it.
 func (c *program) prepare() error {
 	if err := c.settle(); err != nil {
@@ -65,6 +94,7 @@ func (c *program) prepare() error {
 	}
 	err := c.record()
 	if err == nil && !c.gpu.noGraph && len(c.commands) > 0 {
+		c.overlap()
 		err = c.capture()
 	}
 	if err != nil {

@@ -194,6 +194,9 @@ func (g *gpu) choose(p *plan.Plan, c tunable, written [][]Kernel, oneByOne bool)
 		}
 	}
 	g.tuner.used[c.problem] = list[0]
+	if len(list) == 1 {
+		return nil
+	}
 	times, err := g.tuner.clock(p, candidates)
 	if failed := new(Error); errors.As(err, &failed) && failed.Code == outOfMemory {
 		return nil

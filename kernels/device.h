@@ -431,6 +431,17 @@ template <int M, int N> DEVICE void mma_tf32(f32 (&d)[M][N][4], const u32 (&a)[M
   UNROLL for (int i = 0; i < M; i++) UNROLL for (int j = 0; j < N; j++) mma_tf32(d[i][j], a[i], b[j]);
 }
 
+// wait_for_turn waits, on sm_90, until what was launched before on the stream has
+// ended and all that it wrote is seen, and then lets the kernel behind begin, up to
+// this place: a kernel may be started early, so that its start is not waited for.
+// Each thread calls it once, before it reads or writes global memory.
+DEVICE void wait_for_turn() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // ---- of sm_90a
 
 // group_sync is a barrier of THREADS threads, whole warps, among those who name

@@ -6,12 +6,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -231,6 +233,55 @@ func get(t *testing.T, h http.Handler, target, host string) *httptest.ResponseRe
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, q)
 	return w
+}
+
+// sample is a line of Prometheus' text format, version 0.0.4: a metric's name, its
+// labels, whose values escape \, " and line ends, and a number.
+var sample = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\[\\"n])*",?)*\})? (\S+)$`)
+
+// TestPrometheus reads what /metrics says as the format's specification has it, with
+// names of runs and of numbers that need care.
+func TestPrometheus(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"20261123-a", `20261123-"b`, "20261123-c\nd", "latest"} {
+		startRun(t, root, name).train(10)
+	}
+	odd := startRun(t, root, "odd")
+	odd.file(run.MetricsFile, `{"step":1,"epoch":0,"a \"name\\":1e-300,"nan":"NaN","inf":"Infinity"}`+"\n")
+	got := get(t, newTestServer(t, root).Handler(), "/metrics", "localhost")
+	if kind := got.Header().Get("Content-Type"); kind != "text/plain; version=0.0.4; charset=utf-8" {
+		t.Errorf("content type %q", kind)
+	}
+	family, seen := "", map[string]bool{}
+	for line := range strings.Lines(got.Body.String()) {
+		line = strings.TrimSuffix(line, "\n")
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, kind, _ := strings.Cut(rest, " ")
+			if kind != "gauge" || seen[name] || family != name {
+				t.Errorf("%q: want a gauge that its help was just given for, once", line)
+			}
+			seen[name] = true
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "# HELP "); ok {
+			family, _, _ = strings.Cut(rest, " ")
+			continue
+		}
+		m := sample.FindStringSubmatch(line)
+		if m == nil || m[1] != family || seen[m[1]+m[2]] {
+			t.Errorf("%q is no sample of %s, or a second one", line, family)
+			continue
+		}
+		seen[m[1]+m[2]] = true
+		if v, err := strconv.ParseFloat(m[3], 64); err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+			t.Errorf("%q: %v, %v", line, v, err)
+		}
+	}
+	for _, want := range []string{`temper_run_step{run="20261123-\"b"}`, `temper_run_step{run="20261123-c\nd"}`, `temper_run_value{run="odd",name="a \"name\\"}`} {
+		if !seen[want] {
+			t.Errorf("no sample %s in %s", want, got.Body)
+		}
+	}
 }
 
 func newTestServer(t *testing.T, root string) *Server {

@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 DEVICE=${DEVICE:-cuda:0}
 PYTHON=${PYTHON:-python3}
 SECONDS_A_CASE=${SECONDS_A_CASE:-10}
-PARTS="info parity sanitizer repeat bench methods train attack"
+PARTS="info parity sanitizer repeat bench methods train robust attack"
 out=results/$DEVICE
 mkdir -p "$out"
 export TEMPER_CACHE=${TEMPER_CACHE:-$PWD/cache}
@@ -159,6 +159,26 @@ part_train() { # CIFAR-10 where it lies beside this file, whole or as a split ar
   ls "$out"/train/latest/checkpoints/step-* >/dev/null 2>&1 && how=(--resume)
   ./temper train --device "$DEVICE" "${how[@]}" --data-dir data --run-dir "$out/train" >"$out/train.log" 2>&1 || { text="failed: $(tail -n 1 "$out/train.log")"; return 1; }
   text=$(grep -m 1 'pgd-at .*%' "$out/train.log" | tr -s ' ')
+}
+
+part_robust() { # time to robustness: cifar10-fast from the start of the process to its last checkpoint, then AutoAttack
+  local began seconds
+  [ -n "$tiny" ] && { text="not run on the emulator"; return 0; }
+  [ -d data/cifar-10-batches-bin ] || { text="not run: no data/cifar-10-batches-bin"; return 0; }
+  rm -rf "$out/robust"
+  began=$(date +%s.%N)
+  ./temper train --device "$DEVICE" --precision bf16 --dataset cifar10 --recipe cifar10-fast --data-dir data --run-dir "$out/robust" >"$out/robust.log" 2>&1 ||
+    { text="failed: $(tail -n 1 "$out/robust.log")"; return 1; }
+  seconds=$("$PYTHON" -c "import glob, os; print(round(max(map(os.path.getmtime, glob.glob('$out/robust/latest/checkpoints/step-*'))) - $began, 1))")
+  ./temper eval latest --run-dir "$out/robust" --device "$DEVICE" --attack autoattack --limit "${ROBUST_LIMIT:-1000}" --data-dir data --json >"$out/robust-autoattack.json" 2>>"$out/robust.log" ||
+    { text="trained in $seconds s; AutoAttack failed: $(tail -n 1 "$out/robust.log")"; return 1; }
+  text=$("$PYTHON" - "$out/robust-autoattack.json" "$seconds" <<'END'
+import json, sys
+with open(sys.argv[1]) as f:
+    r = json.load(f)
+print(f"{sys.argv[2]} s to the last checkpoint; AutoAttack: {r['robust']} of {r['n']} withstand it, {r['seconds']:.1f} s")
+END
+)
 }
 
 part_attack() { # AutoAttack, and with its search in bf16, on what train or repeat trained

@@ -32,7 +32,9 @@ func kernelsBuild(c *job.Console) *cobra.Command {
 		Long: `Compile every kernel that temper train with the same flags would run on a GPU, for
 each of some architectures, into the cache of compiled kernels: TEMPER_CACHE, or
 temper in the user's cache folder. It needs NVRTC but no GPU; a machine that has
-the cache needs a GPU's driver alone. What the cache has is not compiled again.`,
+the cache needs a GPU's driver alone. Of convolutions these are all candidates that
+a GPU times to choose one; TEMPER_TUNE=off compiles what is taken without timing.
+What the cache has is not compiled again.`,
 		Example: `  temper kernels build --dataset cifar10 --model preactresnet18 --recipe pgd-at
   temper kernels build --arch sm_90 --dataset cifar10 --model wideresnet-28-10 --recipe trades
   TEMPER_CACHE=bundle/cache temper kernels build --arch sm_80,sm_86,sm_90`,

@@ -207,3 +207,87 @@ func TestTensorMaps(t *testing.T) {
 		t.Errorf("on sm_80: %v", err)
 	}
 }
+
+// TestEarly launches kernels before the one before them has ended: those that
+// wait for their turn first are right, the others are caught.
+func TestEarly(t *testing.T) {
+	for _, checked := range []bool{true, false} {
+		t.Run(fmt.Sprint("checked=", checked), func(t *testing.T) { testEarly(t, checked) })
+	}
+}
+
+func testEarly(t *testing.T, checked bool) {
+	dev := open(t, checked)
+	m, text := load(t, dev, "bugs_sm90.cu", checked)
+	x := make([]uint16, 256*64)
+	for name, says := range map[string]string{
+		"turns":                         "",
+		"reads_before_its_turn":         "read of global memory before wait_for_turn, while the kernel before this one may still run, ",
+		"writes_before_its_turn":        "write of global memory before wait_for_turn, ",
+		"copies_before_its_turn":        "copy_tile before wait_for_turn, ",
+		"copies_chunks_before_its_turn": "cp.async before wait_for_turn, ",
+		"never_waits_for_its_turn":      "thread 0 of block (0,0,0) ends without wait_for_turn: ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			set(t, "reset", 1)
+			s := must(dev.NewStream())(t)
+			maps := must(dev.Encode([]cuda.TensorMap{{Extents: [4]int{64, 256, 1}, Strides: [3]int{128, 128 * 256}, Box: [3]int{64, 64, 1}, Steps: [4]int{1, 1, 1}, Swizzle: 128}}, upload(t, dev, s, x)))(t)
+			out := upload(t, dev, s, make([]float32, 1<<14))
+			first := must(must(m.Function("turns"))(t).Prepare([3]int{1, 1, 1}, [3]int{256, 1, 1}, 16384+32, maps, out))(t)
+			second := must(must(m.Function(name))(t).Prepare([3]int{1, 1, 1}, [3]int{256, 1, 1}, 16384+32, maps, out))(t)
+			defer first.Close()
+			defer second.Close()
+			second.Early()
+			if err := s.Synchronize(); err != nil {
+				t.Fatal(err)
+			}
+			err := s.Launch(first)
+			if err == nil {
+				err = s.Launch(second)
+			}
+			if err == nil {
+				err = s.Synchronize()
+			}
+			switch {
+			case says == "" || !checked && strings.Contains(says, " of global memory "): // accesses are seen in checked mode alone
+				if err != nil {
+					t.Error(err)
+				}
+			case err == nil || !strings.Contains(err.Error(), "kernel "+name+": ") || !strings.Contains(err.Error(), says):
+				t.Errorf("%v\nwant it to say %q", err, says)
+			case strings.Contains(text, "bug: "+name):
+				line := 1 + strings.Count(text[:strings.Index(text, "bug: "+name)], "\n")
+				if want := fmt.Sprintf("bugs_sm90.cu:%d", line); !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\nwant it to say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// A kernel that is to begin early has to stand behind a kernel, on a device that
+// knows how.
+func TestEarlyBehind(t *testing.T) {
+	dev := open(t, false)
+	m, _ := load(t, dev, "bugs_sm90.cu", false)
+	s := must(dev.NewStream())(t)
+	out := must(dev.Alloc(1 << 16))(t)
+	maps := must(dev.Encode([]cuda.TensorMap{{Extents: [4]int{64, 256, 1}, Strides: [3]int{128, 128 * 256}, Box: [3]int{64, 64, 1}, Steps: [4]int{1, 1, 1}, Swizzle: 128}}, out))(t)
+	l := must(must(m.Function("turns"))(t).Prepare([3]int{1, 1, 1}, [3]int{256, 1, 1}, 16384+32, maps, out))(t)
+	defer l.Close()
+	l.Early()
+	if err := s.Fill(out, 0, 1<<16); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Launch(l); err == nil || !strings.Contains(err.Error(), "cuLaunchKernel turns: CUDA_ERROR_INVALID_VALUE") {
+		t.Errorf("behind a fill: %v", err)
+	}
+	set(t, "capability", 80)
+	defer set(t, "capability", 90)
+	if err := s.Synchronize(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Launch(l); err == nil || !strings.Contains(err.Error(), "CUDA_ERROR_INVALID_VALUE") {
+		t.Errorf("on sm_80: %v", err)
+	}
+}

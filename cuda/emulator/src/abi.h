@@ -68,6 +68,7 @@ struct emulator_calls {
   void (*load_matrices)(unsigned* r, const void* row, int transposed, const char* file, int line);
   // mma multiplies rows by columns fragments.
   void (*mma)(int kind, int rows, int columns, float* d, const unsigned* a, const unsigned* b, const char* file, int line);
+  void (*wait_for_turn)();
   void (*group_sync)(unsigned barrier, unsigned threads, const char* file, int line);
   void (*mbarrier_init)(void* b, unsigned arrivals, const char* file, int line);
   void (*mbarrier_arrive)(void* b, unsigned bytes, const char* file, int line);

@@ -76,6 +76,7 @@ struct Fiber : emulated_thread {
   unsigned mask;
   void* slot;  // its operands of a warp's operation, or the barrier that it waits at
   bool fenced;  // its registers are for products
+  bool waited;  // for its turn
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // ends of the committed ones in copies
 };
@@ -108,6 +109,7 @@ alignas(64) static unsigned char params_copy[8192];  // of the launch
 static void* params[256];
 static void (*entry)(void** params);
 static size_t shared_size;  // dynamic
+static bool launched_early;  // the kernel before may still run
 static std::string report;  // of the first failure
 static bool block_failed;
 
@@ -238,11 +240,13 @@ static void wait() {
 
 static void release_barrier();
 static void leave_hopper();
+static void leave_early();
 
 static void fiber_main() {
   for (;;) {
     entry(params);
     leave_hopper();
+    leave_early();
     Fiber* f = self();
     f->copies.clear();
     f->groups.clear();
@@ -501,11 +505,24 @@ static void land(Copy& c) {
   if (opt_checked) check(c.to, 16, true, c.site);
 }
 
+static void wait_for_turn() { self()->waited = true; }
+
+// its_turn fails for what reads or writes global memory in a kernel that was
+// launched early and has not waited.
+static void its_turn(const char* what, const std::string& where) {
+  if (launched_early && !self()->waited)
+    fail("%s before wait_for_turn, while the kernel before this one may still run, %s, at %s", what, here().c_str(), where.c_str());
+}
+static void leave_early() {
+  if (launched_early && !self()->waited) fail("%s ends without wait_for_turn: what comes behind might overtake the kernel before this one", here().c_str());
+}
+
 static void copy_async(void* to, const void* from, bool wanted, const char* file, int line) {
   Fiber* f = self();
   uint32_t site = opt_checked ? site_of(file, line) : 0;
   if ((uintptr_t)to % 16 || (uintptr_t)from % 16) fail("cp.async: an address of %s is not 16-byte aligned, at %s:%d", here().c_str(), file, line);
   if (!in_shared(to, 16)) fail("cp.async: the destination of %s is not in shared memory, at %s:%d", here().c_str(), file, line);
+  if (wanted) its_turn("cp.async", std::string(file) + ":" + std::to_string(line));
   if (wanted && !in_bounds(from, 16)) fail("cp.async: the source of %s is in no allocation, at %s:%d", here().c_str(), file, line);
   if (opt_checked) {
     if (wanted) check(from, 16, false, site);

@@ -179,6 +179,7 @@ static void check(const void* p, size_t n, bool write, uint32_t site) {
   }
   if (n <= 16 && a % n) fail("misaligned %s of %zu bytes at address %p, %s, at %s", write ? "write" : "read", n, p, here().c_str(), place(site).c_str());
   if (g) {
+    if (launched_early && !self()->waited) its_turn(write ? "write of global memory" : "read of global memory", place(site));
     check_global(g, offset(g->p), n, write, site);
   } else if (is_static) {
     if (a + n > (uintptr_t)module->shared_to) fail("out of bounds: %zu bytes behind static shared memory, %s, at %s", n, here().c_str(), place(site).c_str());
@@ -228,7 +229,7 @@ static void access_range(const void* p, unsigned long n, int is_write, const voi
 // ---- blocks and launches
 
 static const emulator_calls calls = {
-    &current_thread, &block, barrier, sync_warp, shuffle, vote, copy_async, copy_commit, copy_wait, load_matrices, mma,
+    &current_thread, &block, barrier, sync_warp, shuffle, vote, copy_async, copy_commit, copy_wait, load_matrices, mma, wait_for_turn,
     group_sync, mbarrier_init, mbarrier_arrive, mbarrier_wait, fence_async, tensor_copy, wgmma_fence, wgmma, wgmma_commit, wgmma_wait, access, access_range,
 };
 
@@ -257,7 +258,7 @@ static void run_block(unsigned long long number) {
         f.index = uint3{x, y, z};
         f.state = NEW, f.id = id, f.warp = id / 32, f.lane = id % 32;
         f.copies.clear(), f.groups.clear();
-        f.fenced = false;
+        f.fenced = f.waited = false;
       }
   free_stacks.clear();
   for (int i = thread_count - 1; i >= 0; i--) free_stacks.push_back(stacks + (size_t)i * STACK);
@@ -281,8 +282,9 @@ static size_t place_of(size_t at, size_t size) {
 }
 
 // run launches a kernel; false if it failed, with a report.
-static bool run(Module* m, const emulated_kernel* k, const unsigned* grid, const unsigned* threads, size_t shared, const unsigned char* args) {
+static bool run(Module* m, const emulated_kernel* k, const unsigned* grid, const unsigned* threads, size_t shared, bool early, const unsigned char* args) {
   prepare_machine();
+  launched_early = early;
   module = m;
   entry = k->call;
   shared_size = shared;

@@ -53,6 +53,7 @@ struct Work {
   Function* function = nullptr;
   unsigned grid[3], block[3];
   size_t shared = 0;
+  bool early = false;  // before what it comes after has ended
   std::vector<unsigned char> args;  // of a kernel, or staged host memory
   unsigned char* to = nullptr;
   const unsigned char* from = nullptr;
@@ -63,6 +64,19 @@ struct Work {
   unsigned long long position = 0;
   std::shared_ptr<const struct Nodes> nodes;
 };
+
+// CUlaunchConfig, and CUlaunchAttribute with the value that is an int.
+struct launch_attribute {
+  int id, unused, value;
+  char rest[60];
+};
+struct launch_config {
+  unsigned grid[3], block[3], shared;
+  handle stream;
+  const launch_attribute* attribute;
+  unsigned attributes;
+};
+static_assert(sizeof(launch_attribute) == 72 && sizeof(launch_config) == 56, "");
 
 struct Node {
   Work work;
@@ -173,7 +187,7 @@ static Result perform_graph(const Nodes& g) {
 static Result perform(Work& w) {
   switch (w.kind) {
     case Work::KERNEL:
-      if (run(w.function->module, w.function->kernel, w.grid, w.block, w.shared, w.args.data())) return SUCCESS;
+      if (run(w.function->module, w.function->kernel, w.grid, w.block, w.shared, w.early, w.args.data())) return SUCCESS;
       report = std::string("kernel ") + w.function->kernel->name + ": " + report;
       return LAUNCH_FAILED;
     case Work::UPLOAD:
@@ -289,7 +303,8 @@ API emulator_set(const char* option, long value) {
 // emulator_log is what was done since it was last called, a line each: the calls
 // that work in a context; "graph done" when a launched graph is worked off; and
 // for each node of a graph that is instantiated "node", its number, the numbers
-// of those that it comes after, and what it does.
+// of those that it comes after, and what it does, behind "early:" if that may begin
+// before.
 extern "C" __attribute__((visibility("default"))) const char* emulator_log() {
   std::lock_guard<std::recursive_mutex> lock(mutex);
   log_given = std::move(log_text);
@@ -301,7 +316,8 @@ static void note_nodes(const Nodes& g) {
   for (size_t i = 0; opt_log && i < g.list.size(); i++) {
     std::string line = "node " + std::to_string(i) + ":";
     for (int a : g.list[i].after) line += " " + std::to_string(a);
-    note(line + " " + (g.list[i].work.kind == Work::KERNEL ? g.list[i].work.function->kernel->name : "copy"));
+    const Work& w = g.list[i].work;
+    note(line + (w.early ? " early:" : " ") + (w.kind == Work::KERNEL ? w.function->kernel->name : "copy"));
   }
 }
 
@@ -593,21 +609,42 @@ static std::vector<unsigned char> pack(const emulated_kernel* k, void** args) {
   return all;
 }
 
-API cuLaunchKernel(handle h, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, handle stream,
-                   void** args, void**) {
-  CALL;
+static int launch(handle h, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, handle stream, void** args, bool early) {
   if (!h) return INVALID_HANDLE;
   Function* f = (Function*)h;
   unsigned long long threads = (unsigned long long)bx * by * bz;
   if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535 || !threads || threads > MAX_THREADS || bz > 64) return INVALID_VALUE;
   if ((int)shared > f->dynamic_limit || f->kernel->params > 256) return INVALID_VALUE;
   Work w{Work::KERNEL};
-  w.function = f, w.shared = shared, w.args = pack(f->kernel, args);
+  w.function = f, w.shared = shared, w.early = early, w.args = pack(f->kernel, args);
   if (w.args.size() > sizeof params_copy) return INVALID_VALUE;
   unsigned g[] = {gx, gy, gz}, b[] = {bx, by, bz};
   std::copy(g, g + 3, w.grid);
   std::copy(b, b + 3, w.block);
   return submit(stream, std::move(w));
+}
+API cuLaunchKernel(handle h, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, handle stream,
+                   void** args, void**) {
+  CALL;
+  return launch(h, gx, gy, gz, bx, by, bz, shared, stream, args, false);
+}
+
+// What precedes a kernel that is launched early has to be a kernel, which alone
+// can let it begin.
+static bool behind_kernel(Stream* s) {
+  if (s->capture) return s->frontier.size() == 1 && s->capture->nodes->list[(size_t)s->frontier[0]].work.kind == Work::KERNEL;
+  return s->queue.empty() || s->queue.back().kind == Work::KERNEL;
+}
+API cuLaunchKernelEx(const launch_config* c, handle h, void** args, void**) {
+  CALL;
+  enum { PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+  bool early = false;
+  for (unsigned i = 0; i < c->attributes; i++) {
+    if (c->attribute[i].id != PROGRAMMATIC_STREAM_SERIALIZATION || opt_capability < 90) return INVALID_VALUE;
+    early = c->attribute[i].value != 0;
+  }
+  if (early && !behind_kernel(stream_of(c->stream))) return INVALID_VALUE;
+  return launch(h, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream, args, early);
 }
 
 API cuStreamCreate(handle* stream, unsigned) {

@@ -117,6 +117,7 @@ template <int M, int N> static inline void mma_bf16(f32 (&d)[M][N][4], const u32
 template <int M, int N> static inline void mma_tf32(f32 (&d)[M][N][4], const u32 (&a)[M][4], const u32 (&b)[N][2], LOCATION) {
   emulator->mma(MMA_TF32, M, N, d[0][0], a[0], b[0], file, line);
 }
+static inline void wait_for_turn() { emulator->wait_for_turn(); }
 static inline u32 shared_address(const void* p) { return (u32)((const unsigned char*)p - emulator->block->dynamic_shared); }
 template <u32 THREADS> static inline void group_sync(u32 barrier, LOCATION) { emulator->group_sync(barrier, THREADS, file, line); }
 template <u32 N> static inline void release_registers() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, ""); }

@@ -189,6 +189,7 @@ static void tensor_copy(const tensor_copy_call* call, const char* file, int line
   const char* what = call->pixels ? "copy_pixels" : "copy_tile";
   const emulated_tensor_map& m = c.map;
   if (m.magic != TENSOR_MAP_MAGIC || m.axes != (call->pixels ? 4 : 3) || m.pixels != call->pixels) fail("%s: no tensor map of the kind, %s, at %s:%d", what, here().c_str(), file, line);
+  its_turn(what, std::string(file) + ":" + std::to_string(line));
   const size_t n = bytes_of(m), atom = 8 * (size_t)m.swizzle;
   if (!in_shared(call->to, n) || (unsigned char*)call->to < block.dynamic_shared) fail("%s: %zu bytes to where they do not fit in dynamic shared memory, %s, at %s:%d", what, n, here().c_str(), file, line);
   if ((uintptr_t)call->to % std::max<size_t>(atom, 128)) fail("%s: the destination is no multiple of %zu bytes, %s, at %s:%d", what, std::max<size_t>(atom, 128), here().c_str(), file, line);

@@ -201,3 +201,58 @@ extern "C" __global__ void warpgroup_divergence(const __grid_constant__ tensor_m
   else wgmma_wait<0>();  // bug: warpgroup_divergence
 }
 EXPORT(warpgroup_divergence)
+
+// Those that are launched early, behind turns. The first of them has none.
+
+extern "C" __global__ void turns(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  const ring r = prepared(shared);
+  wait_for_turn();
+  if (threadIdx.x == 128) {
+    mbarrier_arrive_expecting(r.filled, 8192);
+    copy_tile(shared, x.of, r.filled, 0, 0, 0);
+  }
+  mbarrier_wait(r.filled, 0);
+  out[threadIdx.x] = ((const f32*)shared)[threadIdx.x] + (blockIdx.x ? 0 : 1);
+}
+EXPORT(turns)
+
+extern "C" __global__ void reads_before_its_turn(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  const f32 v = out[threadIdx.x];  // bug: reads_before_its_turn
+  wait_for_turn();
+  out[threadIdx.x] = v + 1;
+}
+EXPORT(reads_before_its_turn)
+
+extern "C" __global__ void writes_before_its_turn(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  out[threadIdx.x] = 1;  // bug: writes_before_its_turn
+  wait_for_turn();
+}
+EXPORT(writes_before_its_turn)
+
+extern "C" __global__ void copies_before_its_turn(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  const ring r = prepared(shared);
+  if (threadIdx.x == 128) {
+    mbarrier_arrive_expecting(r.filled, 8192);
+    copy_tile(shared, x.of, r.filled, 0, 0, 0);  // bug: copies_before_its_turn
+  }
+  wait_for_turn();
+  mbarrier_wait(r.filled, 0);
+  out[threadIdx.x] = ((const f32*)shared)[threadIdx.x];
+}
+EXPORT(copies_before_its_turn)
+
+extern "C" __global__ void copies_chunks_before_its_turn(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  copy_async16(shared + threadIdx.x * 16, out + threadIdx.x * 4, true);  // bug: copies_chunks_before_its_turn
+  copy_async_commit();
+  copy_async_wait<0>();
+  wait_for_turn();
+}
+EXPORT(copies_chunks_before_its_turn)
+
+extern "C" __global__ void never_waits_for_its_turn(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  if (threadIdx.x >= 64) wait_for_turn();
+}
+EXPORT(never_waits_for_its_turn)
