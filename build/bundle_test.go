@@ -117,7 +117,7 @@ func TestBundle(t *testing.T) {
 	}
 	var summary struct{ Parts, Benchmarks, Attacks []map[string]any }
 	b, err := os.ReadFile(filepath.Join(dir, "results", "cuda:0", "summary.json"))
-	if err != nil || json.Unmarshal(b, &summary) != nil || len(summary.Parts) != 8 || len(summary.Benchmarks) != 4 || len(summary.Attacks) != 2 {
+	if err != nil || json.Unmarshal(b, &summary) != nil || len(summary.Parts) != 9 || len(summary.Benchmarks) != 4 || len(summary.Attacks) != 2 {
 		t.Errorf("summary.json: %v, %s", err, b)
 	}
 
