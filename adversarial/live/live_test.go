@@ -298,10 +298,14 @@ func TestServer(t *testing.T) {
 	root := t.TempDir()
 	w := startRun(t, root, "20261123-a")
 	w.train(20)
+	if err := os.Mkdir(filepath.Join(w.Dir, "evaluations"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	w.file("evaluations/training.json", `{"attack":"PGD-7","n":100,"clean_accuracy":{"value":0.5,"low":0.4,"high":0.6},"robust_accuracy":{"value":0.25,"low":0.17,"high":0.35},"settings":{"split":"test"}}`)
 	h := newTestServer(t, root).Handler()
 	const host = "127.0.0.1:8080"
 	for target, want := range map[string][]string{
-		"/":                  {`<a href="runs/20261123-a/">20261123-a</a>`, "running", "pgd-at · cifar-small"},
+		"/":                  {`<a href="runs/20261123-a/">20261123-a</a>`, "running", "pgd-at · cifar-small", ">25.0 % [17.0, 35.0]<", ">PGD-7, 100 test examples<"},
 		"/runs/20261123-a/":  {"<title>temper: 20261123-a</title>", `new EventSource("events")`, "Training loss. a step: 2 at step 1"},
 		"/metrics":           {"# TYPE temper_run_value gauge", `temper_run_active{run="20261123-a"} 1`, `temper_run_step{run="20261123-a"} 20`, `temper_run_value{run="20261123-a",name="train/loss"} 0.1`},
 		"/runs/none/":        {`no run "none"`},
@@ -340,7 +344,7 @@ func TestTraversal(t *testing.T) {
 	root := filepath.Join(top, "runs")
 	startRun(t, root, "inside").train(1)
 	outside := startRun(t, top, "outside")
-	outside.file(run.ConfigFile, "secret = 'hidden'\n")
+	outside.file(run.ConfigFile, "secret = 'xyzzy'\n")
 	for link, to := range map[string]string{"link": "../outside", "absolute": outside.Dir, "up": ".."} {
 		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
 			t.Fatal(err)
@@ -358,13 +362,13 @@ func TestTraversal(t *testing.T) {
 		"%252e%252e%252foutside", "%00", "inside%00", ".", "", "inside/../../outside", "./../outside", strings.ReplaceAll(outside.Dir, "/", "%2f")} {
 		for _, end := range []string{"/", "/events", ""} {
 			got := get(t, h, "/runs/"+name+end, "127.0.0.1")
-			if got.Code == 200 || strings.Contains(got.Body.String(), "hidden") {
+			if got.Code == 200 || strings.Contains(got.Body.String(), "xyzzy") {
 				t.Errorf("/runs/%s%s: %d %.200s", name, end, got.Code, got.Body)
 			}
 		}
 	}
 	for _, target := range []string{"/", "/metrics"} {
-		if got := get(t, h, target, "127.0.0.1").Body.String(); strings.Contains(got, "hidden") || strings.Contains(got, "outside") || !strings.Contains(got, "inside") {
+		if got := get(t, h, target, "127.0.0.1").Body.String(); strings.Contains(got, "xyzzy") || strings.Contains(got, "outside") || !strings.Contains(got, "inside") {
 			t.Errorf("%s: %s", target, got)
 		}
 	}
