@@ -69,7 +69,7 @@ part_info() {
 }
 
 part_parity() { # op cases, contractions, what is computed before and behind them, draws, training steps
-  local all='^(TestKernels|TestTensor|TestChoices|TestEpilogue|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits|TestStepBlock|TestFeedAhead|TestStepScalars|TestPreActResNet|TestChoices|TestMeasure)$'
+  local all='^(TestKernels|TestTensor|TestEpilogue|TestPrologue|TestReduceParts|TestNormalBits|TestAutocast|TestBranchesBits|TestStepBlock|TestFeedAhead|TestStepScalars|TestPreActResNet|TestChoices|TestMeasure)$'
   [ -n "$tiny" ] && all='^(TestKernels|TestNormalBits)$/^(matmul|reduce|scatter|max-pool)'
   tests parity "$all"
 }
