@@ -17,7 +17,7 @@ type Info struct {
 	Name   string // the processor's name
 	Detail string // what a bug report should hold: instruction sets, memory, versions
 	// Precisions are those that programs can be compiled for, the most exact first.
-	Precisions []graph.Precision
+	Precisions []graph.Precision `json:"-"`
 }
 
 // PrecisionNames are Precisions as the command line has them.
