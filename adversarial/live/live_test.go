@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -152,6 +153,42 @@ device        cpu: a processor (2 threads)
 }
 
 // TestWatchIsSafe shows names that would take over a terminal as dots.
+// TestWatchJSON follows a run to its end, an object a line.
+func TestWatchJSON(t *testing.T) {
+	w := startRun(t, t.TempDir(), "run")
+	w.train(20)
+	var out bytes.Buffer
+	done := make(chan error)
+	go func() {
+		done <- Watch(context.Background(), &out, w.Dir, WatchOptions{JSON: true, Interval: 10 * time.Millisecond})
+	}()
+	time.Sleep(100 * time.Millisecond)
+	w.train(10)
+	time.Sleep(100 * time.Millisecond)
+	w.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var seen []Progress
+	for line := range strings.Lines(out.String()) {
+		var p Progress
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		seen = append(seen, p)
+	}
+	if len(seen) < 2 {
+		t.Fatalf("%d objects: %s", len(seen), &out)
+	}
+	first, last := seen[0], seen[len(seen)-1]
+	if first.Run != "run" || first.State != "running" || first.Step != 20 || first.Steps != 100 || first.Epoch != 2 || math.Abs(first.Seconds-8) > 1e-9 || first.Values["test/robust"] != 0.25 || first.Values["train/loss"] != 0.1 {
+		t.Errorf("first: %+v", first)
+	}
+	if last.State != "stopped before its end" || last.Step != 30 || last.Seconds != 0 {
+		t.Errorf("last: %+v", last)
+	}
+}
+
 // TestWatchResized redraws the view on terminals that change their size: what is
 // left of the old lines, wrapped by a narrower terminal, is taken away, and no more
 // is drawn than a low one has room for.
