@@ -20,11 +20,12 @@ type Choice struct {
 	Parts         int    // that the products are added up in
 }
 
-// The ways of computing a contraction: conv_sm90.h, and tensor.h, which serves
-// float32 without tensor cores too.
+// The ways of computing a contraction: conv_sm90.h; tensor.h, which serves float32
+// without tensor cores too; and that with taps for columns.
 const (
 	onWGMMA = "wgmma"
 	onMMA   = "mma.sync"
+	onTaps  = "mma.sync by taps"
 )
 
 func (c Choice) tile() tensorTile { return tensorTile{c.Rows, c.Columns} }
@@ -74,10 +75,8 @@ func sorted(list []ranked) []ranked {
 // accepts says whether the operation can be computed so. Records come from
 // elsewhere.
 func (op *tensorOp) accepts(c Choice) bool {
-	possible := op.costs
 	stages := []int{usualStages, usualStages + 1}
 	if op.wgmma != nil {
-		possible = op.costsSM90
 		if !slices.Contains(sm90Tiles, c.tile()) || c.Parts < 1 {
 			return false
 		}
@@ -87,7 +86,7 @@ func (op *tensorOp) accepts(c Choice) bool {
 			stages = append(stages, s)
 		}
 	}
-	return slices.Contains(stages, c.Stages) && slices.ContainsFunc(possible(op.splits != never), func(r ranked) bool {
+	return slices.Contains(stages, c.Stages) && slices.ContainsFunc(op.estimates(op.splits != never), func(r ranked) bool {
 		return r.Way == c.Way && r.tile() == c.tile() && r.Parts == c.Parts
 	})
 }

@@ -54,22 +54,31 @@ func newEmitter(p *plan.Plan, f *plan.Fused) *emitter {
 }
 
 // smallGroup is the number of elements up to which groups without reductions
-// run one behind the other in one kernel, and smallGroups the number of such
-// groups: on what belongs to a layer's channels, launches take the time.
+// run one behind the other in one kernel, smallRows that of groups that reduce short
+// rows, and smallGroups the number of such groups: on what belongs to a layer's
+// channels, or to the loss, launches take the time.
 const (
 	smallGroup  = 2048
+	smallRows   = 4 * smallGroup
 	smallGroups = 16
 )
 
 // small lists the groups that begin a schedule and that one kernel runs.
 func small(steps []plan.Step) (groups []*plan.Fused) {
 	for _, s := range steps {
-		if s.Fused == nil || !s.SameBranch(&steps[0]) || s.Fused.Axes != nil || s.Fused.Space.Size() > smallGroup || len(groups) == smallGroups {
+		if s.Fused == nil || !s.SameBranch(&steps[0]) || !isSmall(s.Fused) || len(groups) == smallGroups {
 			break
 		}
 		groups = append(groups, s.Fused)
 	}
 	return groups
+}
+
+func isSmall(f *plan.Fused) bool {
+	if f.Axes != nil {
+		return reduced(f) <= shortReduction && f.Space.Size() <= smallRows
+	}
+	return f.Space.Size() <= smallGroup
 }
 
 // inTurn writes a kernel, of one block, that runs groups one behind the other.
@@ -79,7 +88,11 @@ func inTurn(p *plan.Plan, groups []*plan.Fused) GroupKernel {
 		e := newEmitter(p, f)
 		e.prefix = fmt.Sprintf("g%d_", i)
 		e.args()
-		e.elementwise()
+		if f.Axes != nil {
+			e.reducing()
+		} else {
+			e.elementwise()
+		}
 		if i > 0 {
 			all.line(1, "__syncthreads();  // what stands above has been stored")
 		}
@@ -357,13 +370,14 @@ func (e *emitter) reducing() GroupKernel {
 	size := reduced(e.f)
 	results := e.f.Space.Size() / size
 	alone := size <= shortReduction // a thread for a result
-	first, step, from, by, blocks := "blockIdx.x", "gridDim.x", "threadIdx.x", "BLOCK", results
+	from, by, blocks := "0", "1", ceil(results, BlockThreads)
 	if alone {
-		first, step, from, by, blocks = "blockIdx.x * BLOCK + threadIdx.x", "gridDim.x * BLOCK", "0", "1", ceil(results, BlockThreads)
+		e.each("o", results)
 	} else {
+		from, by, blocks = "threadIdx.x", "BLOCK", results
 		e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK / 32];", n.DType(), i) })
+		e.line(1, "for (u32 o = blockIdx.x; o < n; o += gridDim.x) {")
 	}
-	e.line(1, "for (u32 o = %s; o < n; o += %s) {", first, step)
 	body := e.body(3)
 	e.index(2, "o", kept, body)
 	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "%v s%d = %s_start<%v>();", n.DType(), i, reducer(n), n.DType()) })

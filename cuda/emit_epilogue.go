@@ -20,7 +20,7 @@ func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, t target) ([]Kernel, bo
 	n := s.Op
 	w := wayOf(p, n, s.Prologue)
 	op := newTensorOp(n, w, t, true)
-	turned := op.wgmma != nil && op.wgmma.turned // whose tiles do not follow one another along a row
+	turned := op.wgmma != nil && op.wgmma.turned || op.byTaps.rows > 0 // whose tiles do not follow one another along a row
 	if op.parts > 1 || op.batch > 1 || f.Axes != nil && (turned || !overRows(f, op.n)) {
 		return nil, false
 	}

@@ -157,6 +157,7 @@ func (op *tensorOp) stagesOf(d division) (stages, stage int) {
 }
 
 func (op *tensorOp) forwardSM90(g conv) {
+	op.products = g.products()
 	w := op.wgmma
 	w.name, w.width = "conv_forward_sm90", width(g.C)
 	op.step = w.width
@@ -168,6 +169,7 @@ func (op *tensorOp) forwardSM90(g conv) {
 }
 
 func (op *tensorOp) inputGradSM90(g conv) {
+	op.products = g.products()
 	w := op.wgmma
 	w.name, w.width = "conv_input_grad_sm90", width(g.O)
 	op.step = w.width
@@ -180,6 +182,7 @@ func (op *tensorOp) inputGradSM90(g conv) {
 }
 
 func (op *tensorOp) filterGradSM90(g conv) {
+	op.products = g.products()
 	w := op.wgmma
 	w.name, w.width, w.turned = "conv_filter_grad_sm90", width(g.C), true
 	op.step = 64

@@ -59,15 +59,22 @@ const (
 // rank lists the divisions, those that the cost model takes to be the fastest
 // first.
 func (op *tensorOp) rank() []ranked {
-	costs := op.costs
-	if op.wgmma != nil {
-		costs = op.costsSM90
-	}
-	list := costs(op.splits == freely)
+	list := op.estimates(op.splits == freely)
 	if op.splits == seldom && 2*op.divided(list[0].tile(), 1).tiles <= multiprocessors {
-		list = costs(true)
+		list = op.estimates(true)
 	}
 	return list
+}
+
+// estimates is the cost model of the way of computing the operation.
+func (op *tensorOp) estimates(inParts bool) []ranked {
+	switch {
+	case op.wgmma != nil:
+		return op.costsSM90(inParts)
+	case op.byTaps.rows > 0:
+		return []ranked{{Choice{onTaps, op.byTaps.rows, op.byTaps.columns, usualStages, 1}, 1}}
+	}
+	return op.costs(inParts)
 }
 
 // usualStages are those of a tensor_tile; with more, fewer blocks share a
@@ -145,12 +152,14 @@ type tensorOp struct {
 	stages           int // in shared memory
 	division             // of each
 	aAlongK, bAlongK bool
-	types            string // declarations that the call uses
-	way              *way   // what becomes of an image before it is read; or nil
-	call             string // of the template: tile, part, begin, end and result are still to be given
-	wgmma            *wgmma // nil but where warpgroups compute it, without a call
-	finish           func() // fills in what follows from the division; nil if nothing does
-	timed            int    // candidates that were timed to choose the division; 0 where the cost model did
+	types            string     // declarations that the call uses
+	way              *way       // what becomes of an image before it is read; or nil
+	call             string     // of the template: tile, part, begin, end and result are still to be given
+	wgmma            *wgmma     // nil but where warpgroups compute it, without a call
+	byTaps           tensorTile // the tile where taps are columns
+	products         int        // that count
+	finish           func()     // fills in what follows from the division; nil if nothing does
+	timed            int        // candidates that were timed to choose the division; 0 where the cost model did
 }
 
 // newTensorOp is a contraction, of which the image goes some way if that is not
@@ -178,6 +187,12 @@ func tensorOps(n *graph.Node, w *way, capability int) (ops []*tensorOp) {
 		op := undivided(n, nil)
 		op.onWarpgroups(n)
 		ops = append(ops, op)
+	}
+	if n.Op() == graph.OpConv2DInputGrad {
+		op := undivided(n, nil)
+		if op.step = 64 / op.t.Size(); op.inputGradByTaps(geometry(n, n, n.In(1), n.In(0))) {
+			ops = append(ops, op)
+		}
 	}
 	op := undivided(n, w)
 	op.step = 64 / op.t.Size()
@@ -219,6 +234,7 @@ func (op *tensorOp) matMul(n *graph.Node) {
 	}
 	op.batch = n.Size() / (m * columns)
 	op.extents(m, columns, depth, freely)
+	op.products = op.batch * m * columns * depth
 	op.aAlongK, op.bAlongK = !a.TA, a.TB
 	operand := func(in string, alongK bool, extent int) string {
 		stride := extent
@@ -246,6 +262,7 @@ func (g conv) shape() string {
 }
 
 func (op *tensorOp) forward(g conv) {
+	op.products = g.products()
 	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*g.C, freely)
 	op.aAlongK, op.bAlongK = true, true
 	op.types = g.shape()
@@ -263,17 +280,59 @@ func (op *tensorOp) image(source string) string {
 }
 
 func (op *tensorOp) filterGrad(g conv) {
+	op.products = g.products()
 	op.extents(g.O, g.R*g.S*g.C, g.N*g.P*g.Q, freely)
 	op.types = g.shape()
 	op.call = fmt.Sprintf("conv_filter_grad<tile, shape>(shared, TILE, %s, in1, BEGIN, END, RESULT)", op.image("taps_by_pixels"))
 }
 
 func (op *tensorOp) inputGrad(g conv) {
+	op.products = g.products()
 	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*g.O, never)
 	op.aAlongK = true
 	op.types = g.shape()
 	op.call = "conv_input_grad<tile, shape>(shared, TILE, in0, in1, RESULT)"
 	op.heights = g.phasePixels()
+}
+
+// tapTiles are the tiles for taps as columns.
+var tapTiles = []tensorTile{{256, 32}, {128, 64}}
+
+// inputGradByTaps is inputGrad by conv_input_grad_few, which is for few channels; it
+// returns false where that is no better: a tile has to have whole rows of the output,
+// and no more of them for its edges than for itself.
+func (op *tensorOp) inputGradByTaps(g conv) bool {
+	if g.C > 4 || g.strideH != 1 || g.strideW != 1 {
+		return false
+	}
+	taps, reach := g.R*g.S*g.C, (g.R-1)*g.dilationH
+	for _, t := range tapTiles {
+		down := min(g.H, t.rows/g.Q-reach)
+		if taps > t.columns || down < max(1, reach) {
+			continue
+		}
+		tiles := ceil(g.H, down)
+		down = ceil(g.H, tiles)
+		op.extents(g.N*g.H*g.W, g.C, g.O, never)
+		op.heights, op.breadth = []int{g.N * tiles * t.rows}, taps
+		op.byTaps, op.aAlongK, op.products = t, true, g.products()
+		op.types = g.shape()
+		op.call = fmt.Sprintf("conv_input_grad_few<tile, shape, %d>(shared, TILE, in0, in1, RESULT)", down)
+		return true
+	}
+	return false
+}
+
+// products is the number of products of a convolution, or of one of its gradients,
+// the padding's included.
+func (g conv) products() int { return g.N * g.P * g.Q * g.O * g.R * g.S * g.C }
+
+// multiplied is the number of products that tiles compute, and the bytes of operands
+// that are brought to shared memory for them.
+func (op *tensorOp) multiplied() (products, bytes int) {
+	depth := ceil(op.depth/len(op.heights), op.step) * op.step
+	tiles := op.tiles * op.batch
+	return tiles * op.rows * op.columns * depth, tiles * (op.rows + op.columns) * depth * op.t.Size()
 }
 
 // kernels of the operation: its own, and where the depth is split one that adds
@@ -356,6 +415,11 @@ func (op *tensorOp) tiling() string {
 	if op.wgmma == nil && op.stages != usualStages {
 		text += fmt.Sprintf(", %d stages", op.stages)
 	}
+	if op.byTaps.rows > 0 {
+		text += ", taps as columns"
+	}
+	products, bytes := op.multiplied()
+	text += fmt.Sprintf("; %.0f %% of the products count, %.3g MB gathered", 100*float64(op.products)/float64(products), float64(bytes)/1e6)
 	if op.timed > 0 {
 		text += fmt.Sprintf(", the fastest of %d", op.timed)
 	}

@@ -86,13 +86,7 @@ func Traffic(p *plan.Plan) (bytes, launches int, err error) {
 			}
 			for _, k := range of[stepKey(s)] {
 				launches += times
-				for _, i := range k.Buffers {
-					if i == Scratch {
-						bytes += times * k.Scratch
-					} else {
-						bytes += times * p.Buffers[i].Bytes()
-					}
-				}
+				bytes += times * k.bytes(p)
 			}
 		}
 	}

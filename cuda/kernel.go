@@ -37,6 +37,18 @@ type Kernel struct {
 	Scratch int           // memory, in bytes, that only the step's kernels use meanwhile
 }
 
+// bytes is what the kernel reads and writes if it touches each of its buffers once.
+func (k *Kernel) bytes(p *plan.Plan) (n int) {
+	for _, i := range k.Buffers {
+		if i == Scratch {
+			n += k.Scratch
+		} else {
+			n += p.Buffers[i].Bytes()
+		}
+	}
+	return n
+}
+
 // turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
 // to fill it, few enough to save the start of most.
 const turnsPerSM = 8

@@ -89,12 +89,13 @@ func (c *program) Kernels(s *plan.Step) (list []engine.Kernel) {
 	if s.Copy != nil || s.Loop != nil {
 		return nil
 	}
+	list = []engine.Kernel{} // none, where those of a step before it do its work
 	for _, k := range c.kernels[stepKey(*s)] {
 		name := k.Name
 		if k.Tiling != "" {
 			name += ": " + k.Tiling
 		}
-		list = append(list, engine.Kernel{Name: name, Source: k.Source})
+		list = append(list, engine.Kernel{Name: name, Source: k.Source, Bytes: k.bytes(c.plan)})
 	}
 	return list
 }

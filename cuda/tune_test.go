@@ -27,7 +27,8 @@ func everyChoice(op *tensorOp) (list []Choice) {
 	for _, t := range mmaTiles {
 		tiles = append(tiles, t.tensorTile)
 	}
-	for _, way := range []string{onWGMMA, onMMA} {
+	tiles = append(tiles, tapTiles...)
+	for _, way := range []string{onWGMMA, onMMA, onTaps} {
 		for i, tile := range tiles {
 			for parts := 1; parts <= 3; parts++ {
 				var own []Choice
@@ -67,7 +68,7 @@ func TestChoices(t *testing.T) {
 			var all []one
 			var kernels []Kernel
 			graphs := tensorGraphs(t, c.dt, graph.PrecisionFloat32)
-			for _, name := range []string{"conv2d/deep", "conv2d-input-grad/3x3,s2", "conv2d-filter-grad/deep", "matmul/[1 5 1200][1 1200 10],ta=false,tb=false"} {
+			for _, name := range []string{"conv2d/deep", "conv2d-input-grad/3x3,s2", "conv2d-input-grad/first layer", "conv2d-input-grad/one channel", "conv2d-filter-grad/deep", "matmul/[1 5 1200][1 1200 10],ta=false,tb=false"} {
 				g := graphs[name]
 				p := plan.Build(g, plan.Options{})
 				s := p.Steps[len(p.Steps)-1]

@@ -61,6 +61,8 @@ func (e *Executable) Trace() (*Trace, error) {
 type Kernel struct {
 	Name   string
 	Source string // "" where there is none to be shown
+	// Bytes are those of the memory that it reads and writes, each counted once.
+	Bytes int
 }
 
 // Explainer is Code that can say which kernels run a step.

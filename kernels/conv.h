@@ -181,3 +181,50 @@ DEVICE void conv_input_grad(u8* shared, u32 i, const typename Tile::T* dy, const
       i -= tiles;
     }
 }
+
+// ---- the input's gradient where the input has few channels, as a first layer's:
+// they would fill few of a tile's columns, and each output pixel would be fetched
+// for each tap. So taps are columns too: an output pixel is fetched once, multiplied
+// with all of them, and an input pixel adds up what belongs to it. Strides are 1.
+
+// output_rows is the Source of whole rows of output pixels of an image, from row p
+// on, by outputs; what is above or below the image is 0.
+template <class T_, class G> struct output_rows {
+  typedef T_ T;
+  typedef const T* row_state;
+  typedef u32 depth_state;
+  static constexpr bool ALONG_K = true, VECTORS = G::O % chunk<T>::SIZE == 0, TRANSFORMS = false;
+  const T* x;
+  const u32 image;
+  const i32 first;
+  METHOD row_state row(u32 i) const {
+    const u32 p = first + (i32)(i / G::Q);  // above the image, a large number
+    return p < G::P ? x + ((image * G::P + p) * G::Q + i % G::Q) * G::O : 0;
+  }
+  METHOD depth_state depth(u32 k) const { return k; }
+  METHOD const T* at(row_state r, depth_state k) const { return r ? r + k : 0; }
+};
+
+// conv_input_grad_few computes tile i of the gradient (N,H,W,C): DOWN rows of an
+// image. result gets a pixel's channels, of which there are no more than eight.
+template <class Tile, class G, u32 DOWN, class Result>
+DEVICE void conv_input_grad_few(u8* shared, u32 i, const typename Tile::T* dy, const typename Tile::T* w, Result result) {
+  typedef typename Tile::T T;
+  constexpr u32 TAPS = G::R * G::S * G::C, TILES = (G::H + DOWN - 1) / DOWN;
+  constexpr u32 REACH = (G::R - 1) * G::DILATION_H, ROWS = (DOWN + REACH) * G::Q;  // output pixels that a tile needs
+  static_assert(G::STRIDE_H == 1 && G::STRIDE_W == 1 && G::C <= 8 && TAPS <= Tile::COLUMNS && ROWS <= Tile::ROWS, "");
+  const u32 image = i / TILES, top = i % TILES * DOWN;
+  const output_rows<T, G> rows{dy, image, (i32)top + G::PAD_H - (i32)REACH};
+  const f32* const sums = tensor_sums<Tile>(shared, rows, matrix<T, false, TAPS>{w}, 0, 0, ROWS, TAPS, 0, G::O);
+  for (u32 e = threadIdx.x; e < DOWN * G::W && top + e / G::W < G::H; e += BLOCK) {
+    const u32 x = e % G::W, y = e / G::W;
+    f32 v[8] = {};
+    UNROLL for (u32 r = 0; r < G::R; r++) UNROLL for (u32 s = 0; s < G::S; s++) {
+      const u32 q = (i32)x + G::PAD_W - (i32)s * G::DILATION_W;
+      if (q >= G::Q) continue;
+      const f32* const taps = sums + ((y + REACH - r * G::DILATION_H) * G::Q + q) * Tile::RESULT_STRIDE + (r * G::S + s) * G::C;
+      UNROLL for (u32 c = 0; c < G::C; c++) v[c] += taps[c];
+    }
+    result((image * G::H + top + y) * G::W + x, 0, v);
+  }
+}

@@ -232,12 +232,10 @@ template <class Tile, bool A_ALONG_K, bool B_ALONG_K> DEVICE constexpr u32 tenso
   return stages > results ? stages : results;
 }
 
-// tensor_contract computes one tile of rows x columns sums, over products from
-// begin to end, and calls result(row, column, sums) for each eight neighbours
-// of which at least the first exists. shared is 16-byte
-// aligned.
-template <class Tile, class A, class B, class Result>
-DEVICE void tensor_contract(u8* shared, const A& a, const B& b, u32 row0, u32 column0, u32 rows, u32 columns, u32 begin, u32 end, Result result) {
+// tensor_sums computes one tile of rows x columns sums, over products from begin to
+// end, and leaves them in shared, 16-byte aligned, in lines of RESULT_STRIDE.
+template <class Tile, class A, class B>
+DEVICE const f32* tensor_sums(u8* shared, const A& a, const B& b, u32 row0, u32 column0, u32 rows, u32 columns, u32 begin, u32 end) {
   typedef typename Tile::T T;
   typedef fetcher<A, Tile::ROWS> a_fetcher;
   typedef fetcher<B, Tile::COLUMNS> b_fetcher;
@@ -281,6 +279,14 @@ DEVICE void tensor_contract(u8* shared, const A& a, const B& b, u32 row0, u32 co
     *(float2*)(s + (row + i * 16 + lane / 4 + q / 2 * 8) * Tile::RESULT_STRIDE + column + j * 8 + lane % 4 * 2) = v;
   }
   __syncthreads();
+  return s;
+}
+
+// tensor_contract calls result(row, column, sums) for each eight neighbours of such
+// a tile of which at least the first exists.
+template <class Tile, class A, class B, class Result>
+DEVICE void tensor_contract(u8* shared, const A& a, const B& b, u32 row0, u32 column0, u32 rows, u32 columns, u32 begin, u32 end, Result result) {
+  const f32* const s = tensor_sums<Tile>(shared, a, b, row0, column0, rows, columns, begin, end);
   constexpr u32 ACROSS = Tile::COLUMNS / 8;
   const u32 c = threadIdx.x % ACROSS * 8;
   for (u32 r = threadIdx.x / ACROSS; r < Tile::ROWS; r += BLOCK / ACROSS) {

@@ -257,29 +257,49 @@ func (o GraphOptions) page(c Console, s *Settings, dir string) error {
 	return newListing(e, nil).writePage(c.Out, fmt.Sprintf("%s: %s (%s)", i.Spec, i.Name, i.Detail))
 }
 
-// printTimes lists the steps that took longest.
+// bytes is what a run of a step moves: its kernels, where the device says which
+// they are, since a step before it may have done its work.
+func (l *listing) bytes(s *plan.Step) (n int) {
+	kernels := l.Kernels(s)
+	if kernels == nil {
+		cost := l.Plan().Cost(s)
+		return cost.Read + cost.Written
+	}
+	for _, k := range kernels {
+		n += k.Bytes
+	}
+	return n
+}
+
+// printTimes lists the steps that took longest, with the bytes that they move as the
+// compiler counts them.
 func (l *listing) printTimes(w io.Writer) {
 	type row struct {
 		name string
 		stepTime
+		bytes  int // of all runs
 		attack bool
 	}
 	attack := ofAttack(l.Plan())
 	var rows []row
+	all := 0
 	for s, at := range l.times {
 		name, _, _ := strings.Cut(strings.TrimSpace(l.Plan().Text(s)), "\n")
-		rows = append(rows, row{name, at, attack[s]})
+		r := row{name, at, at.runs * l.bytes(s), attack[s]}
+		rows, all = append(rows, r), all+r.bytes
 	}
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(b.total, a.total), cmp.Compare(a.name, b.name)) })
-	fmt.Fprintf(w, "a step takes %.4g ms\n\n", l.trace.Total.Seconds()*1e3)
+	total := l.trace.Total.Seconds()
+	fmt.Fprintf(w, "a step takes %.4g ms and moves %s, each buffer of a kernel counted once: %.4g GB/s\n\n", total*1e3, report.Bytes(all), float64(all)/total/1e9)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "ms\tshare\truns\tpart\tstep\n")
+	fmt.Fprintf(t, "ms\tshare\truns\tbytes\tGB/s\tpart\tstep\n")
 	for _, r := range rows[:min(len(rows), 30)] {
 		part := "update"
 		if r.attack {
 			part = "attack"
 		}
-		fmt.Fprintf(t, "%.3g\t%.0f %%\t%d\t%s\t%s\n", r.total.Seconds()*1e3, 100*r.total.Seconds()/l.trace.Total.Seconds(), r.runs, part, r.name)
+		fmt.Fprintf(t, "%.3g\t%.0f %%\t%d\t%s\t%.3g\t%s\t%s\n", r.total.Seconds()*1e3, 100*r.total.Seconds()/total, r.runs,
+			report.Bytes(r.bytes), float64(r.bytes)/max(r.total.Seconds(), 1e-9)/1e9, part, r.name)
 	}
 	t.Flush()
 }

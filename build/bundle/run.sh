@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 DEVICE=${DEVICE:-cuda:0}
 PYTHON=${PYTHON:-python3}
 SECONDS_A_CASE=${SECONDS_A_CASE:-10}
-PARTS="info parity sanitizer repeat bench methods train robust attack"
+PARTS="info parity sanitizer repeat profile bench methods train robust attack"
 out=results/$DEVICE
 mkdir -p "$out"
 export TEMPER_CACHE=${TEMPER_CACHE:-$PWD/cache}
@@ -100,6 +100,13 @@ part_repeat() { # PGD-10 of PreActResNet-18 in bf16, on random images: two runs 
   a=$(cat "$out"/repeat1/latest/checkpoints/step-*.safetensors | sha256sum) b=$(cat "$out"/repeat2/latest/checkpoints/step-*.safetensors | sha256sum)
   text="checkpoints of two runs in bf16: ${a:0:12} and ${b:0:12}"
   [ "$a" = "$b" ]
+}
+
+part_profile() { # the times of a step's parts, beside the bytes that the compiler counts
+  [ -d "$out/repeat1/latest" ] || { text="not run: repeat comes first"; return 0; }
+  ./temper graph latest --run-dir "$out/repeat1" --device "$DEVICE" --profile --trace "$out/trace.json" >"$out/profile.txt" 2>"$out/profile.log" ||
+    { text="failed: $(tail -n 1 "$out/profile.log")"; return 1; }
+  text=$(head -n 1 "$out/profile.txt")
 }
 
 # measure SUITE PRECISION PATTERN SECONDS measures each case that has no result yet,

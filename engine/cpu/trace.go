@@ -54,5 +54,6 @@ func (c *code) Kernels(s *plan.Step) []engine.Kernel {
 	default:
 		return nil
 	}
-	return []engine.Kernel{{Name: name + " (" + kernel.Level() + ")"}}
+	cost := c.plan.Cost(s)
+	return []engine.Kernel{{Name: name + " (" + kernel.Level() + ")", Bytes: cost.Read + cost.Written}}
 }

@@ -1,0 +1,37 @@
+//go:build cgo && !windows
+
+package cuda
+
+import (
+	"testing"
+
+	"temper/engine"
+	"temper/engine/autodiff"
+	"temper/engine/graph"
+	"temper/engine/interp"
+	"temper/engine/optest"
+)
+
+// TestLossInOne computes a cross-entropy and its gradient, from logits of ten
+// classes, in one kernel.
+func TestLossInOne(t *testing.T) {
+	g := graph.New("loss")
+	x, y := g.Input("x", graph.F32, 128, 10), g.Input("y", graph.F32, 128, 10)
+	centred := x.Sub(x.ReduceMaxKeep(1))
+	loss := centred.Exp().SumKeep(1).Log().Sub(centred.Mul(y).SumKeep(1))
+	g.Output("loss", loss)
+	g.Output("gradient", autodiff.Grad(loss.Sum(0, 1), x)[0])
+	p := planOf(t, g, graph.PrecisionFloat32)
+	_, all, err := kernelsOf(p, target{capability: 90})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 1 {
+		t.Errorf("%d kernels, want 1:\n%v", len(all), p)
+	}
+	dev, _ := openEmulator(t, "checked,seed=1", p)
+	feed := uniformFeed(g)
+	if err := (optest.Tolerance{Abs: 64}).CompareResults(must(interp.Run(g, feed))(t), must(optest.On(dev, engine.Options{})(g, feed))(t)); err != nil {
+		t.Error(err)
+	}
+}
