@@ -1,5 +1,5 @@
 # Every target is a command that one could type; `make` shows them.
-.PHONY: help test race vet check generate fixtures evidence-features evidence-effects serve-load gpu-bundle images release
+.PHONY: help test race vet check generate fixtures evidence-features evidence-effects serve-load newcomer gpu-bundle images release
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -24,6 +24,9 @@ evidence-effects: ## what GradAlign, AWP and averaged weights bring on a few dig
 serve-load: ## 200 readers, many of them slow, of temper serve for a minute
 	TEMPER_SERVE_SECONDS=60 go test -count=1 -v -run ManyReaders ./adversarial/live
 
+newcomer: ## the README's commands, a release and a first run, in a fresh clone; TEMPER_DATA
+	build/newcomer.sh
+
 gpu-bundle: ## a folder that proves and measures temper on a GPU host: see build/bundle/README.md
 	build/gpu-bundle.sh gpu-bundle
 
@@ -33,7 +36,7 @@ images: ## the Dockerfile's images without a container engine, as root
 release: ## binaries for Linux and macOS, checksums and bills of materials, in dist/
 	go run ./build/release
 
-check: vet test race ## what CI runs
+check: vet test race ## most of what CI runs
 
 generate: ## write the assembly again
 	go generate ./...

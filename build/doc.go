@@ -3,8 +3,9 @@
 // against (peer), gorgoniacu.sh, which tests the border with gorgonia.org/cu
 // where there is no GPU, nvrtc.sh and python.sh, which install NVRTC and the
 // readers that tests hold temper's files to from pinned wheels (nvrtc, python),
-// gpu-bundle.sh, which makes a folder for GPU hosts (bundle: what runs there), and
-// clean_root.py, which carries out the Dockerfile where no container engine is.
+// gpu-bundle.sh, which makes a folder for GPU hosts (bundle: what runs there),
+// clean_root.py, which carries out the Dockerfile where no container engine is, and
+// newcomer.sh, which goes the way of somebody new in a fresh clone.
 // Command release makes what is released.
 // As a package it carries the twins in the binary.
 package build

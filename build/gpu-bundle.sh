@@ -24,6 +24,6 @@ if [ -n "${ARCH=sm_90}" ]; then
   rm -r "$to/cache" "$to/random.npz" # run.sh makes both
 fi
 gzip -9 "$to/temper" "$to/cuda.test" # and unpacks them
-size=$(($(tar -c "$to" | wc -c) >> 20))
+size=$(($(tar -c -C "$to" . | wc -c) >> 20))
 echo "$to: $size MiB; there: bash run.sh"
 [ "$size" -le 60 ] || { echo "gpu-bundle.sh: that is more than 60 MiB" >&2; exit 1; }

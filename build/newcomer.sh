@@ -25,8 +25,8 @@ for line in "${first[@]}"; do
   bash -c "$line"
 done
 
-say make release
-make release
+say go run ./build/release
+go run ./build/release # make release
 (cd dist && sha256sum --check --quiet SHA256SUMS)
 temper=$PWD/dist/temper-linux-$(go env GOARCH)
 "$temper" version

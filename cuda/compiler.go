@@ -3,6 +3,7 @@ package cuda
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,8 +31,9 @@ func (e *NoCompilerError) Error() string {
 
 // compilerLibraries lists where NVRTC may be, in the order to try:
 // $TEMPER_NVRTC alone if it is set; the toolkit of $CUDA_HOME or $CUDA_PATH;
-// what the dynamic linker finds; the usual prefixes of toolkits; the packages
-// of pip, of the active environment first.
+// what the dynamic linker finds; the usual prefixes of toolkits; conda's; the
+// packages of pip, first those of the active environment and of the python3 that
+// a shell would run.
 func compilerLibraries() []string {
 	if p := os.Getenv("TEMPER_NVRTC"); p != "" {
 		return []string{p}
@@ -51,17 +53,31 @@ func compilerLibraries() []string {
 	}
 	found = append(found, "libnvrtc.so.13", "libnvrtc.so.12")
 	newest("/usr/local/cuda/lib64/libnvrtc.so.*", "/usr/local/cuda-*/lib64/libnvrtc.so.*", "/opt/cuda/lib64/libnvrtc.so.*")
+	conda := os.Getenv("CONDA_PREFIX")
+	if conda != "" {
+		newest(filepath.Join(conda, "lib", "libnvrtc.so.*"))
+	}
 	home, _ := os.UserHomeDir()
-	for _, prefix := range []string{os.Getenv("VIRTUAL_ENV"), os.Getenv("CONDA_PREFIX"), filepath.Join(home, ".local"), "/usr/local", "/usr"} {
+	for _, prefix := range []string{os.Getenv("VIRTUAL_ENV"), conda, pythonPrefix(), filepath.Join(home, ".local"), "/usr/local", "/usr"} {
 		if prefix == "" {
 			continue
 		}
-		for _, python := range []string{"python3*/site-packages", "python3*/dist-packages"} {
-			packages := filepath.Join(prefix, "lib", python, "nvidia")
+		for _, python := range []string{"lib/python3*/site-packages", "lib64/python3*/site-packages", "lib/python3*/dist-packages"} {
+			packages := filepath.Join(prefix, python, "nvidia")
 			newest(filepath.Join(packages, "cu[0-9]*", "lib", "libnvrtc.so.*"), filepath.Join(packages, "cuda_nvrtc", "lib", "libnvrtc.so.*"))
 		}
 	}
 	return slices.DeleteFunc(found, func(p string) bool { return strings.Contains(p, ".alt.") })
+}
+
+// pythonPrefix is where python3 on the path has its packages; "" if there is none.
+// A virtual environment's is a link, which is not followed.
+func pythonPrefix() string {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		return ""
+	}
+	return filepath.Dir(filepath.Dir(python))
 }
 
 var digits = regexp.MustCompile(`\d+`)

@@ -246,9 +246,10 @@ ptxas info    : Used 10 registers, used 0 barriers
 func TestCompilerLibraries(t *testing.T) {
 	dir := t.TempDir()
 	for _, f := range []string{"toolkit/lib64/libnvrtc.so.12", "toolkit/lib64/libnvrtc.so.13", "toolkit/lib64/libnvrtc.alt.so.13",
-		"venv/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13"} {
+		"venv/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13",
+		"conda/lib/libnvrtc.so.12", "torch/bin/python3", "torch/lib64/python3.12/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"} {
 		p := filepath.Join(dir, f)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, nil, 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, nil, 0o755)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -256,13 +257,15 @@ func TestCompilerLibraries(t *testing.T) {
 	t.Setenv("CUDA_PATH", "")
 	t.Setenv("CUDA_HOME", filepath.Join(dir, "toolkit"))
 	t.Setenv("VIRTUAL_ENV", filepath.Join(dir, "venv"))
+	t.Setenv("CONDA_PREFIX", filepath.Join(dir, "conda"))
+	t.Setenv("PATH", filepath.Join(dir, "torch/bin"))
 	var got []string
 	for _, p := range compilerLibraries() {
 		if rel, ok := strings.CutPrefix(p, dir+"/"); ok {
 			got = append(got, rel)
 		}
 	}
-	want := "toolkit/lib64/libnvrtc.so.13 toolkit/lib64/libnvrtc.so.12 venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13 venv/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
+	want := "toolkit/lib64/libnvrtc.so.13 toolkit/lib64/libnvrtc.so.12 conda/lib/libnvrtc.so.12 venv/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13 venv/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12 torch/lib64/python3.12/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
 	if strings.Join(got, " ") != want {
 		t.Errorf("%v\nwant %s", got, want)
 	}

@@ -20,9 +20,10 @@ import (
 )
 
 // testDevice is the device that tests outside the package run on: the emulator, or
-// $TEMPER_TEST_DEVICE.
+// $TEMPER_TEST_DEVICE. Nothing is timed there.
 func testDevice(t *testing.T) string {
 	t.Helper()
+	t.Setenv("TEMPER_TUNE", "off")
 	if spec := os.Getenv("TEMPER_TEST_DEVICE"); spec != "" {
 		return spec
 	}

@@ -4,14 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -150,6 +153,42 @@ device        cpu: a processor (2 threads)
 }
 
 // TestWatchIsSafe shows names that would take over a terminal as dots.
+// TestWatchJSON follows a run to its end, an object a line.
+func TestWatchJSON(t *testing.T) {
+	w := startRun(t, t.TempDir(), "run")
+	w.train(20)
+	var out bytes.Buffer
+	done := make(chan error)
+	go func() {
+		done <- Watch(context.Background(), &out, w.Dir, WatchOptions{JSON: true, Interval: 10 * time.Millisecond})
+	}()
+	time.Sleep(100 * time.Millisecond)
+	w.train(10)
+	time.Sleep(100 * time.Millisecond)
+	w.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var seen []Progress
+	for line := range strings.Lines(out.String()) {
+		var p Progress
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		seen = append(seen, p)
+	}
+	if len(seen) < 2 {
+		t.Fatalf("%d objects: %s", len(seen), &out)
+	}
+	first, last := seen[0], seen[len(seen)-1]
+	if first.Run != "run" || first.State != "running" || first.Step != 20 || first.Steps != 100 || first.Epoch != 2 || math.Abs(first.Seconds-8) > 1e-9 || first.Values["test/robust"] != 0.25 || first.Values["train/loss"] != 0.1 {
+		t.Errorf("first: %+v", first)
+	}
+	if last.State != "stopped before its end" || last.Step != 30 || last.Seconds != 0 {
+		t.Errorf("last: %+v", last)
+	}
+}
+
 // TestWatchResized redraws the view on terminals that change their size: what is
 // left of the old lines, wrapped by a narrower terminal, is taken away, and no more
 // is drawn than a low one has room for.
@@ -233,6 +272,55 @@ func get(t *testing.T, h http.Handler, target, host string) *httptest.ResponseRe
 	return w
 }
 
+// sample is a line of Prometheus' text format, version 0.0.4: a metric's name, its
+// labels, whose values escape \, " and line ends, and a number.
+var sample = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\[\\"n])*",?)*\})? (\S+)$`)
+
+// TestPrometheus reads what /metrics says as the format's specification has it, with
+// names of runs and of numbers that need care.
+func TestPrometheus(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"20261123-a", `20261123-"b`, "20261123-c\nd", "latest"} {
+		startRun(t, root, name).train(10)
+	}
+	odd := startRun(t, root, "odd")
+	odd.file(run.MetricsFile, `{"step":1,"epoch":0,"a \"name\\":1e-300,"nan":"NaN","inf":"Infinity"}`+"\n")
+	got := get(t, newTestServer(t, root).Handler(), "/metrics", "localhost")
+	if kind := got.Header().Get("Content-Type"); kind != "text/plain; version=0.0.4; charset=utf-8" {
+		t.Errorf("content type %q", kind)
+	}
+	family, seen := "", map[string]bool{}
+	for line := range strings.Lines(got.Body.String()) {
+		line = strings.TrimSuffix(line, "\n")
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, kind, _ := strings.Cut(rest, " ")
+			if kind != "gauge" || seen[name] || family != name {
+				t.Errorf("%q: want a gauge that its help was just given for, once", line)
+			}
+			seen[name] = true
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "# HELP "); ok {
+			family, _, _ = strings.Cut(rest, " ")
+			continue
+		}
+		m := sample.FindStringSubmatch(line)
+		if m == nil || m[1] != family || seen[m[1]+m[2]] {
+			t.Errorf("%q is no sample of %s, or a second one", line, family)
+			continue
+		}
+		seen[m[1]+m[2]] = true
+		if v, err := strconv.ParseFloat(m[3], 64); err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+			t.Errorf("%q: %v, %v", line, v, err)
+		}
+	}
+	for _, want := range []string{`temper_run_step{run="20261123-\"b"}`, `temper_run_step{run="20261123-c\nd"}`, `temper_run_value{run="odd",name="a \"name\\"}`} {
+		if !seen[want] {
+			t.Errorf("no sample %s in %s", want, got.Body)
+		}
+	}
+}
+
 func newTestServer(t *testing.T, root string) *Server {
 	t.Helper()
 	s, err := NewServer(root, false)
@@ -247,10 +335,14 @@ func TestServer(t *testing.T) {
 	root := t.TempDir()
 	w := startRun(t, root, "20261123-a")
 	w.train(20)
+	if err := os.Mkdir(filepath.Join(w.Dir, "evaluations"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	w.file("evaluations/training.json", `{"attack":"PGD-7","n":100,"clean_accuracy":{"value":0.5,"low":0.4,"high":0.6},"robust_accuracy":{"value":0.25,"low":0.17,"high":0.35},"settings":{"split":"test"}}`)
 	h := newTestServer(t, root).Handler()
 	const host = "127.0.0.1:8080"
 	for target, want := range map[string][]string{
-		"/":                  {`<a href="runs/20261123-a/">20261123-a</a>`, "running", "pgd-at · cifar-small"},
+		"/":                  {`<a href="runs/20261123-a/">20261123-a</a>`, "running", "pgd-at · cifar-small", ">25.0 % [17.0, 35.0]<", ">PGD-7, 100 test examples<"},
 		"/runs/20261123-a/":  {"<title>temper: 20261123-a</title>", `new EventSource("events")`, "Training loss. a step: 2 at step 1"},
 		"/metrics":           {"# TYPE temper_run_value gauge", `temper_run_active{run="20261123-a"} 1`, `temper_run_step{run="20261123-a"} 20`, `temper_run_value{run="20261123-a",name="train/loss"} 0.1`},
 		"/runs/none/":        {`no run "none"`},
@@ -289,7 +381,7 @@ func TestTraversal(t *testing.T) {
 	root := filepath.Join(top, "runs")
 	startRun(t, root, "inside").train(1)
 	outside := startRun(t, top, "outside")
-	outside.file(run.ConfigFile, "secret = 'hidden'\n")
+	outside.file(run.ConfigFile, "secret = 'xyzzy'\n")
 	for link, to := range map[string]string{"link": "../outside", "absolute": outside.Dir, "up": ".."} {
 		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
 			t.Fatal(err)
@@ -307,13 +399,13 @@ func TestTraversal(t *testing.T) {
 		"%252e%252e%252foutside", "%00", "inside%00", ".", "", "inside/../../outside", "./../outside", strings.ReplaceAll(outside.Dir, "/", "%2f")} {
 		for _, end := range []string{"/", "/events", ""} {
 			got := get(t, h, "/runs/"+name+end, "127.0.0.1")
-			if got.Code == 200 || strings.Contains(got.Body.String(), "hidden") {
+			if got.Code == 200 || strings.Contains(got.Body.String(), "xyzzy") {
 				t.Errorf("/runs/%s%s: %d %.200s", name, end, got.Code, got.Body)
 			}
 		}
 	}
 	for _, target := range []string{"/", "/metrics"} {
-		if got := get(t, h, target, "127.0.0.1").Body.String(); strings.Contains(got, "hidden") || strings.Contains(got, "outside") || !strings.Contains(got, "inside") {
+		if got := get(t, h, target, "127.0.0.1").Body.String(); strings.Contains(got, "xyzzy") || strings.Contains(got, "outside") || !strings.Contains(got, "inside") {
 			t.Errorf("%s: %s", target, got)
 		}
 	}

@@ -332,7 +332,7 @@ func (s *Server) names(limit int) []string {
 }
 
 // entry is a run in the index.
-type entry struct{ Name, Href, State, Lead, Clean, Robust string }
+type entry struct{ Name, Href, State, Lead, Clean, Robust, Attack string }
 
 //go:embed index.html
 var files embed.FS
@@ -363,7 +363,7 @@ func (s *Server) makeIndex() []byte {
 				e.State = "running"
 			}
 			if b := brief.Best(); b != nil {
-				e.Clean, e.Robust = b.CleanAccuracy.String(), b.RobustAccuracy.String()
+				e.Clean, e.Robust, e.Attack = b.CleanAccuracy.String(), b.RobustAccuracy.String(), b.Under()
 			}
 			list = append(list, e)
 		}

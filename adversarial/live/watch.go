@@ -3,6 +3,7 @@ package live
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -17,6 +18,7 @@ import (
 // WatchOptions are how a run is watched.
 type WatchOptions struct {
 	Once     bool          // show it once, whether or not it goes on
+	JSON     bool          // a Progress for each evaluation and at the end, one a line
 	Interval time.Duration // between looks
 	// Size is the terminal's, which may change; nil: there is none, and a line is
 	// printed for each evaluation.
@@ -44,6 +46,12 @@ func Watch(ctx context.Context, w io.Writer, dir string, o WatchOptions) error {
 		v.clock(time.Now())
 		done := o.Once || !active
 		switch {
+		case o.JSON:
+			if done || v.evaluated() {
+				if err := json.NewEncoder(w).Encode(v.now(active)); err != nil {
+					return err
+				}
+			}
 		case o.Size != nil:
 			v.redraw(w, active, o.Size)
 		case done:
@@ -127,18 +135,48 @@ func (v *view) redraw(w io.Writer, active bool, size func() (columns, rows int))
 	w.Write(b.Bytes())
 }
 
-// news tells an evaluation that was not told yet, in a line.
-func (v *view) news(w io.Writer) {
+// Progress is how far a run has come.
+type Progress struct {
+	Run     string             `json:"run"`
+	State   string             `json:"state"` // running, ended, stopped before its end
+	Step    int64              `json:"step"`
+	Steps   int                `json:"steps"` // of the whole run; 0: unknown
+	Epoch   int                `json:"epoch"`
+	Seconds float64            `json:"seconds_left"` // as far as the speed is known; 0 for runs that do not go on
+	Values  map[string]float64 `json:"values"`       // the latest finite value of each number in metrics.jsonl
+	Alarms  []string           `json:"alarms"`       // those that held, and when
+}
+
+func (v *view) now(active bool) Progress {
+	p := Progress{Run: v.name, State: v.state(active), Step: v.curves.Step, Steps: v.facts.Steps, Epoch: v.curves.Epoch, Values: map[string]float64{}, Alarms: append([]string{}, v.curves.Alarms()...)}
+	if left := int64(v.facts.Steps) - v.curves.Step; active && left > 0 {
+		p.Seconds = float64(left) * v.speed()
+	}
+	for _, name := range v.curves.Names() {
+		if s := v.curves.Get(name); s != nil {
+			p.Values[name] = s.Last
+		}
+	}
+	return p
+}
+
+// evaluated reports whether there is an evaluation that it did not report yet.
+func (v *view) evaluated() bool {
 	clean, robust := v.watched("clean"), v.watched("robust")
 	if clean == nil || robust == nil {
-		return
+		return false
 	}
 	step := clean.Points[len(clean.Points)-1].Step
-	if step == v.told {
-		return
-	}
+	before := v.told
 	v.told = step
-	fmt.Fprintf(w, "%s  clean %.1f %%  robust %.1f %%%s\n", v.progress(), 100*clean.Last, 100*robust.Last, v.remaining())
+	return step != before
+}
+
+// news tells an evaluation that was not told yet, in a line.
+func (v *view) news(w io.Writer) {
+	if v.evaluated() {
+		fmt.Fprintf(w, "%s  clean %.1f %%  robust %.1f %%%s\n", v.progress(), 100*v.watched("clean").Last, 100*v.watched("robust").Last, v.remaining())
+	}
 }
 
 func (v *view) progress() string {

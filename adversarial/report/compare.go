@@ -69,16 +69,13 @@ func Compare(w io.Writer, runs []*Run) error {
 	return pageTemplate.Execute(w, p)
 }
 
-// conditions are what two evaluations must have in common to be compared.
-func (e Evaluation) conditions() string { return clip(e.Attack) + " on " + e.Examples() }
-
-// alike says where the runs' own latest evaluations were made under different
-// conditions, and then shows those that all of them have had in common.
+// alike says where the runs' own latest evaluations are not of the same attack on as
+// many examples, and then shows those that all of them have had in common.
 func (p *page) alike() {
 	found := map[string]bool{}
 	for _, r := range p.Runs {
 		if r.Best != nil {
-			found[r.Best.conditions()] = true
+			found[r.Best.Under()] = true
 		}
 	}
 	if len(found) < 2 {
@@ -86,9 +83,9 @@ func (p *page) alike() {
 	}
 	p.Unlike = "These evaluations are not of the same attack on the same number of examples: their robust accuracies do not compare."
 	for _, first := range slices.Backward(p.Runs[0].evaluations) {
-		shared := alike{Title: first.conditions()}
+		shared := alike{Title: first.Under()}
 		for _, r := range p.Runs {
-			i := slices.IndexFunc(r.evaluations, func(e Evaluation) bool { return e.conditions() == shared.Title })
+			i := slices.IndexFunc(r.evaluations, func(e Evaluation) bool { return e.Under() == shared.Title })
 			if i < 0 {
 				break
 			}

@@ -285,6 +285,10 @@ func (e Evaluation) Split() string {
 	return clip(s)
 }
 
+// Under names the attack and what it was made on: "PGD-20, L∞ 8/255, 1000 test
+// examples".
+func (e Evaluation) Under() string { return clip(e.Attack) + ", " + e.Examples() }
+
 // Examples says how many of what it was made on.
 func (e Evaluation) Examples() string {
 	return strings.Join(strings.Fields(fmt.Sprintf("%d %s examples", e.N, e.Split())), " ")

@@ -305,9 +305,9 @@ func TestCompareUnlike(t *testing.T) {
 		"the same": {map[string]string{"evaluations/e.json": evaluation}, nil, "do not compare"},
 		"only another's": {map[string]string{"evaluations/e.json": strings.ReplaceAll(evaluation, "PGD-50-10", "Square")},
 			[]string{"do not compare", "No attack was made on all of them"}, "<h3>"},
-		"the training's in common": {map[string]string{"evaluations/training.json": weak}, []string{"do not compare", "<h3>PGD-7 on 4 test examples</h3>"}, "No attack was made"},
+		"the training's in common": {map[string]string{"evaluations/training.json": weak}, []string{"do not compare", "<h3>PGD-7, 4 test examples</h3>"}, "No attack was made"},
 		"fewer examples": {map[string]string{"evaluations/e.json": strings.Replace(evaluation, `"n":4`, `"n":3`, 1), "evaluations/training.json": weak},
-			[]string{"do not compare", "PGD-50-10, 3 test examples", "<h3>PGD-7 on 4 test examples</h3>"}, "<h3>PGD-50-10"},
+			[]string{"do not compare", "PGD-50-10, 3 test examples", "<h3>PGD-7, 4 test examples</h3>"}, "<h3>PGD-50-10"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := load(t, folder(t, map[string]string{run.ConfigFile: settings, "evaluations/e.json": evaluation, "evaluations/training.json": weak}))

@@ -113,7 +113,8 @@ part_profile() { # the times of a step's parts, beside the bytes that the compil
 # with PyTorch's variants in turn, in a process of its own.
 measure() {
   local name file peer=()
-  [ -z "$tiny" ] && "$PYTHON" -c 'import torch' 2>/dev/null && peer=(--peer --python "$PYTHON")
+  torch=${torch:-$("$PYTHON" -c 'import torch' 2>/dev/null && echo yes || echo no)}
+  [ -z "$tiny" ] && [ "$torch" = yes ] && peer=(--peer --python "$PYTHON")
   mkdir -p "$out/bench/$2"
   while read -r name; do
     file=$out/bench/$2/${name//\//_}
@@ -155,13 +156,17 @@ part_methods() { # what the methods of adversarial training cost, in bf16
   measured 'step*batch=512.json'
 }
 
-part_train() { # CIFAR-10 where it lies beside this file, whole or as a split archive
-  local how=(--precision bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at --epochs "${EPOCHS:-3}")
-  [ -n "$tiny" ] && { text="not run on the emulator"; return 0; }
+cifar() { # is there where it lies beside this file, whole or as a split archive
   if [ ! -d data/cifar-10-batches-bin ] && ls cifar-10-binary.tar.gz* >/dev/null 2>&1; then
     mkdir -p data && cat cifar-10-binary.tar.gz* | tar -xz -C data
   fi
-  [ -d data/cifar-10-batches-bin ] || { text="not run: no data/cifar-10-batches-bin"; return 0; }
+  [ -d data/cifar-10-batches-bin ] || { text="not run: no data/cifar-10-batches-bin"; return 1; }
+}
+
+part_train() { # PGD-10 of PreActResNet-18, a few epochs
+  local how=(--precision bf16 --dataset cifar10 --model preactresnet18 --recipe pgd-at --epochs "${EPOCHS:-3}")
+  [ -n "$tiny" ] && { text="not run on the emulator"; return 0; }
+  cifar || return 0
   ls "$out"/train/latest/checkpoints/step-* >/dev/null 2>&1 && how=(--resume)
   ./temper train --device "$DEVICE" "${how[@]}" --data-dir data --run-dir "$out/train" >"$out/train.log" 2>&1 || { text="failed: $(tail -n 1 "$out/train.log")"; return 1; }
   text=$(grep -m 1 'pgd-at .*%' "$out/train.log" | tr -s ' ')
@@ -170,7 +175,7 @@ part_train() { # CIFAR-10 where it lies beside this file, whole or as a split ar
 part_robust() { # time to robustness: cifar10-fast from the start of the process to its last checkpoint, then AutoAttack
   local began seconds
   [ -n "$tiny" ] && { text="not run on the emulator"; return 0; }
-  [ -d data/cifar-10-batches-bin ] || { text="not run: no data/cifar-10-batches-bin"; return 0; }
+  cifar || return 0
   rm -rf "$out/robust"
   began=$(date +%s.%N)
   ./temper train --device "$DEVICE" --precision bf16 --dataset cifar10 --recipe cifar10-fast --data-dir data --run-dir "$out/robust" >"$out/robust.log" 2>&1 ||

@@ -32,7 +32,7 @@ network says that class. Every perturbation is checked against the threat model.
 The result is printed, and kept in the run's folder evaluations/; an interrupted
 evaluation goes on, with the same command, after its last finished batch.
 Warnings name what makes the numbers doubtful: randomised-forward,
-softmax-output, zero-gradients, black-box-beats-white-box.`,
+softmax-output, zero-gradients, short-steps, black-box-beats-white-box.`,
 		Example: `  temper eval latest --attack pgd --steps 50 --restarts 10
   temper eval latest --attack autoattack --limit 1000
   temper eval latest --attack pgd,apgd-ce,square --eps 2/255,4/255,8/255 --json

@@ -57,7 +57,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"eval", "latest", "--limit", "10"}, {"devices"}, {"doctor"}, {"report", "latest"}, {"recipes"}, {"version"}, {"data", "list"}, {"graph", "--program", "init"},
+		{"eval", "latest", "--limit", "10"}, {"devices"}, {"doctor"}, {"report", "latest"}, {"watch", "--once"}, {"recipes"}, {"version"}, {"data", "list"}, {"graph", "--program", "init"},
 	} {
 		for line := range strings.Lines(must(t, dir, nil, append(args, "--json")...).stdout) {
 			if !json.Valid([]byte(line)) {

@@ -25,10 +25,11 @@ much of the device's is in use. It only reads the run's folder: it can be starte
 and stopped at any time, and for runs that have ended.
 
 Where the output is no terminal it prints a line for each evaluation, and the
-whole view at the end.`,
+whole view at the end; with --json, an object each time.`,
 		Example: `  temper watch
   temper watch runs/20261123-101500-mnist-fgsm-rs
-  temper watch latest --once`,
+  temper watch latest --once
+  temper watch latest --once --json`,
 		Args: arguments(cobra.MaximumNArgs(1)),
 	}
 	cmd.Flags().StringVar(&root, "run-dir", job.DefaultRoot, "folder of run folders")
@@ -51,6 +52,7 @@ whole view at the end.`,
 				return columns, rows
 			}
 		}
+		o.JSON = c.JSON
 		return live.Watch(cmd.Context(), c.Out, r.Dir, o)
 	}
 	return cmd
