@@ -35,6 +35,7 @@ bench*)
 train*)
   while [ "$1" != --run-dir ]; do shift; done
   mkdir -p "$2/run/checkpoints" && ln -sfn run "$2/latest" && echo same >"$2/run/checkpoints/step-1.safetensors" ;;
+graph*) echo "a step takes 2 ms"; echo more ;;
 eval*) echo '{"attack": "autoattack (of four), L∞ 8/255", "n": 9, "robust": 4, "seconds": 1.25}' ;;
 esac
 `
@@ -104,6 +105,7 @@ func TestBundle(t *testing.T) {
 		"parity     ok      1 passed, 0 failed, 0 skipped\n",
 		"methods    ok      1 measured, 0 larger than the memory, 0 failed\n",
 		"repeat     ok      checkpoints of two runs in bf16: ",
+		"profile    ok      a step takes 2 ms\n",
 		"bench      FAILED  3 measured, 1 larger than the memory, 1 failed: step/tiny/standard/batch=4: temper: a reason\n",
 		"train      ok      not run: no data/cifar-10-batches-bin\n",
 		"attack     ok      autoattack: 4 of 9 withstand it, 1.2 s; autoattack: 4 of 9",
@@ -117,7 +119,7 @@ func TestBundle(t *testing.T) {
 	}
 	var summary struct{ Parts, Benchmarks, Attacks []map[string]any }
 	b, err := os.ReadFile(filepath.Join(dir, "results", "cuda:0", "summary.json"))
-	if err != nil || json.Unmarshal(b, &summary) != nil || len(summary.Parts) != 9 || len(summary.Benchmarks) != 4 || len(summary.Attacks) != 2 {
+	if err != nil || json.Unmarshal(b, &summary) != nil || len(summary.Parts) != 10 || len(summary.Benchmarks) != 4 || len(summary.Attacks) != 2 {
 		t.Errorf("summary.json: %v, %s", err, b)
 	}
 
