@@ -51,7 +51,8 @@ plan "pgd": arena 37632 bytes
   b32 = transpose b12
 */
 
-extern "C" __global__ void kernel0(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel0(const f32* in0, f32* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 3u);
     const i32 x2 = (i32)(i / 3u % 8u);
@@ -62,7 +63,8 @@ extern "C" __global__ void kernel0(const f32* __restrict__ in0, f32* __restrict_
 }
 EXPORT(kernel0)
 
-extern "C" __global__ void kernel1(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel1(const f32* in0, f32* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 3u);
     const i32 x2 = (i32)(i / 3u % 3u);
@@ -73,7 +75,8 @@ extern "C" __global__ void kernel1(const f32* __restrict__ in0, f32* __restrict_
 }
 EXPORT(kernel1)
 
-extern "C" __global__ void kernel2(const f32* __restrict__ in0, const i32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel2(const f32* in0, const i32* in1, f32* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x1 = (i32)(i / 1u % 1u);
     const i32 x0 = (i32)(i / 1u % 8u);
@@ -87,7 +90,8 @@ extern "C" __global__ void kernel2(const f32* __restrict__ in0, const i32* __res
 }
 EXPORT(kernel2)
 
-extern "C" __global__ void kernel3(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+extern "C" __global__ void kernel3(const f32* in0, const f32* in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
+  wait_for_turn();
   for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
     const u32 i = v * 4u;
     f32 v0[4]; load_vector(v0, in0 + i);
@@ -106,7 +110,8 @@ extern "C" __global__ void kernel3(const f32* __restrict__ in0, const f32* __res
 }
 EXPORT(kernel3)
 
-extern "C" __global__ void kernel4(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel4(const f32* in0, f32* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 3u);
     const i32 x2 = (i32)(i / 3u % 8u);
@@ -117,7 +122,8 @@ extern "C" __global__ void kernel4(const f32* __restrict__ in0, f32* __restrict_
 }
 EXPORT(kernel4)
 
-extern "C" __global__ void kernel5(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel5(const f32* in0, f32* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 3u);
     const i32 x2 = (i32)(i / 3u % 8u);
@@ -128,11 +134,12 @@ extern "C" __global__ void kernel5(const f32* __restrict__ in0, f32* __restrict_
 }
 EXPORT(kernel5)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel6(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel6(const f32* in0, const f32* in1, f32* __restrict__ out, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
   static_assert(tensor_shared<tile, true, true>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
+  wait_for_turn();
   for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     conv_forward<tile, shape>(shared, i, pixels_by_taps<f32, shape>(in0), in1, 0, 27,
         [&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<4>(out + row * 4u + column, column, v); });
@@ -140,7 +147,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel6(const f32* __rest
 }
 EXPORT(kernel6)
 
-extern "C" __global__ void kernel7(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
+extern "C" __global__ void kernel7(const f32* in0, const f32* in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
+  wait_for_turn();
   __shared__ f32 tree2[BLOCK];
   for (u32 b = blockIdx.x; b < n; b += gridDim.x) {
     const u32 column = b % 1u * 4u + threadIdx.x % 4u, part = b / 1u % 1u, outer = b / 1u;
@@ -163,7 +171,8 @@ extern "C" __global__ void kernel7(const f32* __restrict__ in0, const f32* __res
 }
 EXPORT(kernel7)
 
-extern "C" __global__ void kernel8(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void kernel8(const f32* in0, f32* __restrict__ out0, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const f32 t0 = mul_(in0[i], f32(0x1p-06));
     out0[i] = t0;
@@ -171,10 +180,11 @@ extern "C" __global__ void kernel8(const f32* __restrict__ in0, f32* __restrict_
 }
 EXPORT(kernel8)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel9(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel9(const f32* in0, const f32* in1, f32* __restrict__ out, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, true>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
+  wait_for_turn();
   for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     tensor_matmul<tile, 8, 10>(shared, i, matrix<f32, true, 4>{in0}, matrix<f32, true, 4>{in1}, 0, 4,
         [&](u32 row, u32 column, const f32 (&v)[8]) { store_sums<10>(out + row * 10u + column, column, v); });
@@ -182,60 +192,56 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel9(const f32* __rest
 }
 EXPORT(kernel9)
 
-extern "C" __global__ void kernel10(const f32* __restrict__ in0, f32* __restrict__ out0, u32 n) {
-  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n; o += gridDim.x * BLOCK) {
+extern "C" __global__ void kernel10(const f32* g0_in0, f32* g0_out0, const f32* g1_in0, const f32* g1_in1, f32* g1_out0, f32* g1_out1, const f32* g2_in0, f32* g2_out0, const f32* g3_in0, const f32* g3_in1, const f32* g3_in2, f32* g3_out0, u32 n) {
+  wait_for_turn();
+  for (u32 o = threadIdx.x; o < 8u; o += BLOCK) {
     const u32 x0 = o;
     f32 s0 = max_start<f32>();
     for (u32 r = 0; r < 10u; r += 1) {
       const u32 x1 = r;
-      s0 = max_(s0, in0[x0 * 10u + x1]);
+      s0 = max_(s0, g0_in0[x0 * 10u + x1]);
     }
-    out0[o] = s0;
+    g0_out0[o] = s0;
   }
-}
-EXPORT(kernel10)
-
-extern "C" __global__ void kernel11(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, f32* __restrict__ out1, u32 n) {
-  for (u32 o = blockIdx.x * BLOCK + threadIdx.x; o < n; o += gridDim.x * BLOCK) {
+  __syncthreads();  // what stands above has been stored
+  for (u32 o = threadIdx.x; o < 8u; o += BLOCK) {
     const u32 x0 = o;
     f32 s2 = sum_start<f32>();
     for (u32 r = 0; r < 10u; r += 1) {
       const u32 x1 = r;
-      const f32 t0 = sub_(in0[x0 * 10u + x1], in1[x0]);
+      const f32 t0 = sub_(g1_in0[x0 * 10u + x1], g1_in1[x0]);
       const f32 t1 = exp_(t0);
-      out0[x0 * 10u + x1] = t1;
+      g1_out0[x0 * 10u + x1] = t1;
       s2 = add_(s2, t1);
     }
-    out1[o] = s2;
+    g1_out1[o] = s2;
   }
-}
-EXPORT(kernel11)
-
-extern "C" __global__ void kernel12(const f32* g0_in0, f32* g0_out0, const f32* g1_in0, const f32* g1_in1, const f32* g1_in2, f32* g1_out0, u32 n) {
+  __syncthreads();  // what stands above has been stored
   for (u32 v = threadIdx.x; v < 2u; v += BLOCK) {
     const u32 i = v * 4u;
-    f32 v0[4]; load_vector(v0, g0_in0 + i);
+    f32 v0[4]; load_vector(v0, g2_in0 + i);
     f32 r0[4];
     UNROLL for (u32 e = 0; e < 4; e++) {
       const f32 t0 = div_(f32(0x1p+00), v0[e]);
       r0[e] = t0;
     }
-    store_vector(g0_out0 + i, r0);
+    store_vector(g2_out0 + i, r0);
   }
   __syncthreads();  // what stands above has been stored
   for (u32 i = threadIdx.x; i < 80u; i += BLOCK) {
     const u32 x0 = i / 10u;
-    const f32 t0 = mul_(g1_in0[x0], g1_in1[i]);
-    const f32 t1 = add_(g1_in2[i], t0);
-    g1_out0[i] = t1;
+    const f32 t0 = mul_(g3_in0[x0], g3_in1[i]);
+    const f32 t1 = add_(g3_in2[i], t0);
+    g3_out0[i] = t1;
   }
 }
-EXPORT(kernel12)
+EXPORT(kernel10)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel13(const f32* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel11(const f32* in0, const f32* in1, f32* __restrict__ out0, u32 n) {
   typedef tensor_tile<f32, 64, 32, EXACT> tile;
   static_assert(tensor_shared<tile, true, false>() == 23040, "");
   DYNAMIC_SHARED(u8, shared);
+  wait_for_turn();
   for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
     tensor_matmul<tile, 8, 4>(shared, i, matrix<f32, true, 10>{in0}, matrix<f32, false, 4>{in1}, 0, 10,
         [&](u32 row, u32 column, const f32 (&sums)[8]) {
@@ -251,9 +257,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel13(const f32* __res
         });
   }
 }
-EXPORT(kernel13)
+EXPORT(kernel11)
 
-extern "C" __global__ void kernel14(const bool* __restrict__ in0, const f32* __restrict__ in1, f32* __restrict__ out0, u32 n) {
+extern "C" __global__ void kernel12(const bool* in0, const f32* in1, f32* __restrict__ out0, u32 n) {
+  wait_for_turn();
   for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
     const u32 i = v * 4u;
     const u32 x0 = i / 256u;
@@ -268,15 +275,16 @@ extern "C" __global__ void kernel14(const bool* __restrict__ in0, const f32* __r
     store_vector(out0 + i, r0);
   }
 }
-EXPORT(kernel14)
+EXPORT(kernel12)
 
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel15(const f32* __restrict__ in0, const f32* __restrict__ in1, const f32* __restrict__ in2, const f32* __restrict__ in3, const f32* __restrict__ in4, f32* out0, u32 n) {
-  typedef tensor_tile<f32, 64, 32, EXACT> tile;
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel13(const f32* in0, const f32* in1, const f32* in2, const f32* in3, const f32* in4, f32* out0, u32 n) {
+  typedef tensor_tile<f32, 256, 32, EXACT> tile;
   typedef convolution<8, 3, 8, 8, 4, 3, 3, 8, 8, 1, 1, 1, 1, 1, 1> shape;
-  static_assert(tensor_shared<tile, true, false>() == 23040, "");
+  static_assert(tensor_shared<tile, true, false>() == 69120, "");
   DYNAMIC_SHARED(u8, shared);
+  wait_for_turn();
   for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-    conv_input_grad<tile, shape>(shared, i, in0, in1,
+    conv_input_grad_few<tile, shape, 8>(shared, i, in0, in1,
         [&](u32 row, u32 column, const f32 (&sums)[8]) {
           const u32 first = row * 3u + column;
           const f32 v0 = in2[0];
@@ -304,9 +312,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) kernel15(const f32* __res
         });
   }
 }
-EXPORT(kernel15)
+EXPORT(kernel13)
 
-extern "C" __global__ void kernel16(const f32* __restrict__ in0, f32* __restrict__ out, u32 n) {
+extern "C" __global__ void kernel14(const f32* in0, f32* __restrict__ out, u32 n) {
+  wait_for_turn();
   for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
     const i32 x3 = (i32)(i / 1u % 8u);
     const i32 x2 = (i32)(i / 8u % 8u);
@@ -315,4 +324,4 @@ extern "C" __global__ void kernel16(const f32* __restrict__ in0, f32* __restrict
     out[i] = in0[0u + (x0) * 192u + (x2) * 24u + (x3) * 3u + (x1) * 1u];
   }
 }
-EXPORT(kernel16)
+EXPORT(kernel14)
