@@ -21,6 +21,8 @@ type GroupKernel struct {
 	Args   []int  // plan's buffers, or Scratch
 	Items  int
 	Blocks int // for which there is work; fewer take more than one turn
+
+	joint *joint // if it joins the parts of reductions
 }
 
 // GroupKernels writes the CUDA C++ of one fused group: a kernel, or two, and how
@@ -469,7 +471,7 @@ func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
 	}
 	kernels = []GroupKernel{e.kernel(outer*across*parts, outer*across*parts)}
 	if parts > 1 {
-		kernels = append(kernels, e.joining(join, outer*inner, parts))
+		kernels = append(kernels, e.joining(join, outer*inner, parts).kernel())
 	}
 	return kernels, scratch
 }
@@ -491,22 +493,6 @@ func (e *emitter) joinLine(n *graph.Node, parts, results, offset int) (line stri
 	t := n.DType()
 	return fmt.Sprintf("join_parts<%d, %d>((const %v*)(scratch + %d), out%d, n, [](%v a, %v b) { return %s(a, b); });",
 		parts, joinWidth(parts), t, offset, slices.Index(e.f.Stored, n), t, t, joiner(n)), offset + (parts*results*t.Size()+15)&^15
-}
-
-// joining is the second kernel.
-func (e *emitter) joining(join []string, results, parts int) GroupKernel {
-	s := &emitter{p: e.p, f: e.f, b: new(strings.Builder)}
-	for k, n := range e.f.Stored {
-		if n.Op().Class() == graph.ClassReduce {
-			s.params = append(s.params, fmt.Sprintf("%v* __restrict__ out%d", n.DType(), k))
-			s.buffers = append(s.buffers, e.p.Buffer(n))
-		}
-	}
-	s.params, s.buffers = append(s.params, "const u8* scratch"), append(s.buffers, Scratch)
-	for _, line := range join {
-		s.line(1, "%s", line)
-	}
-	return s.kernel(results, ceil(results, joinWidth(parts)))
 }
 
 // eachStored calls fn for the members that are stored element by element.

@@ -51,7 +51,7 @@ func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, t target) ([]Kernel, bo
 	if join == nil {
 		return []Kernel{k}, true
 	}
-	return []Kernel{k, e.joining(join, op.n, op.tiles/op.across()).kernel(scratch)}, true
+	return []Kernel{k, e.joining(join, op.n, op.tiles/op.across()).kernel().kernel(scratch)}, true
 }
 
 // readBy says whether a group reads a value.

@@ -35,6 +35,8 @@ type Kernel struct {
 	PerSM   int           // blocks of a multiprocessor that are worth starting
 	Shared  int           // dynamic shared memory, in bytes
 	Scratch int           // memory, in bytes, that only the step's kernels use meanwhile
+
+	joint *joint // if it joins the parts of reductions
 }
 
 // bytes is what the kernel reads and writes if it touches each of its buffers once.
@@ -117,7 +119,7 @@ func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
 
 func (g GroupKernel) kernel(scratch int) Kernel {
 	k := named(g.Source)
-	k.Buffers, k.Numbers, k.Blocks, k.Scratch = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch
+	k.Buffers, k.Numbers, k.Blocks, k.Scratch, k.joint = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch, g.joint
 	return k
 }
 
@@ -195,8 +197,8 @@ func (w *writer) steps(steps []plan.Step) error {
 		next := groupBehind(steps[i:])
 		if next != nil {
 			if ks, ok := epilogue(w.p, &s, next, w.target); ok {
-				w.add(s, ks)
 				w.of[stepKey(steps[i+1])] = []Kernel{}
+				w.add(s, ks, steps[i+2:])
 				continue
 			}
 		}
@@ -207,19 +209,30 @@ func (w *writer) steps(steps []plan.Step) error {
 			for _, g := range groups {
 				w.of[g] = []Kernel{}
 			}
-			w.add(s, []Kernel{inTurn(w.p, groups).kernel(0)})
+			w.add(s, []Kernel{inTurn(w.p, groups).kernel(0)}, nil)
 			continue
 		}
 		ks, err := stepKernels(w.p, s, w.target, next != nil)
 		if err != nil {
 			return err
 		}
-		w.add(s, ks)
+		w.add(s, ks, steps[i+1:])
 	}
 	return nil
 }
 
-func (w *writer) add(s plan.Step, ks []Kernel) {
+// add adds a step's kernels. Groups of the steps behind it go into the last one, if
+// that joins the parts of reductions.
+func (w *writer) add(s plan.Step, ks []Kernel, behind []plan.Step) {
+	if i := len(ks) - 1; i >= 0 && ks[i].joint != nil {
+		taken := ks[i].joint.follow(behind, &s)
+		for _, g := range taken {
+			w.of[g] = []Kernel{}
+		}
+		if len(taken) > 0 {
+			ks[i] = ks[i].joint.kernel().kernel(ks[i].Scratch)
+		}
+	}
 	w.of[stepKey(s)], w.all = ks, append(w.all, ks...)
 }
 
