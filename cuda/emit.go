@@ -55,44 +55,55 @@ func newEmitter(p *plan.Plan, f *plan.Fused) *emitter {
 	return e
 }
 
-// smallGroup is the number of elements up to which groups without reductions
-// run one behind the other in one kernel, smallRows that of groups that reduce short
-// rows, and smallGroups the number of such groups: on what belongs to a layer's
-// channels, or to the loss, launches take the time.
+// smallGroup is the number of elements up to which groups without reductions, and
+// copies, run one behind the other in one kernel, smallRows that of groups that
+// reduce short rows, and smallGroups the number of such steps: on what belongs to a
+// layer's channels, or to the loss, launches take the time.
 const (
 	smallGroup  = 2048
 	smallRows   = 4 * smallGroup
 	smallGroups = 16
 )
 
-// small lists the groups that begin a schedule and that one kernel runs.
-func small(steps []plan.Step) (groups []*plan.Fused) {
-	for _, s := range steps {
-		if s.Fused == nil || !s.SameBranch(&steps[0]) || !isSmall(s.Fused) || len(groups) == smallGroups {
-			break
-		}
-		groups = append(groups, s.Fused)
+// small is the number of steps that begin a schedule and that one kernel runs.
+func small(p *plan.Plan, steps []plan.Step) int {
+	n := 0
+	for n < min(len(steps), smallGroups) && steps[n].SameBranch(&steps[0]) && isSmall(p, &steps[n]) {
+		n++
 	}
-	return groups
+	return n
 }
 
-func isSmall(f *plan.Fused) bool {
-	if f.Axes != nil {
+func isSmall(p *plan.Plan, s *plan.Step) bool {
+	switch f := s.Fused; {
+	case s.Copy != nil:
+		return p.Buffers[s.Copy.Dst].Shape.Size() <= smallGroup
+	case f == nil:
+		return false
+	case f.Axes != nil:
 		return reduced(f) <= shortReduction && f.Space.Size() <= smallRows
+	default:
+		return f.Space.Size() <= smallGroup
 	}
-	return f.Space.Size() <= smallGroup
 }
 
-// inTurn writes a kernel, of one block, that runs groups one behind the other.
-func inTurn(p *plan.Plan, groups []*plan.Fused) GroupKernel {
+// inTurn writes a kernel, of one block, that runs small steps one behind the other.
+func inTurn(p *plan.Plan, steps []plan.Step) GroupKernel {
 	all := &emitter{b: new(strings.Builder)}
-	for i, f := range groups {
-		e := newEmitter(p, f)
+	for i, s := range steps {
+		e := &emitter{p: p, b: new(strings.Builder)}
+		if s.Fused != nil {
+			e = newEmitter(p, s.Fused)
+		}
 		e.prefix = fmt.Sprintf("g%d_", i)
-		e.args()
-		if f.Axes != nil {
+		switch {
+		case s.Copy != nil:
+			e.copied(s.Copy)
+		case s.Fused.Axes != nil:
+			e.args()
 			e.reducing()
-		} else {
+		default:
+			e.args()
 			e.elementwise()
 		}
 		if i > 0 {
@@ -102,6 +113,16 @@ func inTurn(p *plan.Plan, groups []*plan.Fused) GroupKernel {
 		all.params, all.buffers = append(all.params, e.params...), append(all.buffers, e.buffers...)
 	}
 	return all.kernel(1, 1)
+}
+
+// copied copies a buffer.
+func (e *emitter) copied(c *plan.Copy) {
+	t := e.p.Buffers[c.Dst].DType
+	e.params = []string{fmt.Sprintf("const %v* %sfrom", t, e.prefix), fmt.Sprintf("%v* %sto", t, e.prefix)}
+	e.buffers = []int{c.Src, c.Dst}
+	e.each("i", e.p.Buffers[c.Dst].Shape.Size())
+	e.line(2, "%sto[i] = %sfrom[i];", e.prefix, e.prefix)
+	e.line(1, "}")
 }
 
 // kernel finishes a kernel whose body has been written.

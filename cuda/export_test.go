@@ -68,7 +68,8 @@ func TemplateKernels(arch string) (all []Kernel) {
 }
 
 // Traffic is what a plan's kernels and copies read and write, in bytes, if each
-// reads and writes each of its buffers once; and how many launches there are.
+// reads and writes each of its buffers once; and how many launches there are, of
+// kernels and of copies.
 func Traffic(p *plan.Plan) (bytes, launches int, err error) {
 	of, _, err := kernelsOf(p, target{capability: 90})
 	if err != nil {
@@ -81,7 +82,8 @@ func Traffic(p *plan.Plan) (bytes, launches int, err error) {
 			case s.Loop != nil:
 				visit(s.Loop.Steps, times*s.Loop.Node.Attrs().Trips)
 				continue
-			case s.Copy != nil:
+			case s.Copy != nil && of[s.Copy] == nil:
+				launches += times
 				bytes += 2 * times * p.Buffers[s.Copy.Dst].Bytes()
 			}
 			for _, k := range of[stepKey(s)] {

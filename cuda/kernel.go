@@ -205,11 +205,11 @@ func (w *writer) steps(steps []plan.Step) error {
 		if w.of[stepKey(s)] != nil { // with a step before it
 			continue
 		}
-		if groups := small(steps[i:]); len(groups) > 1 {
-			for _, g := range groups {
-				w.of[g] = []Kernel{}
+		if n := small(w.p, steps[i:]); n > 1 {
+			for _, with := range steps[i : i+n] {
+				w.of[stepKey(with)] = []Kernel{}
 			}
-			w.add(s, []Kernel{inTurn(w.p, groups).kernel(0)}, nil)
+			w.add(s, []Kernel{inTurn(w.p, steps[i:i+n]).kernel(0)}, nil)
 			continue
 		}
 		ks, err := stepKernels(w.p, s, w.target, next != nil)

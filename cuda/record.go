@@ -166,7 +166,7 @@ func (c *program) steps(steps []plan.Step) error {
 		turn(s.Region)
 		before := len(c.commands)
 		switch {
-		case s.Copy != nil:
+		case s.Copy != nil && c.kernels[s.Copy] == nil:
 			c.copy(c.base[s.Copy.Dst], c.base[s.Copy.Src], c.plan.Buffers[s.Copy.Dst].Bytes())
 		case s.Loop != nil:
 			if err := c.loop(s.Loop); err != nil {

@@ -62,24 +62,30 @@ const (
 
 // BatchNorm is PyTorch's BatchNorm2d of x (N,C,H,W) (Ioffe and Szegedy, 2015).
 // The scope's mode chooses the statistics; running variances are unbiased.
+//
+// Those of a batch are taken about the running mean r, in one walk over x: with
+// d = x−r, the variance is the mean of d² less the square of d's mean. Rounding
+// grows with the square of the distance from r to the batch's mean, in standard
+// deviations: a few at the start of training, and less than one soon after.
 func BatchNorm(s *Scope, x *graph.Node) *graph.Node {
 	c := x.Dim(1)
 	weight, bias := s.Param("weight", Constant(1), c), s.Param("bias", Constant(0), c)
-	mean, variance := s.Buffer("running_mean", 0, c), s.Buffer("running_var", 1, c)
+	runMean, runVar := s.Buffer("running_mean", 0, c), s.Buffer("running_var", 1, c)
 	tracked := s.Counter("num_batches_tracked")
+	centred, variance := x.Sub(channels(runMean)), runVar
 	if s.Mode() != Eval {
-		runMean, runVar := mean, variance
-		mean = x.Mean(0, 2, 3)
-		variance = x.Sub(channels(mean)).Square().Mean(0, 2, 3)
+		shift := centred.Mean(0, 2, 3)
+		variance = centred.Square().Mean(0, 2, 3).Sub(shift.Square()).Max(shift.C(0))
 		unbiased := variance.MulC(besselFactor(x))
 		if s.Mode() == BatchUpdate {
-			s.Update("running_mean", blend(runMean, mean))
+			s.Update("running_mean", blend(runMean, runMean.Add(shift)))
 			s.Update("running_var", blend(runVar, unbiased))
 			s.Update("num_batches_tracked", tracked.AddC(1))
 		}
+		centred = centred.Sub(channels(shift))
 	}
 	scale := weight.Div(variance.AddC(bnEps).Sqrt())
-	return s.label(x.Sub(channels(mean)).Mul(channels(scale)).Add(channels(bias)))
+	return s.label(centred.Mul(channels(scale)).Add(channels(bias)))
 }
 
 // besselFactor is n/(n−1) for the n values of each channel of x.
