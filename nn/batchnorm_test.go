@@ -17,12 +17,12 @@ func TestBatchNormRounding(t *testing.T) {
 	for _, c := range []struct {
 		mean, std, within float64
 	}{
-		{2.6, 1, 1e-6},      // as in training
-		{0, 1, 1e-6},        // 2.5 standard deviations away, as in its first steps
-		{102.5, 1, 4e-3},    // 100 away
-		{2.5, 1e-4, 1e-7},   // far below BatchNorm's ε
-		{1000, 0, 1e-6},     // constant: its variance must not come out negative
-		{-2.5e5, 0, 1e-4},   // the same, where x itself is known to 1/64
+		{2.6, 1, 1e-6},    // as in training
+		{0, 1, 1e-6},      // 2.5 standard deviations away, as in its first steps
+		{102.5, 1, 4e-3},  // 100 away
+		{2.5, 1e-4, 1e-7}, // far below BatchNorm's ε
+		{1000, 0, 1e-6},   // constant: its variance must not come out negative
+		{-2.5e5, 0, 1e-4}, // the same, where x itself is known to 1/64
 	} {
 		g := graph.New("batchnorm")
 		x := g.Input("x", graph.F32, n, 1, size, size)
