@@ -23,8 +23,12 @@ type unit struct {
 	cost        float64
 }
 
-// spot is where a group stands: 0 is outside of regions.
-type spot struct{ region, branch int }
+// spot is where a group stands: 0 is outside of regions. A set is a region of
+// groups, each a branch of its own.
+type spot struct {
+	region, branch int
+	set            bool
+}
 
 // regions finds groups that may run at once, and puts them in their order. Beside
 // a contraction that nothing needs for the time being, such as a filter's gradient
@@ -56,15 +60,47 @@ func (b *builder) regions(groups []*group) (ordered []*group, spots map[*group]s
 		b.region++
 		for k := i; k < end; k++ {
 			for _, g := range units[k].groups {
-				spots[g] = spot{b.region, 0}
+				spots[g] = spot{region: b.region}
 				if k == i {
-					spots[g] = spot{b.region, 1}
+					spots[g] = spot{region: b.region, branch: 1}
 				}
 			}
 		}
 		i = end - 1
 	}
 	return ordered, spots
+}
+
+// sets finds neighbours outside of regions that may run at once: groups that need
+// nothing of each other, such as the optimiser's for each weight. The first of them
+// is not behind a contraction, with which it may be computed.
+func (b *builder) sets(groups []*group, spots map[*group]spot) {
+	if !b.o.Branches {
+		return
+	}
+	alone := func(i int) bool { return groups[i].fused && len(groups[i].nodes) > 0 && spots[groups[i]].region == 0 }
+	for i := 0; i < len(groups); i++ {
+		if !alone(i) || i > 0 && b.behind(groups[i], groups[i-1]) {
+			continue
+		}
+		u, end := b.unit(groups[i:i+1]), i+1
+		for end < len(groups) && alone(end) {
+			next := b.unit(groups[end : end+1])
+			if !b.independent(&next, &u) {
+				break
+			}
+			u.groups = append(u.groups, groups[end])
+			end++
+		}
+		if end == i+1 {
+			continue
+		}
+		b.region++
+		for k, g := range groups[i:end] {
+			spots[g] = spot{b.region, k, true}
+		}
+		i = end - 1
+	}
 }
 
 // early moves one of two contractions that meet in the group behind them, such as

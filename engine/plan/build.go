@@ -18,8 +18,8 @@ type Options struct {
 	// Prologues is for those whose convolutions can compute a group on the image's
 	// way into them (prologue.go). It comes with LessTraffic.
 	Prologues bool
-	// Branches is for devices that run two branches of the schedule at once
-	// (branches.go).
+	// Branches is for devices that run two branches of the schedule at once, or
+	// groups (branches.go).
 	Branches bool
 }
 
@@ -140,6 +140,7 @@ func (b *builder) block(blk *graph.Block) []Step {
 		groups = b.follow(groups)
 	}
 	groups, spots := b.regions(groups)
+	b.sets(groups, spots)
 	for i, g := range groups {
 		if len(g.nodes) == 0 { // whoever wants its values computes them
 			continue
@@ -151,8 +152,13 @@ func (b *builder) block(blk *graph.Block) []Step {
 			if b.o.LessTraffic && i > 0 && b.behind(g, groups[i-1]) {
 				b.readOperands(groups[i-1].nodes[0]) // the two may run at once
 			}
-			steps = append(steps, b.fused(g))
-			steps[len(steps)-1].Region, steps[len(steps)-1].Branch = spots[g].region, spots[g].branch
+			s := b.fused(g)
+			if at := spots[g]; at.set {
+				s.Set = at.region
+			} else {
+				s.Region, s.Branch = at.region, at.branch
+			}
+			steps = append(steps, s)
 		case n.Op() == graph.OpLoop && n.Attrs().Carry == 0:
 			steps = append(steps, Step{Loop: b.parallel(n)})
 		case n.Op() == graph.OpLoop:

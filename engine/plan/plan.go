@@ -45,6 +45,11 @@ type Step struct {
 	Prologue *Fused
 
 	Region, Branch int
+
+	// Neighbours of one Set that is not 0, groups all of them, need nothing of each
+	// other and share no memory but what they only read: a device may run them at
+	// once.
+	Set int
 }
 
 // SameBranch says whether two neighbours run one behind the other.
@@ -228,8 +233,11 @@ func (p *Plan) list(b *strings.Builder, steps []Step, indent string) {
 		if s.Region > 0 && (i == 0 || !s.SameBranch(&steps[i-1])) {
 			fmt.Fprintf(b, "%s%s\n", outer, [...]string{"beside it", "a branch"}[s.Branch])
 		}
+		if s.Set > 0 && (i == 0 || s.Set != steps[i-1].Set) {
+			fmt.Fprintf(b, "%sat once\n", outer)
+		}
 		indent := outer
-		if s.Region > 0 {
+		if s.Region > 0 || s.Set > 0 {
 			indent += "| "
 		}
 		switch {

@@ -93,8 +93,8 @@ func checkBranches(t *testing.T, p *Plan, steps []Step) {
 		if steps[i].Loop != nil {
 			checkBranches(t, p, steps[i].Loop.Steps)
 		}
-		for k := i + 1; k < len(steps) && steps[k].Region == steps[i].Region && steps[i].Region > 0; k++ {
-			if steps[k].Branch == steps[i].Branch {
+		for k := i + 1; k < len(steps) && (steps[i].Region > 0 && steps[k].Region == steps[i].Region || steps[i].Set > 0 && steps[k].Set == steps[i].Set); k++ {
+			if steps[i].Set == 0 && steps[k].Branch == steps[i].Branch {
 				continue
 			}
 			for _, pair := range [][2]*Step{{&steps[i], &steps[k]}, {&steps[k], &steps[i]}} {
@@ -104,7 +104,7 @@ func checkBranches(t *testing.T, p *Plan, steps []Step) {
 					for _, r := range append(reads, others...) {
 						a, b := &p.Buffers[w], &p.Buffers[r]
 						if w == r || a.Kind == Temp && b.Kind == Temp && a.Private == b.Private && a.Offset < b.Offset+b.Bytes() && b.Offset < a.Offset+a.Bytes() {
-							t.Errorf("buffer %d is written in one branch while buffer %d, in its place, is used in the other", w, r)
+							t.Errorf("buffer %d is written in one branch, or group of a set, while buffer %d, in its place, is used in another", w, r)
 						}
 					}
 				}
