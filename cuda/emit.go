@@ -36,19 +36,22 @@ type GroupKernel struct {
 // a GPU, several blocks share the rows of a column, and a second kernel joins
 // their parts.
 func GroupKernels(p *plan.Plan, f *plan.Fused) (kernels []GroupKernel, scratch int) {
-	e := newEmitter(p, f)
+	return newEmitter(p, f).kernels()
+}
+
+func (e *emitter) kernels() (kernels []GroupKernel, scratch int) {
 	e.args()
 	switch {
-	case f.Axes == nil:
-		return []GroupKernel{e.elementwise()}, 0
-	case reduced(f) <= shortReduction || !e.neighbouring():
-		return []GroupKernel{e.reducing()}, 0
+	case e.f.Axes == nil:
+		return []GroupKernel{e.elementwise()}, e.base
+	case reduced(e.f) <= shortReduction || !e.neighbouring():
+		return []GroupKernel{e.reducing()}, e.base
 	}
 	return e.reducingColumns()
 }
 
 func newEmitter(p *plan.Plan, f *plan.Fused) *emitter {
-	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}}
+	e := &emitter{p: p, f: f, b: new(strings.Builder), member: map[*graph.Node]int{}, arg: map[int]string{}, grid: grid{"blockIdx.x", "gridDim.x"}}
 	for i, n := range f.Nodes {
 		e.member[n] = i
 	}
@@ -95,7 +98,7 @@ func inTurn(p *plan.Plan, steps []plan.Step) GroupKernel {
 		if s.Fused != nil {
 			e = newEmitter(p, s.Fused)
 		}
-		e.prefix = fmt.Sprintf("g%d_", i)
+		e.prefix, e.grid = fmt.Sprintf("g%d_", i), grid{}
 		switch {
 		case s.Copy != nil:
 			e.copied(s.Copy)
@@ -193,8 +196,15 @@ type emitter struct {
 
 	gathered *graph.Node // the image that is computed on its way
 
-	prefix string // of the parameters' names, in kernels of several groups
+	prefix string    // of the parameters' names, in kernels of several groups
+	grid   grid      // the blocks that run the group's code
+	shared *[]string // declarations of its shared memory, if they stand before the code of several groups
+	base   int       // of its scratch memory
 }
+
+// grid is how a group's code knows which of its blocks it runs in, and how many there
+// are; of a single one it knows nothing.
+type grid struct{ block, blocks string }
 
 func (e *emitter) line(indent int, format string, args ...any) {
 	e.b.WriteString(strings.Repeat("  ", indent))
@@ -312,11 +322,41 @@ func (e *emitter) elementwise() GroupKernel {
 
 // each begins the loop over a thread's items.
 func (e *emitter) each(item string, items int) {
-	if e.prefix != "" {
-		e.line(1, "for (u32 %s = threadIdx.x; %s < %du; %s += BLOCK) {", item, item, items, item)
-		return
+	first, step := "threadIdx.x", "BLOCK"
+	if e.grid.block != "" {
+		first, step = e.grid.block+" * BLOCK + threadIdx.x", e.grid.blocks+" * BLOCK"
 	}
-	e.line(1, "for (u32 %s = blockIdx.x * BLOCK + threadIdx.x; %s < n; %s += gridDim.x * BLOCK) {", item, item, item)
+	e.line(1, "for (u32 %s = %s; %s < %s; %s += %s) {", item, first, item, e.count(items), item, step)
+}
+
+// eachBlock begins the loop over a block's items.
+func (e *emitter) eachBlock(item string, items int) {
+	e.line(1, "for (u32 %s = %s; %s < %s; %s += %s) {", item, e.grid.block, item, e.count(items), item, e.grid.blocks)
+}
+
+// count is a number of items: the kernel's parameter, unless there are other groups.
+func (e *emitter) count(items int) string {
+	if e.prefix == "" {
+		return "n"
+	}
+	return fmt.Sprintf("%du", items)
+}
+
+// tree declares shared memory for the reduction that is the i-th member, and names it.
+func (e *emitter) tree(n *graph.Node, i int, places string) string {
+	nth := 0
+	for _, m := range e.f.Nodes[:i] {
+		if m.Op().Class() == graph.ClassReduce {
+			nth++
+		}
+	}
+	name := fmt.Sprintf("tree%d_%v", nth, n.DType())
+	if e.shared == nil {
+		e.line(1, "__shared__ %v %s[%s];", n.DType(), name, places)
+	} else if d := fmt.Sprintf("__shared__ %v %s[BLOCK];", n.DType(), name); !slices.Contains(*e.shared, d) {
+		*e.shared = append(*e.shared, d)
+	}
+	return name
 }
 
 // vectors computes four neighbours at a time. They differ in their last
@@ -394,12 +434,13 @@ func (e *emitter) reducing() GroupKernel {
 	results := e.f.Space.Size() / size
 	alone := size <= shortReduction // a thread for a result
 	from, by, blocks := "0", "1", ceil(results, BlockThreads)
+	trees := map[int]string{}
 	if alone {
 		e.each("o", results)
 	} else {
 		from, by, blocks = "threadIdx.x", "BLOCK", results
-		e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK / 32];", n.DType(), i) })
-		e.line(1, "for (u32 o = blockIdx.x; o < n; o += gridDim.x) {")
+		e.eachReduction(func(n *graph.Node, i int) { trees[i] = e.tree(n, i, "BLOCK / 32") })
+		e.eachBlock("o", results)
 	}
 	body := e.body(3)
 	e.index(2, "o", kept, body)
@@ -410,7 +451,7 @@ func (e *emitter) reducing() GroupKernel {
 	e.eachReduction(func(n *graph.Node, i int) {
 		guard := ""
 		if !alone {
-			e.line(2, "s%d = block_%s(s%d, tree%d);", i, reducer(n), i, i)
+			e.line(2, "s%d = block_%s(s%d, %s);", i, reducer(n), i, trees[i])
 			guard = "if (threadIdx.x == 0) "
 		}
 		e.line(2, "%s%s[o] = s%d;", guard, e.out[slices.Index(e.f.Stored, n)], i)
@@ -460,9 +501,10 @@ func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
 	length := ceil(rows, parts)
 	parts = ceil(rows, length)
 
-	e.linear = true
-	e.eachReduction(func(n *graph.Node, i int) { e.line(1, "__shared__ %v tree%d[BLOCK];", n.DType(), i) })
-	e.line(1, "for (u32 b = blockIdx.x; b < n; b += gridDim.x) {")
+	e.linear, scratch = true, e.base
+	trees := map[int]string{}
+	e.eachReduction(func(n *graph.Node, i int) { trees[i] = e.tree(n, i, "BLOCK") })
+	e.eachBlock("b", outer*across*parts)
 	e.line(2, "const u32 column = b %% %du * %du + threadIdx.x %% %du, part = b / %du %% %du, outer = b / %du;", across, width, width, across, parts, across*parts)
 	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "%v s%d = %s_start<%v>();", n.DType(), i, reducer(n), n.DType()) })
 	e.line(2, "const u32 end = column < %du ? smaller(part * %du + %du, %du) : 0;", inner, length, length, rows)
@@ -471,7 +513,9 @@ func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
 	body := e.body(3)
 	e.index(3, "i", e.all(), body)
 	e.b.WriteString(body + "    }\n")
-	e.eachReduction(func(n *graph.Node, i int) { e.line(2, "s%d = column_%s<%d>(s%d, tree%d);", i, reducer(n), width, i, i) })
+	e.eachReduction(func(n *graph.Node, i int) {
+		e.line(2, "s%d = column_%s<%d>(s%d, %s);", i, reducer(n), width, i, trees[i])
+	})
 	e.line(2, "if (threadIdx.x < %du && column < %du) {", width, inner)
 	var join []string // of the second kernel
 	e.eachReduction(func(n *graph.Node, i int) {
@@ -512,8 +556,8 @@ func joinWidth(parts int) int {
 // memory; next is the offset behind them.
 func (e *emitter) joinLine(n *graph.Node, parts, results, offset int) (line string, next int) {
 	t := n.DType()
-	return fmt.Sprintf("join_parts<%d, %d>((const %v*)(scratch + %d), out%d, n, [](%v a, %v b) { return %s(a, b); });",
-		parts, joinWidth(parts), t, offset, slices.Index(e.f.Stored, n), t, t, joiner(n)), offset + (parts*results*t.Size()+15)&^15
+	return fmt.Sprintf("join_parts<%d, %d>((const %v*)(scratch + %d), %s, %s, %s, %s, [](%v a, %v b) { return %s(a, b); });",
+		parts, joinWidth(parts), t, offset, e.out[slices.Index(e.f.Stored, n)], e.count(results), e.grid.block, e.grid.blocks, t, t, joiner(n)), offset + (parts*results*t.Size()+15)&^15
 }
 
 // eachStored calls fn for the members that are stored element by element.

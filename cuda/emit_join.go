@@ -29,10 +29,10 @@ type access struct {
 
 // joining is the kernel that joins parts.
 func (e *emitter) joining(join []string, results, parts int) *joint {
-	j := &joint{emitter: &emitter{p: e.p, f: e.f, b: new(strings.Builder)}, results: results, width: joinWidth(parts)}
+	j := &joint{emitter: &emitter{p: e.p, f: e.f, b: new(strings.Builder), prefix: e.prefix, grid: e.grid}, results: results, width: joinWidth(parts)}
 	for k, n := range e.f.Stored {
 		if n.Op().Class() == graph.ClassReduce {
-			j.params = append(j.params, fmt.Sprintf("%v* out%d", n.DType(), k))
+			j.params = append(j.params, fmt.Sprintf("%v* %s", n.DType(), e.out[k]))
 			j.buffers = append(j.buffers, e.p.Buffer(n))
 			j.writes = append(j.writes, access{e.p.Buffer(n), true})
 		}
@@ -57,16 +57,15 @@ func (j *joint) kernel() GroupKernel {
 }
 
 // follow takes the groups that begin a schedule, behind the step that the parts are
-// of, as far as they may follow.
-func (j *joint) follow(behind []plan.Step, of *plan.Step) (groups []*plan.Fused) {
+// of, as far as they may follow, and returns how many.
+func (j *joint) follow(behind []plan.Step, of *plan.Step) int {
 	for _, s := range behind {
-		if s.Fused == nil || !s.SameBranch(of) || len(groups) == smallGroups || !j.may(s.Fused) {
+		if s.Fused == nil || !s.SameBranch(of) || j.groups == smallGroups || !j.may(s.Fused) {
 			break
 		}
 		j.add(s.Fused)
-		groups = append(groups, s.Fused)
 	}
-	return groups
+	return j.groups
 }
 
 // may says whether a group may follow. What it shares with what runs before it, in

@@ -197,7 +197,7 @@ func (w *writer) steps(steps []plan.Step) error {
 		next := groupBehind(steps[i:])
 		if next != nil {
 			if ks, ok := epilogue(w.p, &s, next, w.target); ok {
-				w.of[stepKey(steps[i+1])] = []Kernel{}
+				w.cover(steps[i+1 : i+2])
 				w.add(s, ks, steps[i+2:])
 				continue
 			}
@@ -205,11 +205,16 @@ func (w *writer) steps(steps []plan.Step) error {
 		if w.of[stepKey(s)] != nil { // with a step before it
 			continue
 		}
-		if n := small(w.p, steps[i:]); n > 1 {
-			for _, with := range steps[i : i+n] {
-				w.of[stepKey(with)] = []Kernel{}
+		inTurns, set := small(w.p, steps[i:]), atOnce(w.p, steps[i:])
+		if with := steps[i : i+max(inTurns, set)]; len(with) > 1 {
+			ks := []Kernel{}
+			if set > inTurns {
+				ks = setKernels(w.p, with)
+			} else {
+				ks = []Kernel{inTurn(w.p, with).kernel(0)}
 			}
-			w.add(s, []Kernel{inTurn(w.p, steps[i:i+n]).kernel(0)}, nil)
+			w.cover(with)
+			w.add(s, ks, nil)
 			continue
 		}
 		ks, err := stepKernels(w.p, s, w.target, next != nil)
@@ -221,16 +226,20 @@ func (w *writer) steps(steps []plan.Step) error {
 	return nil
 }
 
+// cover notes that some steps have no kernels of their own.
+func (w *writer) cover(steps []plan.Step) {
+	for _, s := range steps {
+		w.of[stepKey(s)] = []Kernel{}
+	}
+}
+
 // add adds a step's kernels. Groups of the steps behind it go into the last one, if
 // that joins the parts of reductions.
 func (w *writer) add(s plan.Step, ks []Kernel, behind []plan.Step) {
 	if i := len(ks) - 1; i >= 0 && ks[i].joint != nil {
-		taken := ks[i].joint.follow(behind, &s)
-		for _, g := range taken {
-			w.of[g] = []Kernel{}
-		}
-		if len(taken) > 0 {
+		if n := ks[i].joint.follow(behind, &s); n > 0 {
 			ks[i] = ks[i].joint.kernel().kernel(ks[i].Scratch)
+			w.cover(behind[:n])
 		}
 	}
 	w.of[stepKey(s)], w.all = ks, append(w.all, ks...)

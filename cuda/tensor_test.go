@@ -80,11 +80,11 @@ func tensorGraphs(t *testing.T, dt graph.DType, precision graph.Precision) map[s
 	return all
 }
 
-// uniformFeed draws inputs from -1 to 1.
+// uniformFeed draws inputs, states and scalars from -1 to 1.
 func uniformFeed(g *graph.Graph) interp.Feed {
 	feed := interp.Feed{}
 	for _, n := range g.Root().Nodes() {
-		if n.Op() != graph.OpInput {
+		if n.Op() != graph.OpInput && n.Op() != graph.OpState && n.Op() != graph.OpScalar {
 			continue
 		}
 		s := rng.NewStream(1, g.Name()+n.Attrs().Name, 0)
