@@ -149,7 +149,7 @@ EXPORT(kernel6)
 
 extern "C" __global__ void kernel7(const f32* in0, const f32* in1, f32* __restrict__ out0, bool* __restrict__ out1, u32 n) {
   wait_for_turn();
-  __shared__ f32 tree2[BLOCK];
+  __shared__ f32 tree0_f32[BLOCK];
   for (u32 b = blockIdx.x; b < n; b += gridDim.x) {
     const u32 column = b % 1u * 4u + threadIdx.x % 4u, part = b / 1u % 1u, outer = b / 1u;
     f32 s2 = sum_start<f32>();
@@ -163,7 +163,7 @@ extern "C" __global__ void kernel7(const f32* in0, const f32* in1, f32* __restri
       const bool t3 = le_(t1, f32(0x0p+00));
       out1[i] = t3;
     }
-    s2 = column_sum<4>(s2, tree2);
+    s2 = column_sum<4>(s2, tree0_f32);
     if (threadIdx.x < 4u && column < 4u) {
       out0[outer * 4u + column] = s2;
     }
