@@ -207,7 +207,7 @@ func (w *writer) steps(steps []plan.Step) error {
 		}
 		inTurns, set := small(w.p, steps[i:]), atOnce(w.p, steps[i:])
 		if with := steps[i : i+max(inTurns, set)]; len(with) > 1 {
-			ks := []Kernel{}
+			var ks []Kernel
 			if set > inTurns {
 				ks = setKernels(w.p, with)
 			} else {

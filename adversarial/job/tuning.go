@@ -1,9 +1,7 @@
 package job
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,19 +34,7 @@ func keepTuning(dev *engine.Device, dir string) error {
 	if !ok {
 		return nil
 	}
-	path := filepath.Join(dir, run.TuningFile)
 	return tuner.OnChoice(func() error {
-		old, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		record := tuner.Record(old)
-		if bytes.Equal(record, old) {
-			return nil
-		}
-		return run.WriteFileAtomic(path, func(w io.Writer) error {
-			_, err := w.Write(record)
-			return err
-		})
+		return run.UpdateFile(filepath.Join(dir, run.TuningFile), tuner.Record)
 	})
 }

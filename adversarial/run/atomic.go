@@ -2,6 +2,7 @@ package run
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -49,6 +50,35 @@ func WriteFileAtomic(path string, write func(w io.Writer) error) error {
 	}
 	renamed = true
 	return syncDir(filepath.Dir(path))
+}
+
+// UpdateFile makes what change returns for path's content, nil if there is no such
+// file, its content. Other processes that update a file of that folder wait
+// meanwhile, so that no update is lost. If nothing changes, nothing is written.
+func UpdateFile(path string, change func(old []byte) (content []byte)) error {
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fileError("update", path, err)
+	}
+	defer d.Close() // gives the lock back
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return fileError("update", path, err)
+	}
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fileError("update", path, err)
+	}
+	content := change(old)
+	if err == nil && bytes.Equal(content, old) {
+		return nil
+	}
+	return WriteFileAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
 }
 
 // tempName is a fresh name beside path that sweep recognises.

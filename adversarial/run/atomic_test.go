@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +29,36 @@ func TestWriteFileAtomicReplaces(t *testing.T) {
 		}
 	}
 	wantNames(t, filepath.Dir(path), "file")
+}
+
+// TestUpdateFile has many append to a file at once: each sees all before it.
+func TestUpdateFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	const updates = 20
+	var group sync.WaitGroup
+	for i := range updates {
+		group.Go(func() {
+			if err := UpdateFile(path, func(old []byte) []byte { return append(slices.Clone(old), byte('a'+i)) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	got, err := os.ReadFile(path)
+	must(t, err)
+	slices.Sort(got)
+	if want := "abcdefghijklmnopqrst"; string(got) != want {
+		t.Errorf("%q after %d updates, want %q in some order", got, updates, want)
+	}
+	before, err := os.Stat(path)
+	must(t, err)
+	must(t, UpdateFile(path, func(old []byte) []byte { return old }))
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Error("the file was written again, though nothing changed", err)
+	}
+	if err := UpdateFile(filepath.Join(path, "below"), nil); err == nil || !strings.Contains(err.Error(), "update "+path) {
+		t.Errorf("error %v does not name the file", err)
+	}
 }
 
 func TestWriteFileAtomicErrorLeavesTheOldFile(t *testing.T) {
