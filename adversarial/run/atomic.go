@@ -72,7 +72,7 @@ func UpdateFile(path string, change func(old []byte) (content []byte)) error {
 		return fileError("update", path, err)
 	}
 	content := change(old)
-	if err == nil && bytes.Equal(content, old) {
+	if bytes.Equal(content, old) {
 		return nil
 	}
 	return WriteFileAtomic(path, func(w io.Writer) error {
