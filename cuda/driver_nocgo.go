@@ -3,6 +3,8 @@
 package cuda
 
 import (
+	"fmt"
+
 	"temper/engine"
 	"temper/engine/plan"
 )
@@ -20,7 +22,9 @@ type without struct{ why error }
 func (b without) Devices() ([]engine.Info, error) { return nil, b.why }
 
 // Open implements engine.Backend.
-func (without) Open(string, engine.DeviceOptions) (engine.Driver, error) { return nil, ErrNoCgo }
+func (without) Open(spec string, _ engine.DeviceOptions) (engine.Driver, error) {
+	return nil, fmt.Errorf("no device %q: %w", spec, ErrNoCgo)
+}
 
 // Probe lists the devices of a driver library; this build cannot.
 func Probe(string) ([]DeviceInfo, error) { return nil, ErrNoCgo }

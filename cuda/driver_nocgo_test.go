@@ -17,9 +17,12 @@ func TestWithoutCgo(t *testing.T) {
 	_, cuda := engine.Open("cuda:0", engine.DeviceOptions{})
 	_, emulator := engine.Open("emulator", engine.DeviceOptions{})
 	_, built := Prebuild(nil, "sm_90a")
-	for name, err := range map[string]error{"Probe": probed, "cuda:0": cuda, "emulator": emulator, "Prebuild": built} {
-		if err == nil || err.Error() != want {
-			t.Errorf("%s: %v", name, err)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{{probed, want}, {cuda, `no device "cuda:0": ` + want}, {emulator, `no device "emulator": ` + want}, {built, want}} {
+		if c.err == nil || c.err.Error() != c.want {
+			t.Errorf("%v, want %s", c.err, c.want)
 		}
 	}
 	dev, err := engine.Open("auto", engine.DeviceOptions{})
