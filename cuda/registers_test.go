@@ -88,7 +88,7 @@ func what(s plan.Step, i int) string {
 	switch {
 	case s.Fused != nil && s.Fused.Axes != nil:
 		return "the largest of the fused groups with reductions"
-	case s.Fused != nil:
+	case s.Fused != nil, s.Copy != nil:
 		return "the largest of the fused groups"
 	}
 	var operands []string
