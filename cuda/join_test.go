@@ -5,9 +5,7 @@ package cuda
 import (
 	"testing"
 
-	"temper/engine"
 	"temper/engine/graph"
-	"temper/engine/interp"
 	"temper/engine/optest"
 	"temper/engine/plan"
 )
@@ -51,14 +49,7 @@ func TestGroupsBehindSums(t *testing.T) {
 			if len(all) != c.kernels {
 				t.Errorf("%d kernels, want %d:\n%v", len(all), c.kernels, p)
 			}
-			feed := uniformFeed(g)
-			want := must(interp.Run(g, feed))(t)
-			for _, options := range []string{"", "checked,seed=1"} {
-				dev, _ := openEmulator(t, options, p)
-				if err := (optest.Tolerance{Abs: 256}).CompareResults(want, must(optest.On(dev, engine.Options{})(g, feed))(t)); err != nil {
-					t.Error(err)
-				}
-			}
+			emulate(t, g, p, optest.Tolerance{Abs: 256})
 		})
 	}
 }

@@ -5,10 +5,8 @@ package cuda
 import (
 	"testing"
 
-	"temper/engine"
 	"temper/engine/autodiff"
 	"temper/engine/graph"
-	"temper/engine/interp"
 	"temper/engine/optest"
 )
 
@@ -29,9 +27,5 @@ func TestLossInOne(t *testing.T) {
 	if len(all) != 1 {
 		t.Errorf("%d kernels, want 1:\n%v", len(all), p)
 	}
-	dev, _ := openEmulator(t, "checked,seed=1", p)
-	feed := uniformFeed(g)
-	if err := (optest.Tolerance{Abs: 64}).CompareResults(must(interp.Run(g, feed))(t), must(optest.On(dev, engine.Options{})(g, feed))(t)); err != nil {
-		t.Error(err)
-	}
+	emulate(t, g, p, optest.Tolerance{Abs: 64})
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"temper/engine"
 	"temper/engine/graph"
-	"temper/engine/interp"
 	"temper/engine/optest"
 )
 
@@ -44,17 +42,7 @@ func TestReduceParts(t *testing.T) {
 			if most != c.kernels {
 				t.Errorf("%d kernels for a step, want %d", most, c.kernels)
 			}
-			feed := uniformFeed(g)
-			want := must(interp.Run(g, feed))(t)
-			for _, options := range []string{"", "checked,seed=1"} {
-				t.Run(options, func(t *testing.T) {
-					dev, _ := openEmulator(t, options, p)
-					got := must(optest.On(dev, engine.Options{})(g, feed))(t)
-					if err := (optest.Tolerance{Abs: 256}).CompareResults(want, got); err != nil {
-						t.Error(err)
-					}
-				})
-			}
+			emulate(t, g, p, optest.Tolerance{Abs: 256})
 		})
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"temper/engine"
 	"temper/engine/graph"
-	"temper/engine/interp"
 	"temper/engine/optest"
 )
 
@@ -38,12 +36,5 @@ func TestSetKernels(t *testing.T) {
 	if len(all) != 3 {
 		t.Errorf("%d kernels, want 3:\n%v", len(all), p)
 	}
-	feed := uniformFeed(g)
-	want := must(interp.Run(g, feed))(t)
-	for _, options := range []string{"", "checked,seed=1"} {
-		dev, _ := openEmulator(t, options, p)
-		if err := (optest.Tolerance{Abs: 256}).CompareResults(want, must(optest.On(dev, engine.Options{})(g, feed))(t)); err != nil {
-			t.Error(err)
-		}
-	}
+	emulate(t, g, p, optest.Tolerance{Abs: 256})
 }

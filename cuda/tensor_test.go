@@ -100,6 +100,20 @@ func uniformFeed(g *graph.Graph) interp.Feed {
 	return feed
 }
 
+// emulate compares a graph's values on the emulator, which checks the second time,
+// with the interpreter's. p is the graph's plan.
+func emulate(t *testing.T, g *graph.Graph, p *plan.Plan, within optest.Tolerance) {
+	t.Helper()
+	feed := uniformFeed(g)
+	want := must(interp.Run(g, feed))(t)
+	for _, options := range []string{"", "checked,seed=1"} {
+		dev, _ := openEmulator(t, options, p)
+		if err := within.CompareResults(want, must(optest.On(dev, engine.Options{})(g, feed))(t)); err != nil {
+			t.Errorf("emulator %q: %v", options, err)
+		}
+	}
+}
+
 // evaluate runs a plan as it is, without the passes, and fetches its outputs.
 func evaluate(t *testing.T, dev *gpu, p *plan.Plan, feed interp.Feed) map[string]*interp.Tensor {
 	t.Helper()
