@@ -14,7 +14,8 @@
 //     both with the group behind them, its sums over rows included, where it can be
 //     computed there (emit_epilogue.go); contractions without tensor cores
 //     (emit_contract.go); Kernels (kernel.go), which says how a step's kernels are
-//     launched, and which small groups share one;
+//     launched, and which groups share one: small ones in turn (emit.go), those
+//     behind a sum (emit_join.go), those that may run at once (emit_set.go);
 //   - the autotuner: the choices that there are (choice.go), and how one is made
 //     (tune.go), which times kernels on the device once, and keeps a record;
 //   - the back end: devices (backend.go), compiling and loading (compile.go), a

@@ -202,8 +202,7 @@ func overwrites(p *plan.Plan, operands []int, e *emitter) bool {
 	e.eachStored(func(m *graph.Node, _ int) { writes = append(writes, p.Buffer(m)) })
 	for _, w := range writes {
 		for _, r := range operands {
-			a, b := &p.Buffers[w], &p.Buffers[r]
-			if w == r || a.Kind == plan.Temp && b.Kind == plan.Temp && a.Offset < b.Offset+b.Bytes() && b.Offset < a.Offset+a.Bytes() {
+			if w == r || share(&p.Buffers[w], &p.Buffers[r]) {
 				return true
 			}
 		}

@@ -199,7 +199,7 @@ func diff(t *testing.T, want, got string) {
 // and write if each touches its buffers once, and its launches. The counts are in
 // testdata/traffic.txt, which -update rewrites.
 func TestTraffic(t *testing.T) {
-	lines := []string{"# MB read and written, and launches, of one run at a batch of 128 (evaluation: 500), on sm_90"}
+	lines := []string{"# MB read and written, and launches, copies included, of one run at a batch of 128 (evaluation: 500), on sm_90"}
 	for i, m := range shipped {
 		for _, p := range plansOf(t, i) {
 			bytes, launches, err := cuda.Traffic(p)
