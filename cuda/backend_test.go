@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -420,46 +421,68 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// More programs than a test needs: go test -run GraphOrSteps -args -first 40 -programs 400.
+var (
+	firstProgram = flag.Int("first", 0, "the first random program's seed")
+	programs     = flag.Int("programs", 40, "how many random programs")
+	emulatorMode = flag.String("mode", "", "the emulator's options for random programs")
+)
+
+// precisionOf is a random program's: every second one's is float32.
+func precisionOf(seed int) graph.Precision {
+	if seed%2 == 0 {
+		return graph.PrecisionFloat32
+	}
+	return []graph.Precision{graph.PrecisionBF16, graph.PrecisionTF32x3, graph.PrecisionBF16, graph.PrecisionTF32}[seed/2%4]
+}
+
 // Random programs give the same bits as one graph, step by step, and with the
 // graph's nodes, blocks and threads in another order; and the interpreter's
-// numbers.
+// numbers, after two steps.
 func TestGraphOrSteps(t *testing.T) {
-	programs := uint32(30)
 	if testing.Short() {
-		programs = 5
+		*programs = 5
 	}
-	var graphs []*graph.Graph
-	var plans []*plan.Plan
-	for seed := range programs {
-		graphs = append(graphs, optest.Random(seed))
-		plans = append(plans, planOf(t, graphs[seed], graph.PrecisionFloat32))
-	}
-	dev, g := openEmulator(t, "", plans...)
-	run := optest.On(dev, engine.Options{})
-	for seed, p := range graphs {
-		feed := optest.RandomFeed(p, uint32(seed))
-		want := must(run(p, feed))(t)
-		tol := optest.Tolerance{Rel: 2000, Abs: 2000}
-		if err := tol.CompareResults(must(interp.Run(p, feed))(t), want); err != nil {
-			t.Errorf("program %d: against the interpreter: %v\n%s", seed, err, p)
+	for first := *firstProgram; first < *firstProgram+*programs; first += 40 { // compiled together
+		var graphs []*graph.Graph
+		var plans []*plan.Plan
+		var feeds []interp.Feed
+		for seed := first; seed < min(first+40, *firstProgram+*programs); seed++ {
+			p := optest.Random(uint32(seed))
+			graphs, plans, feeds = append(graphs, p), append(plans, planOf(t, p, precisionOf(seed))), append(feeds, optest.RandomFeed(p, uint32(seed)))
 		}
-		for _, v := range []struct {
-			name    string
-			noGraph bool
-			seed    int
-		}{{"step by step", true, 0}, {"in another order", false, 7}} {
-			g.noGraph = v.noGraph
-			if err := g.lib.SetEmulator("seed", v.seed); err != nil {
-				t.Fatal(err)
+		t.Run(fmt.Sprintf("from %d", first), func(t *testing.T) {
+			dev, g := openEmulator(t, *emulatorMode, plans...)
+			for i, p := range graphs {
+				precision := precisionOf(first + i)
+				run := optest.OnTwice(dev, engine.Options{Precision: precision})
+				want := must(run(p, feeds[i]))(t)
+				tol := optest.RandomTolerance(p)
+				if precision != graph.PrecisionFloat32 {
+					tol = optest.Tolerance{Rel: 1 << 19, Abs: 1 << 19, Floor: 0.1}
+				}
+				if err := tol.CompareResults(must(optest.Twice(interp.Run)(p, feeds[i]))(t), want); err != nil {
+					t.Errorf("program %d: against the interpreter: %v\n%s", first+i, err, p)
+				}
+				for _, v := range []struct {
+					name    string
+					noGraph bool
+					seed    int
+				}{{"step by step", true, 0}, {"in another order", false, 7}} {
+					g.noGraph = v.noGraph
+					if err := g.lib.SetEmulator("seed", v.seed); err != nil {
+						t.Fatal(err)
+					}
+					if err := (optest.Tolerance{}).CompareResults(want, must(run(p, feeds[i]))(t)); err != nil {
+						t.Errorf("program %d, %s: %v\n%s", first+i, v.name, err, p)
+					}
+				}
+				g.noGraph = false
+				if err := g.lib.SetEmulator("seed", 0); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if err := (optest.Tolerance{}).CompareResults(want, must(run(p, feed))(t)); err != nil {
-				t.Errorf("program %d, %s: %v\n%s", seed, v.name, err, p)
-			}
-		}
-		g.noGraph = false
-		if err := g.lib.SetEmulator("seed", 0); err != nil {
-			t.Fatal(err)
-		}
+		})
 	}
 }
 
