@@ -22,6 +22,7 @@ import (
 	"temper/engine/graph"
 	"temper/engine/interp"
 	"temper/engine/optest"
+	"temper/engine/passes"
 	"temper/engine/plan"
 )
 
@@ -457,11 +458,12 @@ func TestGraphOrSteps(t *testing.T) {
 				precision := precisionOf(first + i)
 				run := optest.OnTwice(dev, engine.Options{Precision: precision})
 				want := must(run(p, feeds[i]))(t)
-				tol := optest.RandomTolerance(p)
+				ref, tol := p, optest.RandomTolerance(p)
 				if precision != graph.PrecisionFloat32 {
+					ref = must(passes.Run(p, passes.Options{Target: Target(precision)}))(t) // which says what is rounded to bf16
 					tol = optest.Tolerance{Rel: 1 << 19, Abs: 1 << 19, Floor: 0.1}
 				}
-				if err := tol.CompareResults(must(optest.Twice(interp.Run)(p, feeds[i]))(t), want); err != nil {
+				if err := tol.CompareResults(must(optest.Twice(interp.RunRounded)(ref, feeds[i]))(t), want); err != nil {
 					t.Errorf("program %d: against the interpreter: %v\n%s", first+i, err, p)
 				}
 				for _, v := range []struct {

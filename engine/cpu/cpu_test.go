@@ -63,7 +63,7 @@ func TestMetamorphic(t *testing.T) {
 	}
 	base := optest.OnTwice(open(t, 2), engine.Options{})
 	var runs []optest.Runner
-	reference := optest.Twice(interp.Run)
+	reference := optest.Twice(interp.RunRounded)
 	for _, v := range variants {
 		runs = append(runs, optest.OnTwice(open(t, v.threads), v.o))
 	}
