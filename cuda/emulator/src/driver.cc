@@ -599,6 +599,18 @@ API cuTensorMapEncodeIm2col(void* map, int type, unsigned axes, void* base, cons
   return memcpy(map, &m, sizeof m), SUCCESS;
 }
 
+// fits says whether a kernel's parameters fit into 4 KiB, which each device and
+// compiler gives them: each lies at a multiple of its size, up to that of pointers
+// or, of tensor maps, to 64.
+static bool fits(const emulated_kernel* k) {
+  size_t at = 0;
+  for (int i = 0; i < k->params; i++) {
+    const size_t size = k->sizes[i], alignment = size >= 64 ? 64 : std::min<size_t>(size, 8);
+    at = (at + alignment - 1) / alignment * alignment + size;
+  }
+  return at <= 4096 && k->params <= MAX_PARAMS;
+}
+
 // pack copies a kernel's arguments.
 static std::vector<unsigned char> pack(const emulated_kernel* k, void** args) {
   std::vector<unsigned char> all;
@@ -614,7 +626,7 @@ static int launch(handle h, unsigned gx, unsigned gy, unsigned gz, unsigned bx, 
   Function* f = (Function*)h;
   unsigned long long threads = (unsigned long long)bx * by * bz;
   if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535 || !threads || threads > MAX_THREADS || bz > 64) return INVALID_VALUE;
-  if ((int)shared > f->dynamic_limit || f->kernel->params > 256) return INVALID_VALUE;
+  if ((int)shared > f->dynamic_limit || !fits(f->kernel)) return INVALID_VALUE;
   Work w{Work::KERNEL};
   w.function = f, w.shared = shared, w.early = early, w.args = pack(f->kernel, args);
   if (w.args.size() > sizeof params_copy) return INVALID_VALUE;
