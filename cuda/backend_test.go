@@ -232,7 +232,7 @@ func TestCopyStream(t *testing.T) {
 			t.Errorf("batch %d waited for %d of %d runs", n, done, n)
 		}
 		got := make([]byte, len(want))
-		j.ok(g.inputs.Download(got, c.slots[c.turn].dev+Ptr(c.input[x])))
+		j.ok(g.inputs.Read(got, c.slots[c.turn].dev+Ptr(c.input[x])))
 		if !bytes.Equal(got, want) {
 			t.Errorf("batch %d is not on the device before its run", n)
 		}
@@ -391,7 +391,7 @@ func TestAdopt(t *testing.T) {
 	dev, g := openEmulator(t, "")
 	p := must(g.Device.Alloc(12))(t)
 	st := dev.NewState()
-	if err := first(g.work.Upload(p, bytesOf([]float32{1, 2, 3})), st.Adopt("v", graph.F32, graph.Shape{3}, must(Adopt(dev, p, 12))(t))); err != nil {
+	if err := first(g.work.Write(p, bytesOf([]float32{1, 2, 3})), st.Adopt("v", graph.F32, graph.Shape{3}, must(Adopt(dev, p, 12))(t))); err != nil {
 		t.Fatal(err)
 	}
 	square := graph.New("square")
@@ -404,7 +404,7 @@ func TestAdopt(t *testing.T) {
 	e.Close()
 	st.Free()
 	got := make([]float32, 3)
-	if err := first(g.work.Download(bytesOf(got), p), g.Device.Free(p)); err != nil || got[0] != 1 || got[1] != 16 || got[2] != 81 {
+	if err := first(g.work.Read(bytesOf(got), p), g.Device.Free(p)); err != nil || got[0] != 1 || got[1] != 16 || got[2] != 81 {
 		t.Errorf("%v, %v", got, err)
 	}
 	if err := st.Adopt("w", graph.F32, nil, nil); err != nil {
