@@ -75,18 +75,24 @@ func newJob(t testing.TB, dev *engine.Device) *job {
 	st := dev.NewState()
 	j := &job{t, must(dev.Compile(trainStep(jobBatch), st, engine.Options{}))(t), st}
 	t.Cleanup(func() { j.e.Close(); st.Free() })
-	for _, name := range st.Names() {
-		f := make([]float32, len(must(st.Bytes(name))(t))/4)
+	j.begin()
+	return j
+}
+
+// begin gives the program its state, batch number 0, and the step block.
+func (j *job) begin() {
+	j.t.Helper()
+	for _, name := range j.st.Names() {
+		f := make([]float32, len(must(j.st.Bytes(name))(j.t))/4)
 		for i := range f {
 			f[i] = float32(i%5)/5 - 0.4
 		}
-		j.ok(st.SetBytes(name, engine.Bytes(f)))
+		j.ok(j.st.SetBytes(name, engine.Bytes(f)))
 	}
 	j.feed(0)
 	for name, v := range map[string]float64{"seed": 1, "step": 0, "eps": 0.1, "alpha": 0.05, "lr": 0.1} {
 		j.ok(j.e.Set(name, v))
 	}
-	return j
 }
 
 func (j *job) ok(err error) {
@@ -339,6 +345,78 @@ func TestClose(t *testing.T) {
 	})
 	if after, _, err := g.Memory(); after != before {
 		t.Errorf("%d bytes are left, %v", before-after, err)
+	}
+}
+
+// A program that is closed says so, and to close it again takes nothing from one that
+// got its memory.
+func TestCloseTwice(t *testing.T) {
+	dev, _ := openEmulator(t, "checked")
+	gone := newJob(t, dev)
+	gone.ok(gone.e.Run())
+	results := must(gone.e.Results())(t)
+	gone.e.Close()
+	want, got := newJob(t, cpu(t)), newJob(t, dev)
+	gone.e.Close()
+	_, fetched := gone.e.FetchBytes("x_adv")
+	_, past := results.Scalar("loss")
+	for _, err := range []error{gone.e.FeedBytes("ids", make([]byte, 4*jobBatch)), gone.e.Set("lr", 1)} {
+		gone.ok(err) // nobody will ask for it
+	}
+	for _, err := range []error{gone.e.Run(), fetched, past} {
+		if err == nil || err.Error() != `program "train" is closed` {
+			t.Error(err)
+		}
+	}
+	want.ok(want.e.Run())
+	got.ok(got.e.Run())
+	near(t, "beside a program that was closed twice", want.results(), got.results())
+	gone.st.Free()
+	gone.st.Free()
+}
+
+// Wherever memory runs out while a program is made or first run, the error is one
+// line, nothing is left on the device, and the program can be made when there is
+// memory again.
+func TestOutOfMemoryHalfway(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	want := newJob(t, cpu(t))
+	want.ok(want.e.Run())
+	run := func() (map[string][]float32, error) {
+		st := dev.NewState()
+		defer st.Free()
+		e, err := dev.Compile(trainStep(jobBatch), st, engine.Options{})
+		if err != nil {
+			return nil, err
+		}
+		defer e.Close()
+		j := &job{t, e, st}
+		j.begin()
+		if err := e.Run(); err != nil {
+			return nil, err
+		}
+		return j.results(), nil
+	}
+	before, _, _ := g.Memory()
+	failures := 0
+	for n := 1; ; n++ {
+		if err := g.lib.SetEmulator("refuse", n); err != nil {
+			t.Fatal(err)
+		}
+		got, err := run()
+		if after, _, memory := g.Memory(); after != before || memory != nil {
+			t.Fatalf("allocation %d refused: %d bytes are left, %v", n, before-after, memory)
+		}
+		if err == nil {
+			near(t, "with all the memory that it asks for", want.results(), got)
+			break
+		}
+		if failures++; !strings.Contains(err.Error(), "out of memory") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("allocation %d refused: %v", n, err)
+		}
+	}
+	if failures < 10 {
+		t.Errorf("only %d allocations", failures)
 	}
 }
 
