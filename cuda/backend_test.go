@@ -375,6 +375,27 @@ func TestCloseTwice(t *testing.T) {
 	gone.st.Free()
 }
 
+// Once a kernel has failed, whatever comes next says so in one line, and all can be
+// closed.
+func TestFailedKernel(t *testing.T) {
+	dev, g := openEmulator(t, "checked")
+	j, st := newJob(t, dev), dev.NewState()
+	j.st.Free() // which the kernels then read
+	run := j.e.Run()
+	_, fetched := j.e.FetchBytes("x_adv")
+	_, compiled := dev.Compile(trainStep(2*jobBatch), st, engine.Options{})
+	for i, err := range []error{first(run, fetched), j.e.Run(), compiled, Synchronize(dev), dev.Driver.(engine.Waiter).Wait()} {
+		if err == nil || !strings.Contains(err.Error(), "CUDA_ERROR_LAUNCH_FAILED") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	j.e.Close()
+	st.Free()
+	if err := g.lib.SetEmulator("reset", 1); err != nil { // as another process would
+		t.Fatal(err)
+	}
+}
+
 // Wherever memory runs out while a program is made or first run, the error is one
 // line, nothing is left on the device, and the program can be made when there is
 // memory again.

@@ -299,6 +299,8 @@ func scalar(t graph.DType, b []byte) float64 {
 		return float64(view[float32](b)[0])
 	case graph.F64:
 		return view[float64](b)[0]
+	case graph.BF16:
+		return float64(math.Float32frombits(uint32(view[uint16](b)[0]) << 16))
 	case graph.I32:
 		return float64(view[int32](b)[0])
 	case graph.U32:
