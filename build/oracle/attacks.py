@@ -259,11 +259,11 @@ def deepfool(model, x, y, norm, steps):
         nearer = hit & (size < distance)
         found, distance = torch.where(column(nearer), at, found), torch.where(nearer, size, distance)
         f, w = boundary(model, at, y, None, norm)
-        need = f.abs() + 1e-4
         if norm == "linf":
-            step = w.sign() * column(need / norm_of(w, "l1"))
+            step = w.sign() * column(f.abs() / norm_of(w, "l1") + 1e-4)
         else:
-            step = w * column(need / norm_of(w, "l2") ** 2)
+            length = norm_of(w, "l2")
+            step = w / column(length) * column(f.abs() / length + 1e-4)
         total = torch.where(column(hit), total, total + step)
     return found.detach(), distance.detach()
 
