@@ -274,6 +274,16 @@ func TestFreeKeepsItsPerturbation(t *testing.T) {
 	}
 }
 
+// TRADES says what its attack drives up, whatever loss the attack names.
+func TestDescribeAttack(t *testing.T) {
+	for name, want := range map[string]string{"trades": ", loss divergence, from x", "mart": ", loss ce, from x"} {
+		tr := method(t, name).Resolve(imageThreat)
+		if got := tr.DescribeAttack(imageThreat); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want it to contain %q", name, got, want)
+		}
+	}
+}
+
 func TestMethodSettings(t *testing.T) {
 	for want, tr := range map[string]Training{
 		"method pgd-at has no beta":                  {Method: "pgd-at", Attack: attacks["pgd"].known, Beta: 1},
@@ -282,6 +292,7 @@ func TestMethodSettings(t *testing.T) {
 		"beta -1: want a positive number":            {Method: "trades", Attack: fromX, Beta: -1},
 		"awp 1: want a fraction":                     {Method: "standard", AWP: 1},
 		"grad_align -1":                              {Method: "standard", GradAlign: -1},
+		"label_smoothing with method mart":           {Method: "mart", Attack: fromX, LabelSmoothing: 0.1},
 		"method n-fgsm takes steps of fgsm":          {Method: "n-fgsm", Attack: attacks["pgd"].known},
 		"method free is defined for the norm linf":   {Method: "free", Attack: attacks["fgsm"].known},
 		"method n-fgsm is defined for the norm linf": {Method: "n-fgsm", Attack: attacks["fgsm"].known},
