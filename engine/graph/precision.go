@@ -16,7 +16,7 @@ const (
 	PrecisionFloat32 Precision = iota // float32 arithmetic: the reference
 	PrecisionTF32x3                   // operands split into two TF32 numbers each: 2⁻²¹
 	PrecisionTF32                     // operands rounded to TF32's 11 bits: 2⁻¹⁰
-	PrecisionBF16                     // operands and results rounded to bf16's 8 bits: 2⁻⁷
+	PrecisionBF16                     // operands and results rounded to bf16's 8 bits: 2⁻⁷; and images that networks carry past convolutions
 )
 
 var precisionNames = []string{"float32", "tf32x3", "tf32", "bf16"}

@@ -55,48 +55,23 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 	if !ok || len(readers) == 0 {
 		return
 	}
-	needed, outside, ok := r.closure(g, n)
-	if !ok {
-		return
-	}
-	size := bytes(n)
-	saved := size // by not writing it
-	var prologue *Fused
-	if r.onlyFor(g, n) {
-		for _, o := range outside {
-			saved += bytes(o)
+	best := recomputation{}
+	all := func(*graph.Node) bool { return false }
+	narrow := func(in *graph.Node) bool { return r.b.inMem[in] || bytes(in) < bytes(n) }
+	for _, stop := range []func(in *graph.Node) bool{all, narrow} {
+		if c, ok := r.recomputation(g, n, readers, stop); ok && c.saved > best.saved {
+			best = c
 		}
 	}
-	for _, d := range readers {
-		if !d.fused {
-			if prologue, ok = r.b.prologue(n, needed); !ok {
-				return
-			}
-			saved += size - gathering(d.nodes[0], prologue)
-			for _, o := range outside {
-				saved -= bytes(o)
-			}
-			continue
-		}
-		if !d.space.Equal(g.space) || len(d.nodes)+len(needed) > maxMembers {
-			return
-		}
-		saved += size
-		for _, o := range outside {
-			if !r.reads(d, o) {
-				saved -= bytes(o)
-			}
-		}
-	}
-	if saved <= 0 {
+	if best.saved <= 0 {
 		return
 	}
 	for _, d := range readers {
 		if !d.fused {
-			r.b.takeOver(d.nodes[0], prologue)
+			r.b.takeOver(d.nodes[0], best.prologue)
 			continue
 		}
-		for _, m := range needed {
+		for _, m := range best.needed {
 			if !slices.Contains(d.nodes, m) {
 				d.nodes = append(d.nodes, m)
 				r.within[m] = append(r.within[m], d)
@@ -104,6 +79,57 @@ func (r *recomputer) consider(g *group, n *graph.Node) {
 		}
 		slices.SortFunc(d.nodes, func(x, y *graph.Node) int { return x.ID() - y.ID() })
 	}
+}
+
+// recomputation is a way of having readers compute a value: its members, what they
+// do for contractions, and the bytes that it saves.
+type recomputation struct {
+	needed   []*graph.Node
+	prologue *Fused
+	saved    int
+}
+
+// recomputation finds what readers of n, a member of g, compute, from what g reads
+// and from the members at which to stop. It returns false if they cannot.
+func (r *recomputer) recomputation(g *group, n *graph.Node, readers []*group, stop func(in *graph.Node) bool) (c recomputation, ok bool) {
+	needed, outside, ok := r.closure(g, n, stop)
+	if !ok {
+		return c, false
+	}
+	size := bytes(n)
+	c.needed, c.saved = needed, size // by not writing it
+	for _, o := range outside {
+		if slices.Contains(g.nodes, o) && !r.stored(o) {
+			c.saved -= bytes(o)
+		}
+	}
+	if r.onlyFor(g, n) {
+		for _, o := range outside {
+			c.saved += bytes(o)
+		}
+	}
+	for _, d := range readers {
+		if !d.fused {
+			if c.prologue, ok = r.b.prologue(n, needed); !ok {
+				return c, false
+			}
+			c.saved += size - gathering(d.nodes[0], c.prologue)
+			for _, o := range outside {
+				c.saved -= bytes(o)
+			}
+			continue
+		}
+		if !d.space.Equal(g.space) || len(d.nodes)+len(needed) > maxMembers {
+			return c, false
+		}
+		c.saved += size
+		for _, o := range outside {
+			if !r.reads(d, o) {
+				c.saved -= bytes(o)
+			}
+		}
+	}
+	return c, true
 }
 
 // bytes is the size of a value.
@@ -135,15 +161,16 @@ func (r *recomputer) readers(n *graph.Node) (readers []*group, ok bool) {
 }
 
 // closure lists the members of g that n is computed from, itself last, and the
-// values that they read from memory. It returns false where computing n again is
-// not cheap, or would keep what could be overwritten.
-func (r *recomputer) closure(g *group, n *graph.Node) (needed, outside []*graph.Node, ok bool) {
+// values that they read from memory, members at which to stop included. It returns
+// false where computing n again is not cheap, or would keep what could be
+// overwritten.
+func (r *recomputer) closure(g *group, n *graph.Node, stop func(in *graph.Node) bool) (needed, outside []*graph.Node, ok bool) {
 	if !cheap(n) {
 		return nil, nil, false
 	}
 	for _, in := range n.Ins() {
-		if slices.Contains(g.nodes, in) {
-			more, beyond, ok := r.closure(g, in)
+		if slices.Contains(g.nodes, in) && !stop(in) {
+			more, beyond, ok := r.closure(g, in, stop)
 			if !ok {
 				return nil, nil, false
 			}
