@@ -71,10 +71,25 @@ const (
 	smallGroups = 16
 )
 
+// maxPointers bounds a kernel's arguments: 4 KiB of them.
+const maxPointers = 480
+
+// pointers is the number of a step's.
+func pointers(p *plan.Plan, s *plan.Step) int {
+	if s.Copy != nil {
+		return 2
+	}
+	reads, writes := Args(p, s.Fused)
+	return len(reads) + len(writes)
+}
+
 // small is the number of steps that begin a schedule and that one kernel runs.
 func small(p *plan.Plan, steps []plan.Step) int {
-	n := 0
+	n, room := 0, maxPointers
 	for n < min(len(steps), smallGroups) && steps[n].SameBranch(&steps[0]) && isSmall(p, &steps[n]) {
+		if room -= pointers(p, &steps[n]); room < 0 {
+			break
+		}
 		n++
 	}
 	return n
@@ -387,7 +402,8 @@ func (e *emitter) vectors() {
 	items, last := e.f.Space.Size()/4, fmt.Sprintf("x%d", len(e.f.Space)-1)
 	e.reads = []read{}
 	body := strings.ReplaceAll(e.body(3), last+"@", "("+last+" + e)")
-	if n := e.itemsAtOnce(items, body); n > 1 {
+	if n, perSM := e.itemsAtOnce(items, body); n > 1 {
+		e.perSM = perSM
 		e.stream(n, body)
 		return
 	}

@@ -57,7 +57,7 @@ func ScheduleNames() []string { return slices.Sorted(maps.Keys(schedules)) }
 
 // Schedule makes the schedule that c names.
 func (c ScheduleConfig) Schedule() (Schedule, error) {
-	if !(c.LR > 0) {
+	if !(c.LR > 0) || math.IsInf(c.LR, 1) {
 		return nil, fmt.Errorf("schedule %s: learning rate %v: want a positive number", c.Name, c.LR)
 	}
 	return choose("schedule", c.Name, schedules, c)

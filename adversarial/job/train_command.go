@@ -155,7 +155,7 @@ func (s *Settings) move(user []Assignment) error {
 				return err
 			}
 		case !strings.HasPrefix(a.Source, envPrefix):
-			return fmt.Errorf("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
+			return usage("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
 		}
 	}
 	return nil
