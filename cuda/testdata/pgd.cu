@@ -16,7 +16,7 @@ plan "pgd": arena 37632 bytes
       t1 = relu t0  # relu
       t2 = reduce-sum t1 -> b16
       t3 = le t1, 0 -> b17
-    fused over [8,4,1,1]
+    fused over [8,4]
       t0 = mul b16, 0.015625 -> b18
     b20 = matmul b18 state:fc.weight
     fused over [8,10] reducing [1]
@@ -31,7 +31,7 @@ plan "pgd": arena 37632 bytes
       t0 = mul b24 by [1 0], b22
       t1 = add b6, t0 -> b25
     b26 = matmul b25 state:fc.weight
-    fused over [8,4,1,1]
+    fused over [8,4]
       t0 = mul b26, 0.015625 -> b27
     fused over [8,8,8,4]
       t0 = select b17, 0, b27 by [4 0 0 1] -> b28
@@ -173,9 +173,15 @@ EXPORT(kernel7)
 
 extern "C" __global__ void kernel8(const f32* in0, f32* __restrict__ out0, u32 n) {
   wait_for_turn();
-  for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < n; i += gridDim.x * BLOCK) {
-    const f32 t0 = mul_(in0[i], f32(0x1p-06));
-    out0[i] = t0;
+  for (u32 v = blockIdx.x * BLOCK + threadIdx.x; v < n; v += gridDim.x * BLOCK) {
+    const u32 i = v * 4u;
+    f32 v0[4]; load_vector(v0, in0 + i);
+    f32 r0[4];
+    UNROLL for (u32 e = 0; e < 4; e++) {
+      const f32 t0 = mul_(v0[e], f32(0x1p-06));
+      r0[e] = t0;
+    }
+    store_vector(out0 + i, r0);
   }
 }
 EXPORT(kernel8)

@@ -205,12 +205,13 @@ func (n *Node) ReduceMax(axes ...int) *Node { return n.ReduceMaxKeep(axes...).dr
 func (n *Node) ReduceMaxKeep(axes ...int) *Node { return n.reduce(OpReduceMax, axes) }
 
 // Mean averages along the axes (all, if none is named) and removes them.
-func (n *Node) Mean(axes ...int) *Node { return n.MeanKeep(axes...).drop(n.axes(axes)) }
+func (n *Node) Mean(axes ...int) *Node { return n.averaged(n.Sum(axes...)) }
 
 // MeanKeep is Mean, leaving each averaged axis with extent 1.
-func (n *Node) MeanKeep(axes ...int) *Node {
-	s := n.SumKeep(axes...)
-	return s.DivC(float64(n.Size()) / float64(max(s.Size(), 1)))
+func (n *Node) MeanKeep(axes ...int) *Node { return n.averaged(n.SumKeep(axes...)) }
+
+func (n *Node) averaged(sum *Node) *Node {
+	return sum.DivC(float64(n.Size()) / float64(max(sum.Size(), 1)))
 }
 
 // ArgMax is the index (i32) of the first of the largest along an axis, which
