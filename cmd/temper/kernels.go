@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,7 +45,7 @@ What the cache has is not compiled again.`,
 	user := settings(cmd, job.TrainFlags)
 	cmd.Flags().StringSliceVar(&archs, "arch", []string{"sm_80", "sm_90"}, "architectures of GPUs: A100 is sm_80, H100 and H200 are sm_90")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "check the settings, plan the programs, and stop; needs no NVRTC")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		for i := range archs {
 			var err error
 			if archs[i], err = cuda.ParseArch(archs[i]); err != nil {
@@ -58,7 +60,12 @@ What the cache has is not compiled again.`,
 			fmt.Fprintf(c.Err, "%d programs for %s; a dry run: nothing was compiled\n", len(plans), strings.Join(archs, ", "))
 			return nil
 		}
+		defer context.AfterFunc(cmd.Context(), func() {
+			fmt.Fprintln(c.Err, "temper: interrupted; what is compiled is in the cache, and the same command goes on")
+			os.Exit(130)
+		})()
 		for _, arch := range archs {
+			fmt.Fprintf(c.Err, "%s: %d programs, minutes for a deep network\n", arch, len(plans))
 			built, err := cuda.Prebuild(plans, arch)
 			if err != nil {
 				return err
