@@ -245,11 +245,11 @@ func (g *gpu) Alloc(bytes int) (engine.Memory, error) {
 
 func (m *memory) address() Ptr { return m.at }
 
-// Write implements engine.Memory. It is done behind the programs that run.
-func (m *memory) Write(src []byte) error { return m.gpu.work.Upload(m.at, src) }
+// Write implements engine.Memory. It waits for the programs that run.
+func (m *memory) Write(src []byte) error { return m.gpu.work.Write(m.at, src) }
 
 // Read implements engine.Memory. It waits for the programs that run.
-func (m *memory) Read(dst []byte) error { return m.gpu.work.Download(dst, m.at) }
+func (m *memory) Read(dst []byte) error { return m.gpu.work.Read(dst, m.at) }
 
 // Free implements engine.Memory.
 func (m *memory) Free() {

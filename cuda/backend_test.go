@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"temper/engine/graph"
 	"temper/engine/interp"
 	"temper/engine/optest"
+	"temper/engine/passes"
 	"temper/engine/plan"
 )
 
@@ -73,18 +75,24 @@ func newJob(t testing.TB, dev *engine.Device) *job {
 	st := dev.NewState()
 	j := &job{t, must(dev.Compile(trainStep(jobBatch), st, engine.Options{}))(t), st}
 	t.Cleanup(func() { j.e.Close(); st.Free() })
-	for _, name := range st.Names() {
-		f := make([]float32, len(must(st.Bytes(name))(t))/4)
+	j.begin()
+	return j
+}
+
+// begin gives the program its state, batch number 0, and the step block.
+func (j *job) begin() {
+	j.t.Helper()
+	for _, name := range j.st.Names() {
+		f := make([]float32, len(must(j.st.Bytes(name))(j.t))/4)
 		for i := range f {
 			f[i] = float32(i%5)/5 - 0.4
 		}
-		j.ok(st.SetBytes(name, engine.Bytes(f)))
+		j.ok(j.st.SetBytes(name, engine.Bytes(f)))
 	}
 	j.feed(0)
 	for name, v := range map[string]float64{"seed": 1, "step": 0, "eps": 0.1, "alpha": 0.05, "lr": 0.1} {
 		j.ok(j.e.Set(name, v))
 	}
-	return j
 }
 
 func (j *job) ok(err error) {
@@ -230,7 +238,7 @@ func TestCopyStream(t *testing.T) {
 			t.Errorf("batch %d waited for %d of %d runs", n, done, n)
 		}
 		got := make([]byte, len(want))
-		j.ok(g.inputs.Download(got, c.slots[c.turn].dev+Ptr(c.input[x])))
+		j.ok(g.inputs.Read(got, c.slots[c.turn].dev+Ptr(c.input[x])))
 		if !bytes.Equal(got, want) {
 			t.Errorf("batch %d is not on the device before its run", n)
 		}
@@ -340,6 +348,99 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// A program that is closed says so, and to close it again takes nothing from one that
+// got its memory.
+func TestCloseTwice(t *testing.T) {
+	dev, _ := openEmulator(t, "checked")
+	gone := newJob(t, dev)
+	gone.ok(gone.e.Run())
+	results := must(gone.e.Results())(t)
+	gone.e.Close()
+	want, got := newJob(t, cpu(t)), newJob(t, dev)
+	gone.e.Close()
+	_, fetched := gone.e.FetchBytes("x_adv")
+	_, past := results.Scalar("loss")
+	for _, err := range []error{gone.e.FeedBytes("ids", make([]byte, 4*jobBatch)), gone.e.Set("lr", 1)} {
+		gone.ok(err) // nobody will ask for it
+	}
+	for _, err := range []error{gone.e.Run(), fetched, past} {
+		if err == nil || err.Error() != `program "train" is closed` {
+			t.Error(err)
+		}
+	}
+	want.ok(want.e.Run())
+	got.ok(got.e.Run())
+	near(t, "beside a program that was closed twice", want.results(), got.results())
+	gone.st.Free()
+	gone.st.Free()
+}
+
+// Once a kernel has failed, whatever comes next says so in one line, and all can be
+// closed.
+func TestFailedKernel(t *testing.T) {
+	dev, g := openEmulator(t, "checked")
+	j, st := newJob(t, dev), dev.NewState()
+	j.st.Free() // which the kernels then read
+	run := j.e.Run()
+	_, fetched := j.e.FetchBytes("x_adv")
+	_, compiled := dev.Compile(trainStep(2*jobBatch), st, engine.Options{})
+	for i, err := range []error{first(run, fetched), j.e.Run(), compiled, Synchronize(dev), dev.Driver.(engine.Waiter).Wait()} {
+		if err == nil || !strings.Contains(err.Error(), "CUDA_ERROR_LAUNCH_FAILED") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	j.e.Close()
+	st.Free()
+	if err := g.lib.SetEmulator("reset", 1); err != nil { // as another process would
+		t.Fatal(err)
+	}
+}
+
+// Wherever memory runs out while a program is made or first run, the error is one
+// line, nothing is left on the device, and the program can be made when there is
+// memory again.
+func TestOutOfMemoryHalfway(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	want := newJob(t, cpu(t))
+	want.ok(want.e.Run())
+	run := func() (map[string][]float32, error) {
+		st := dev.NewState()
+		defer st.Free()
+		e, err := dev.Compile(trainStep(jobBatch), st, engine.Options{})
+		if err != nil {
+			return nil, err
+		}
+		defer e.Close()
+		j := &job{t, e, st}
+		j.begin()
+		if err := e.Run(); err != nil {
+			return nil, err
+		}
+		return j.results(), nil
+	}
+	before, _, _ := g.Memory()
+	failures := 0
+	for n := 1; ; n++ {
+		if err := g.lib.SetEmulator("refuse", n); err != nil {
+			t.Fatal(err)
+		}
+		got, err := run()
+		if after, _, memory := g.Memory(); after != before || memory != nil {
+			t.Fatalf("allocation %d refused: %d bytes are left, %v", n, before-after, memory)
+		}
+		if err == nil {
+			near(t, "with all the memory that it asks for", want.results(), got)
+			break
+		}
+		if failures++; !strings.Contains(err.Error(), "out of memory") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("allocation %d refused: %v", n, err)
+		}
+	}
+	if failures < 10 {
+		t.Errorf("only %d allocations", failures)
+	}
+}
+
 // Programs of a device share the memory of their temporaries, and move when a
 // later one needs more; what is fetched of one stays as it was.
 func TestArena(t *testing.T) {
@@ -389,7 +490,7 @@ func TestAdopt(t *testing.T) {
 	dev, g := openEmulator(t, "")
 	p := must(g.Device.Alloc(12))(t)
 	st := dev.NewState()
-	if err := first(g.work.Upload(p, bytesOf([]float32{1, 2, 3})), st.Adopt("v", graph.F32, graph.Shape{3}, must(Adopt(dev, p, 12))(t))); err != nil {
+	if err := first(g.work.Write(p, bytesOf([]float32{1, 2, 3})), st.Adopt("v", graph.F32, graph.Shape{3}, must(Adopt(dev, p, 12))(t))); err != nil {
 		t.Fatal(err)
 	}
 	square := graph.New("square")
@@ -402,7 +503,7 @@ func TestAdopt(t *testing.T) {
 	e.Close()
 	st.Free()
 	got := make([]float32, 3)
-	if err := first(g.work.Download(bytesOf(got), p), g.Device.Free(p)); err != nil || got[0] != 1 || got[1] != 16 || got[2] != 81 {
+	if err := first(g.work.Read(bytesOf(got), p), g.Device.Free(p)); err != nil || got[0] != 1 || got[1] != 16 || got[2] != 81 {
 		t.Errorf("%v, %v", got, err)
 	}
 	if err := st.Adopt("w", graph.F32, nil, nil); err != nil {
@@ -420,46 +521,69 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// More programs than a test needs: go test -run GraphOrSteps -args -first 40 -programs 400.
+var (
+	firstProgram = flag.Int("first", 0, "the first random program's seed")
+	programs     = flag.Int("programs", 40, "how many random programs")
+	emulatorMode = flag.String("mode", "", "the emulator's options for random programs")
+)
+
+// precisionOf is a random program's: every second one's is float32.
+func precisionOf(seed int) graph.Precision {
+	if seed%2 == 0 {
+		return graph.PrecisionFloat32
+	}
+	return []graph.Precision{graph.PrecisionBF16, graph.PrecisionTF32x3, graph.PrecisionBF16, graph.PrecisionTF32}[seed/2%4]
+}
+
 // Random programs give the same bits as one graph, step by step, and with the
 // graph's nodes, blocks and threads in another order; and the interpreter's
-// numbers.
+// numbers, after two steps.
 func TestGraphOrSteps(t *testing.T) {
-	programs := uint32(30)
 	if testing.Short() {
-		programs = 5
+		*programs = 5
 	}
-	var graphs []*graph.Graph
-	var plans []*plan.Plan
-	for seed := range programs {
-		graphs = append(graphs, optest.Random(seed))
-		plans = append(plans, planOf(t, graphs[seed], graph.PrecisionFloat32))
-	}
-	dev, g := openEmulator(t, "", plans...)
-	run := optest.On(dev, engine.Options{})
-	for seed, p := range graphs {
-		feed := optest.RandomFeed(p, uint32(seed))
-		want := must(run(p, feed))(t)
-		tol := optest.Tolerance{Rel: 2000, Abs: 2000}
-		if err := tol.CompareResults(must(interp.Run(p, feed))(t), want); err != nil {
-			t.Errorf("program %d: against the interpreter: %v\n%s", seed, err, p)
+	for first := *firstProgram; first < *firstProgram+*programs; first += 40 { // compiled together
+		var graphs []*graph.Graph
+		var plans []*plan.Plan
+		var feeds []interp.Feed
+		for seed := first; seed < min(first+40, *firstProgram+*programs); seed++ {
+			p := optest.Random(uint32(seed))
+			graphs, plans, feeds = append(graphs, p), append(plans, planOf(t, p, precisionOf(seed))), append(feeds, optest.RandomFeed(p, uint32(seed)))
 		}
-		for _, v := range []struct {
-			name    string
-			noGraph bool
-			seed    int
-		}{{"step by step", true, 0}, {"in another order", false, 7}} {
-			g.noGraph = v.noGraph
-			if err := g.lib.SetEmulator("seed", v.seed); err != nil {
-				t.Fatal(err)
+		t.Run(fmt.Sprintf("from %d", first), func(t *testing.T) {
+			dev, g := openEmulator(t, *emulatorMode, plans...)
+			for i, p := range graphs {
+				precision := precisionOf(first + i)
+				run := optest.OnTwice(dev, engine.Options{Precision: precision})
+				want := must(run(p, feeds[i]))(t)
+				ref, tol := p, optest.RandomTolerance(p)
+				if precision != graph.PrecisionFloat32 {
+					ref = must(passes.Run(p, passes.Options{Target: Target(precision)}))(t) // which says what is rounded to bf16
+					tol = optest.Tolerance{Rel: 1 << 19, Abs: 1 << 19, Floor: 0.1}
+				}
+				if err := tol.CompareResults(must(optest.Twice(interp.RunRounded)(ref, feeds[i]))(t), want); err != nil {
+					t.Errorf("program %d: against the interpreter: %v\n%s", first+i, err, p)
+				}
+				for _, v := range []struct {
+					name    string
+					noGraph bool
+					seed    int
+				}{{"step by step", true, 0}, {"in another order", false, 7}} {
+					g.noGraph = v.noGraph
+					if err := g.lib.SetEmulator("seed", v.seed); err != nil {
+						t.Fatal(err)
+					}
+					if err := (optest.Tolerance{}).CompareResults(want, must(run(p, feeds[i]))(t)); err != nil {
+						t.Errorf("program %d, %s: %v\n%s", first+i, v.name, err, p)
+					}
+				}
+				g.noGraph = false
+				if err := g.lib.SetEmulator("seed", 0); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if err := (optest.Tolerance{}).CompareResults(want, must(run(p, feed))(t)); err != nil {
-				t.Errorf("program %d, %s: %v\n%s", seed, v.name, err, p)
-			}
-		}
-		g.noGraph = false
-		if err := g.lib.SetEmulator("seed", 0); err != nil {
-			t.Fatal(err)
-		}
+		})
 	}
 }
 

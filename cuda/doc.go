@@ -7,10 +7,10 @@
 //     needs no CUDA header and one binary runs with and without a GPU;
 //   - the run-time compiler (compiler.go, nvrtc.go, nvrtc.h), NVRTC, opened at
 //     run time likewise, and what it made, on disk (cubins.go);
-//   - GroupKernels (emit.go), which writes the CUDA C++ of a plan's fused groups,
-//     and OpKernels, that of its other operations (emit_op.go): contractions on
-//     tensor cores (emit_tensor.go), convolutions of sm_90 by warpgroups
-//     (emit_sm90.go), which read their operands by tensor maps (tensormap.go);
+//   - GroupKernels (emit.go, and emit_stream.go for those that read little for an
+//     element), which writes the CUDA C++ of a plan's fused groups, and OpKernels,
+//     that of its other operations (emit_op.go): contractions on tensor cores
+//     (emit_tensor.go), convolutions of sm_90 by warpgroups (emit_sm90.go), which read their operands by tensor maps (tensormap.go);
 //     both with the group behind them, its sums over rows included, where it can be
 //     computed there (emit_epilogue.go); contractions without tensor cores
 //     (emit_contract.go); Kernels (kernel.go), which says how a step's kernels are

@@ -97,14 +97,14 @@ func bytesOf[T any](s []T) []byte {
 func (r *rig) upload(v ...float32) Ptr {
 	r.t.Helper()
 	p := must(r.dev.Alloc(4 * len(v)))(r.t)
-	r.ok(r.s.Upload(p, bytesOf(v)))
+	r.ok(r.s.Write(p, bytesOf(v)))
 	return p
 }
 
 func (r *rig) download(p Ptr, n int) []float32 {
 	r.t.Helper()
 	v := make([]float32, n)
-	r.ok(r.s.Download(bytesOf(v), p))
+	r.ok(r.s.Read(bytesOf(v), p))
 	return v
 }
 
@@ -278,17 +278,19 @@ func TestOrder(t *testing.T) {
 	r.ok(errors.Join(e.Close(), late.Close(), other.Close()))
 }
 
-// Page-locked memory is read when the copy is done, other memory at once.
+// Page-locked memory is read when the copy is done, other memory when Write returns.
 func TestHostMemory(t *testing.T) {
 	r := newRig(t, emulated(t, nil), "streams.cu", false)
 	h := must(r.dev.AllocHost(8))(t)
 	src := unsafe.Slice((*float32)(unsafe.Pointer(&h.Bytes()[0])), 2)
 	p, q := r.upload(0, 0), r.upload(0, 0)
 	pageable := []float32{5, 6}
+	other := must(r.dev.NewStream())(t)
 	copy(src, pageable)
 	r.ok(r.s.Upload(p, h.Bytes()))
-	r.ok(r.s.Upload(q, bytesOf(pageable)))
+	r.ok(other.Write(q, bytesOf(pageable)))
 	src[0], pageable[0] = 7, 7
+	r.ok(other.Close())
 	r.want(p, 7, 6)
 	r.want(q, 5, 6)
 

@@ -21,6 +21,9 @@ type GroupKernel struct {
 	Args   []int  // plan's buffers, or Scratch
 	Items  int
 	Blocks int // for which there is work; fewer take more than one turn
+	PerSM  int // blocks of a multiprocessor that are worth starting; 0: turnsPerSM
+	// Multiple is a number that the grid's blocks have to be a multiple of; 0: any.
+	Multiple int
 
 	joint *joint // if it joins the parts of reductions
 }
@@ -68,10 +71,25 @@ const (
 	smallGroups = 16
 )
 
+// maxPointers bounds a kernel's arguments: 4 KiB of them.
+const maxPointers = 480
+
+// pointers is the number of a step's.
+func pointers(p *plan.Plan, s *plan.Step) int {
+	if s.Copy != nil {
+		return 2
+	}
+	reads, writes := Args(p, s.Fused)
+	return len(reads) + len(writes)
+}
+
 // small is the number of steps that begin a schedule and that one kernel runs.
 func small(p *plan.Plan, steps []plan.Step) int {
-	n := 0
+	n, room := 0, maxPointers
 	for n < min(len(steps), smallGroups) && steps[n].SameBranch(&steps[0]) && isSmall(p, &steps[n]) {
+		if room -= pointers(p, &steps[n]); room < 0 {
+			break
+		}
 		n++
 	}
 	return n
@@ -83,8 +101,11 @@ func isSmall(p *plan.Plan, s *plan.Step) bool {
 		return p.Buffers[s.Copy.Dst].Shape.Size() <= smallGroup
 	case f == nil:
 		return false
+	case f.Axes != nil && reduced(f) <= shortReduction:
+		return f.Space.Size() <= smallRows
 	case f.Axes != nil:
-		return reduced(f) <= shortReduction && f.Space.Size() <= smallRows
+		e := &emitter{f: f}
+		return f.Space.Size() <= smallGroup && e.neighbouring() && e.inColumns().blocks() == 1
 	default:
 		return f.Space.Size() <= smallGroup
 	}
@@ -93,21 +114,17 @@ func isSmall(p *plan.Plan, s *plan.Step) bool {
 // inTurn writes a kernel, of one block, that runs small steps one behind the other.
 func inTurn(p *plan.Plan, steps []plan.Step) GroupKernel {
 	all := &emitter{b: new(strings.Builder)}
+	var shared []string
 	for i, s := range steps {
 		e := &emitter{p: p, b: new(strings.Builder)}
 		if s.Fused != nil {
 			e = newEmitter(p, s.Fused)
 		}
-		e.prefix, e.grid = fmt.Sprintf("g%d_", i), grid{}
-		switch {
-		case s.Copy != nil:
+		e.prefix, e.grid, e.shared = fmt.Sprintf("g%d_", i), grid{}, &shared
+		if s.Copy != nil {
 			e.copied(s.Copy)
-		case s.Fused.Axes != nil:
-			e.args()
-			e.reducing()
-		default:
-			e.args()
-			e.elementwise()
+		} else {
+			e.kernels()
 		}
 		if i > 0 {
 			all.line(1, "__syncthreads();  // what stands above has been stored")
@@ -115,6 +132,12 @@ func inTurn(p *plan.Plan, steps []plan.Step) GroupKernel {
 		all.b.WriteString(e.b.String())
 		all.params, all.buffers = append(all.params, e.params...), append(all.buffers, e.buffers...)
 	}
+	code := all.b
+	all.b = new(strings.Builder)
+	for _, d := range shared {
+		all.line(1, "%s", d)
+	}
+	all.b.WriteString(code.String())
 	return all.kernel(1, 1)
 }
 
@@ -130,8 +153,12 @@ func (e *emitter) copied(c *plan.Copy) {
 
 // kernel finishes a kernel whose body has been written.
 func (e *emitter) kernel(items, blocks int) GroupKernel {
-	source := fmt.Sprintf("extern \"C\" __global__ void NAME(%s, u32 n) {\n  wait_for_turn();\n%s}\nEXPORT(NAME)\n", strings.Join(e.params, ", "), e.b)
-	return GroupKernel{Source: source, Args: e.buffers, Items: items, Blocks: blocks}
+	bounds := ""
+	if e.perSM > 0 {
+		bounds = fmt.Sprintf("__launch_bounds__(BLOCK, %d) ", e.perSM)
+	}
+	source := fmt.Sprintf("extern \"C\" __global__ void %sNAME(%s, u32 n) {\n  wait_for_turn();\n%s}\nEXPORT(NAME)\n", bounds, strings.Join(e.params, ", "), e.b)
+	return GroupKernel{Source: source, Args: e.buffers, Items: items, Blocks: blocks, PerSM: e.perSM, Multiple: e.multiple}
 }
 
 // BlockThreads is the number of threads of the blocks that kernels run in, BLOCK
@@ -187,7 +214,7 @@ type emitter struct {
 	buffers []int          // of the parameters
 	arg     map[int]string // buffer to name
 	out     []string       // names of the stored members' buffers
-	vector  []string       // declarations of the neighbours that a body reads; nil outside of vectors
+	reads   []read         // the neighbours that a body reads; nil outside of vectors
 	linear  bool           // i is the current element's position in the space
 
 	producer *graph.Node // whose sums an epilogue starts from
@@ -196,10 +223,12 @@ type emitter struct {
 
 	gathered *graph.Node // the image that is computed on its way
 
-	prefix string    // of the parameters' names, in kernels of several groups
-	grid   grid      // the blocks that run the group's code
-	shared *[]string // declarations of its shared memory, if they stand before the code of several groups
-	base   int       // of its scratch memory
+	prefix   string    // of the parameters' names, in kernels of several groups
+	grid     grid      // the blocks that run the group's code
+	perSM    int       // blocks of a multiprocessor, for which registers suffice; 0: as the compiler likes
+	multiple int       // of which the number of blocks has to be one; 0: any
+	shared   *[]string // declarations of its shared memory, if they stand before the code of several groups
+	base     int       // of its scratch memory
 }
 
 // grid is how a group's code knows which of its blocks it runs in, and how many there
@@ -268,10 +297,14 @@ func (e *emitter) index(indent int, from string, axes []int, body string) {
 		if k > 0 {
 			expr = fmt.Sprintf("%s %% %du", expr, e.f.Space[a])
 		}
-		if name := fmt.Sprintf("x%d", a); regexp.MustCompile(`\b` + name + `\b`).MatchString(body) {
+		if name := fmt.Sprintf("x%d", a); mentions(body, name) {
 			e.line(indent, "const u32 %s = %s;", name, expr)
 		}
 	}
+}
+
+func mentions(code, name string) bool {
+	return regexp.MustCompile(`\b` + name + `\b`).MatchString(code)
 }
 
 // body computes the members in order and stores those that are stored. It does
@@ -294,7 +327,7 @@ func (e *emitter) body(indent int) string {
 		}
 		e.line(indent, "const %v t%d = %s(%s);", n.DType(), e.member[n], function(n), strings.Join(args, ", "))
 		switch k := slices.Index(e.f.Stored, n); {
-		case k >= 0 && e.vector != nil:
+		case k >= 0 && e.reads != nil:
 			e.line(indent, "r%d[e] = t%d;", k, e.member[n])
 		case k >= 0:
 			e.line(indent, "%s[%s] = t%d;", e.out[k], e.offset(e.f.Space.Strides()), e.member[n])
@@ -331,7 +364,11 @@ func (e *emitter) each(item string, items int) {
 
 // eachBlock begins the loop over a block's items.
 func (e *emitter) eachBlock(item string, items int) {
-	e.line(1, "for (u32 %s = %s; %s < %s; %s += %s) {", item, e.grid.block, item, e.count(items), item, e.grid.blocks)
+	first, step := "0", "1"
+	if e.grid.block != "" {
+		first, step = e.grid.block, e.grid.blocks
+	}
+	e.line(1, "for (u32 %s = %s; %s < %s; %s += %s) {", item, first, item, e.count(items), item, step)
 }
 
 // count is a number of items: the kernel's parameter, unless there are other groups.
@@ -362,25 +399,36 @@ func (e *emitter) tree(n *graph.Node, i int, places string) string {
 // vectors computes four neighbours at a time. They differ in their last
 // coordinate alone; what lies side by side is loaded and stored at once.
 func (e *emitter) vectors() {
-	e.each("v", e.f.Space.Size()/4)
-	e.vector = []string{}
-	body := e.body(3)
-	last := len(e.f.Space) - 1
+	items, last := e.f.Space.Size()/4, fmt.Sprintf("x%d", len(e.f.Space)-1)
+	e.reads = []read{}
+	body := strings.ReplaceAll(e.body(3), last+"@", "("+last+" + e)")
+	if n, perSM := e.itemsAtOnce(items, body); n > 1 {
+		e.perSM = perSM
+		e.stream(n, body)
+		return
+	}
+	e.each("v", items)
 	e.line(2, "const u32 i = v * 4u;")
-	e.index(2, "i", e.all(), body+strings.Join(e.vector, ""))
-	for _, d := range e.vector {
-		e.line(2, "%s", d)
+	e.index(2, "i", e.all(), body+e.addresses())
+	for _, r := range e.reads {
+		e.line(2, "%s", r)
 	}
-	for k, n := range e.f.Stored {
-		e.line(2, "%v r%d[4];", n.DType(), k)
-	}
-	e.line(2, "UNROLL for (u32 e = 0; e < 4; e++) {")
-	e.b.WriteString(strings.ReplaceAll(body, fmt.Sprintf("x%d", last)+"@", fmt.Sprintf("(x%d + e)", last)))
-	e.line(2, "}")
-	for k := range e.f.Stored {
-		e.line(2, "store_vector(%s + i, r%d);", e.out[k], k)
-	}
+	e.neighbourhood(2, body)
 	e.line(1, "}")
+}
+
+// neighbourhood computes the neighbours from i on, of which all that a body reads
+// has been loaded, and stores them.
+func (e *emitter) neighbourhood(indent int, body string) {
+	for k, n := range e.f.Stored {
+		e.line(indent, "%v r%d[4];", n.DType(), k)
+	}
+	e.line(indent, "UNROLL for (u32 e = 0; e < 4; e++) {")
+	e.b.WriteString(body)
+	e.line(indent, "}")
+	for k := range e.f.Stored {
+		e.line(indent, "store_vector(%s + i, r%d);", e.out[k], k)
+	}
 }
 
 // neighbours is the expression for element e of four that a body reads, with
@@ -391,27 +439,61 @@ func (e *emitter) neighbours(buffer int, strides []int) string {
 	for _, s := range strides[:last] {
 		together = together && s%4 == 0
 	}
-	t := e.p.Buffers[buffer].DType
+	r := read{t: e.p.Buffers[buffer].DType, from: e.arg[buffer], at: e.offset(strides)}
 	switch {
 	case strides[last] == 0:
-		return e.declare("const %v NAME = %s[%s];", "", t, e.arg[buffer], e.offset(strides))
+		return e.read(r)
 	case together:
-		return e.declare("%v NAME[4]; load_vector(NAME, %s + %s);", "[e]", t, e.arg[buffer], parenthesised(e.offset(strides)))
+		r.count, r.load = 4, "load_vector(%s, %s)"
+		return e.read(r)
 	}
-	return fmt.Sprintf("%s[%s]", e.arg[buffer], strings.ReplaceAll(e.offset(strides), fmt.Sprintf("x%d", last), fmt.Sprintf("x%d@", last)))
+	return fmt.Sprintf("%s[%s]", r.from, strings.ReplaceAll(r.at, fmt.Sprintf("x%d", last), fmt.Sprintf("x%d@", last)))
 }
 
-// declare adds a declaration, once, and returns what names it in the body.
-func (e *emitter) declare(format, element string, args ...any) string {
-	text := fmt.Sprintf(format, args...)
-	for i, d := range e.vector {
-		if name := fmt.Sprintf("v%d", i); d == strings.ReplaceAll(text, "NAME", name) {
-			return name + element
+// read is what a body reads of a buffer: one number, or neighbours.
+type read struct {
+	name     string
+	t        graph.DType
+	from, at string // the buffer, and the place in it
+	count    int    // of neighbours; 0: it is one number for all of them
+	load     string // of neighbours, to their name from their address
+}
+
+// String declares what is read, and reads it.
+func (r read) String() string {
+	if r.count == 0 {
+		return fmt.Sprintf("const %v %s = %s[%s];", r.t, r.name, r.from, r.at)
+	}
+	return fmt.Sprintf("%v %s[%d]; %s", r.t, r.name, r.count, r.loaded(r.name))
+}
+
+// loaded loads neighbours.
+func (r read) loaded(to string) string {
+	return fmt.Sprintf(r.load, to, r.from+" + "+parenthesised(r.at)) + ";"
+}
+
+// read has something read, once, and returns the expression for it in the body.
+func (e *emitter) read(r read) string {
+	element := ""
+	if r.count > 0 {
+		element = "[e]"
+	}
+	for _, known := range e.reads {
+		if r.name = known.name; r == known {
+			return r.name + element
 		}
 	}
-	name := fmt.Sprintf("v%d", len(e.vector))
-	e.vector = append(e.vector, strings.ReplaceAll(text, "NAME", name))
-	return name + element
+	r.name = fmt.Sprintf("v%d", len(e.reads))
+	e.reads = append(e.reads, r)
+	return r.name + element
+}
+
+// addresses has the places of all that is read.
+func (e *emitter) addresses() (all string) {
+	for _, r := range e.reads {
+		all += r.at + " "
+	}
+	return all
 }
 
 func parenthesised(s string) string {
@@ -460,21 +542,34 @@ func (e *emitter) reducing() GroupKernel {
 	return e.kernel(results, blocks)
 }
 
-// columnSpace is a space of which neighbouring axes are reduced: (outer, rows,
-// inner) to (outer, inner).
-func (e *emitter) columnSpace() (outer, rows, inner int) {
-	outer, rows, inner = 1, 1, 1
+// columns is how blocks go down the rows of a space of which neighbouring axes are
+// reduced: (outer, rows, inner) to (outer, inner). A block has width columns, of
+// across times as many, and length rows, one of so many parts.
+type columns struct{ outer, rows, inner, width, across, parts, length int }
+
+func (c columns) blocks() int { return c.outer * c.across * c.parts }
+
+func (e *emitter) inColumns() columns {
+	c := columns{outer: 1, rows: 1, inner: 1, width: 1}
 	for a, extent := range e.f.Space {
 		switch {
 		case slices.Contains(e.f.Axes, a):
-			rows *= extent
-		case rows == 1:
-			outer *= extent
+			c.rows *= extent
+		case c.rows == 1:
+			c.outer *= extent
 		default:
-			inner *= extent
+			c.inner *= extent
 		}
 	}
-	return outer, rows, inner
+	for c.width < min(c.inner, 32) {
+		c.width *= 2
+	}
+	c.across = ceil(c.inner, c.width)
+	const least = 8 // rows that are worth a thread
+	parts := max(1, min(wanted/(c.outer*c.across), c.rows/(least*BlockThreads/c.width)))
+	c.length = ceil(c.rows, parts)
+	c.parts = ceil(c.rows, c.length)
+	return c
 }
 
 // neighbouring says whether neighbouring axes are reduced.
@@ -490,17 +585,8 @@ func (e *emitter) neighbouring() bool {
 
 // reducingColumns has blocks go down the rows of up to 32 columns.
 func (e *emitter) reducingColumns() (kernels []GroupKernel, scratch int) {
-	outer, rows, inner := e.columnSpace()
-	width := 1
-	for width < min(inner, 32) {
-		width *= 2
-	}
-	across := ceil(inner, width)
-	const least = 8 // rows that are worth a thread
-	parts := max(1, min(wanted/(outer*across), rows/(least*BlockThreads/width)))
-	length := ceil(rows, parts)
-	parts = ceil(rows, length)
-
+	c := e.inColumns()
+	outer, rows, inner, width, across, parts, length := c.outer, c.rows, c.inner, c.width, c.across, c.parts, c.length
 	e.linear, scratch = true, e.base
 	trees := map[int]string{}
 	e.eachReduction(func(n *graph.Node, i int) { trees[i] = e.tree(n, i, "BLOCK") })
@@ -598,7 +684,7 @@ func (e *emitter) operand(n *graph.Node) string {
 		}
 		return e.onTheWay(o)
 	}
-	if e.vector != nil {
+	if e.reads != nil {
 		return e.neighbours(o.Buffer, o.Strides)
 	}
 	return fmt.Sprintf("%s[%s]", e.arg[o.Buffer], e.offset(o.Strides))

@@ -25,7 +25,7 @@ func epilogue(p *plan.Plan, s *plan.Step, f *plan.Fused, t target) ([]Kernel, bo
 		return nil, false
 	}
 	e := newEmitter(p, f)
-	e.producer, e.columns, e.linear, e.vector = n, op.n, true, []string{}
+	e.producer, e.columns, e.linear, e.reads = n, op.n, true, []read{}
 	e.params, e.buffers = op.params(), operands(p, n, w)
 	for _, m := range f.Nodes {
 		for _, in := range m.Ins() {
@@ -104,8 +104,8 @@ func (e *emitter) result() string {
 	e.b = new(strings.Builder)
 	e.b.WriteString("[&](u32 row, u32 column, const f32 (&sums)[8]) {\n")
 	e.line(5, "const u32 first = row * %du + column;", e.columns)
-	for _, d := range e.vector {
-		e.line(5, "%s", d)
+	for _, r := range e.reads {
+		e.line(5, "%s", r)
 	}
 	e.eachStored(func(n *graph.Node, k int) { e.line(5, "%v r%d[8];", n.DType(), k) })
 	if e.kept != "" {
@@ -139,14 +139,17 @@ func (e *emitter) result() string {
 func (e *emitter) beside(o plan.Operand) string {
 	last := len(o.Strides) - 1
 	zero := func(strides []int) bool { return !slices.ContainsFunc(strides, func(s int) bool { return s != 0 }) }
-	t := e.p.Buffers[o.Buffer].DType
+	r := read{t: e.p.Buffers[o.Buffer].DType, from: e.arg[o.Buffer], count: 8, load: fmt.Sprintf("load8<%d>(%%s, %%s, column)", e.columns)}
 	switch {
 	case zero(o.Strides):
-		return e.declare("const %v NAME = %s[0];", "", t, e.arg[o.Buffer])
+		r.at, r.count, r.load = "0", 0, ""
+		return e.read(r)
 	case e.same(o.Strides):
-		return e.declare("%v NAME[8]; load8<%d>(NAME, %s + first, column);", "[e]", t, e.columns, e.arg[o.Buffer])
+		r.at = "first"
+		return e.read(r)
 	case o.Strides[last] == 1 && zero(o.Strides[:last]) && e.f.Space[last] == e.columns:
-		return e.declare("%v NAME[8]; load8<%d>(NAME, %s + column, column);", "[e]", t, e.columns, e.arg[o.Buffer])
+		r.at = "column"
+		return e.read(r)
 	}
 	return fmt.Sprintf("%s[%s]", e.arg[o.Buffer], e.offset(o.Strides))
 }

@@ -60,7 +60,7 @@ func (j *joint) kernel() GroupKernel {
 // of, as far as they may follow, and returns how many.
 func (j *joint) follow(behind []plan.Step, of *plan.Step) int {
 	for _, s := range behind {
-		if s.Fused == nil || !s.SameBranch(of) || j.groups == smallGroups || !j.may(s.Fused) {
+		if s.Fused == nil || !s.SameBranch(of) || j.groups == smallGroups || len(j.params)+pointers(j.p, &s) > maxPointers || !j.may(s.Fused) {
 			break
 		}
 		j.add(s.Fused)

@@ -23,7 +23,7 @@ func wayOf(p *plan.Plan, n *graph.Node, f *plan.Fused) *way {
 		return nil
 	}
 	e := newEmitter(p, f)
-	e.prefix, e.gathered, e.vector = "way_", f.Gathered, []string{}
+	e.prefix, e.gathered, e.reads = "way_", f.Gathered, []read{}
 	e.args()
 	w := &way{image: p.Buffer(f.Gathered)}
 	for i, b := range e.buffers {
@@ -33,8 +33,8 @@ func wayOf(p *plan.Plan, n *graph.Node, f *plan.Fused) *way {
 	}
 	body := e.body(3)
 	e.line(1, "auto way = [&](%v (&v)[%d], u32 c) {", n.DType(), chunk(n.DType()))
-	for _, d := range e.vector {
-		e.line(2, "%s", d)
+	for _, r := range e.reads {
+		e.line(2, "%s", r)
 	}
 	e.line(2, "UNROLL for (u32 e = 0; e < %d; e++) {", chunk(n.DType()))
 	e.b.WriteString(body)
@@ -51,9 +51,9 @@ func chunk(t graph.DType) int { return 16 / t.Size() }
 // onTheWay is the expression for what a prologue reads beside the image: one
 // number, or the channels'.
 func (e *emitter) onTheWay(o plan.Operand) string {
-	t := e.p.Buffers[o.Buffer].DType
-	if o.Strides[len(o.Strides)-1] == 0 {
-		return e.declare("const %v NAME = %s[0];", "", t, e.arg[o.Buffer])
+	r := read{t: e.p.Buffers[o.Buffer].DType, from: e.arg[o.Buffer], at: "0"}
+	if o.Strides[len(o.Strides)-1] != 0 {
+		r.at, r.count, r.load = "c", chunk(e.f.Gathered.DType()), "load_vector(%s, %s)"
 	}
-	return e.declare("%v NAME[%d]; load_vector(NAME, %s + c);", "[e]", t, chunk(e.f.Gathered.DType()), e.arg[o.Buffer])
+	return e.read(r)
 }

@@ -11,15 +11,11 @@ import (
 // kernel, or two where they reduce: each block has its turns at one group after
 // another.
 
-// maxPointers bounds a kernel's arguments: 4 KiB of them.
-const maxPointers = 480
-
 // atOnce is the number of steps that begin a schedule and that may run at once.
 func atOnce(p *plan.Plan, steps []plan.Step) int {
-	n, pointers := 0, 1 // for the scratch memory
+	n, room := 0, maxPointers-1 // for the scratch memory
 	for n < len(steps) && steps[n].Set > 0 && steps[n].Set == steps[0].Set {
-		reads, writes := Args(p, steps[n].Fused)
-		if pointers += len(reads) + len(writes); pointers > maxPointers {
+		if room -= pointers(p, &steps[n]); room < 0 {
 			break
 		}
 		n++

@@ -28,13 +28,14 @@ type Kernel struct {
 	Blocks int
 	// The arguments: the addresses of the plan's buffers, or Scratch, then the
 	// numbers.
-	Buffers []int
-	Numbers []uint32
-	Maps    [][]TensorMap // of the first buffers, which are passed so instead of as addresses
-	Threads int           // of a block
-	PerSM   int           // blocks of a multiprocessor that are worth starting
-	Shared  int           // dynamic shared memory, in bytes
-	Scratch int           // memory, in bytes, that only the step's kernels use meanwhile
+	Buffers  []int
+	Numbers  []uint32
+	Maps     [][]TensorMap // of the first buffers, which are passed so instead of as addresses
+	Threads  int           // of a block
+	PerSM    int           // blocks of a multiprocessor that are worth starting
+	Multiple int           // that the number of blocks is one of
+	Shared   int           // dynamic shared memory, in bytes
+	Scratch  int           // memory, in bytes, that only the step's kernels use meanwhile
 
 	joint *joint // if it joins the parts of reductions
 }
@@ -54,6 +55,13 @@ func (k *Kernel) bytes(p *plan.Plan) (n int) {
 // turnsPerSM is the number of blocks of a grid for each multiprocessor: enough
 // to fill it, few enough to save the start of most.
 const turnsPerSM = 8
+
+// grid is the number of blocks that are started on a device of so many
+// multiprocessors.
+func (k *Kernel) grid(multiprocessors int) int {
+	multiple := max(1, k.Multiple)
+	return max(multiple, min(k.Blocks, k.PerSM*multiprocessors)/multiple*multiple)
+}
 
 // onWarpgroups makes a kernel one of conv_sm90.h, if it is: a block fills a
 // multiprocessor.
@@ -120,6 +128,9 @@ func fusedKernels(p *plan.Plan, f *plan.Fused) (ks []Kernel) {
 func (g GroupKernel) kernel(scratch int) Kernel {
 	k := named(g.Source)
 	k.Buffers, k.Numbers, k.Blocks, k.Scratch, k.joint = g.Args, []uint32{uint32(g.Items)}, g.Blocks, scratch, g.joint
+	if g.PerSM > 0 {
+		k.PerSM, k.Multiple = g.PerSM, g.Multiple
+	}
 	return k
 }
 

@@ -133,7 +133,8 @@ func TestKernels(t *testing.T) {
 }
 
 // TestKernelsChecked runs the small ones of f32 in checked mode: the
-// kernels must be free of races and read nothing that is not there.
+// kernels must be free of races and read nothing that is not there. In other orders:
+// go test -run KernelsChecked -args -mode copies=2,seed=5.
 func TestKernelsChecked(t *testing.T) {
 	cases, plans := kernelCases(t, func(c *kernelCase) bool {
 		bytes := 0
@@ -142,7 +143,7 @@ func TestKernelsChecked(t *testing.T) {
 		}
 		return c.dt == graph.F32 && bytes < 1<<18
 	})
-	dev, _ := openEmulator(t, "checked,seed=1", plans...)
+	dev, _ := openEmulator(t, "checked,seed=1,"+*emulatorMode, plans...)
 	agree(t, dev, cases)
 }
 

@@ -86,9 +86,8 @@ func (s *Stream) Free(p Ptr) error {
 	return s.dev.check("cuMemFreeAsync", C.call_cuMemFreeAsync(s.dev.c, C.device_ptr(p), s.h))
 }
 
-// Upload copies host memory to the device. If src is page-locked, it must stay
-// as it is until the stream has done the copy; any other src has been read
-// when Upload returns.
+// Upload copies page-locked host memory to the device. It must stay as it is until
+// the stream has done the copy.
 func (s *Stream) Upload(dst Ptr, src []byte) error {
 	if len(src) == 0 {
 		return nil
@@ -96,13 +95,24 @@ func (s *Stream) Upload(dst Ptr, src []byte) error {
 	return s.dev.check("cuMemcpyHtoDAsync", C.call_cuMemcpyHtoDAsync_v2(s.dev.c, C.device_ptr(dst), unsafe.Pointer(&src[0]), C.size_t(len(src)), s.h))
 }
 
-// Download copies device memory to the host. If dst is page-locked, it is there
-// when the stream has done the copy; any other dst when Download returns.
+// Write is Upload of any host memory, and waits: of memory that is not page-locked a
+// driver only says that it may have been read when the call returns.
+func (s *Stream) Write(dst Ptr, src []byte) error {
+	return first(s.Upload(dst, src), s.Synchronize())
+}
+
+// Download copies device memory to page-locked host memory. It is there when the
+// stream has done the copy.
 func (s *Stream) Download(dst []byte, src Ptr) error {
 	if len(dst) == 0 {
 		return nil
 	}
 	return s.dev.check("cuMemcpyDtoHAsync", C.call_cuMemcpyDtoHAsync_v2(s.dev.c, unsafe.Pointer(&dst[0]), C.device_ptr(src), C.size_t(len(dst)), s.h))
+}
+
+// Read is Download to any host memory, and waits.
+func (s *Stream) Read(dst []byte, src Ptr) error {
+	return first(s.Download(dst, src), s.Synchronize())
 }
 
 // Copy copies within device memory; the two ranges must not overlap.

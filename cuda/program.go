@@ -248,7 +248,7 @@ func (c *program) upload(content []byte) (Ptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	return p, c.gpu.work.Upload(p, content)
+	return p, c.gpu.work.Write(p, content)
 }
 
 // trips is the largest number of iterations of any loop.

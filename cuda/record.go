@@ -215,8 +215,7 @@ func (c *program) launch(k *Kernel, branch int) error {
 	for _, v := range k.Numbers {
 		args = append(args, v)
 	}
-	blocks := min(k.Blocks, k.PerSM*c.gpu.Device.Info.SMs)
-	l, err := c.gpu.functions[k.Name].Prepare([3]int{blocks, 1, 1}, [3]int{k.Threads, 1, 1}, k.Shared, args...)
+	l, err := c.gpu.functions[k.Name].Prepare([3]int{k.grid(c.gpu.Device.Info.SMs), 1, 1}, [3]int{k.Threads, 1, 1}, k.Shared, args...)
 	if err != nil {
 		return err
 	}

@@ -373,7 +373,7 @@ func (b *tuningBench) fill(at Ptr, buffer *plan.Buffer) error {
 		return b.gpu.work.Fill(at, 0, bytes)
 	}
 	content := noise(buffer.DType, min(noiseValues, buffer.Shape.Size()))
-	if err := b.gpu.work.Upload(at, content); err != nil {
+	if err := b.gpu.work.Write(at, content); err != nil {
 		return err
 	}
 	for done := len(content); done < bytes; {

@@ -299,6 +299,8 @@ func scalar(t graph.DType, b []byte) float64 {
 		return float64(view[float32](b)[0])
 	case graph.F64:
 		return view[float64](b)[0]
+	case graph.BF16:
+		return float64(math.Float32frombits(uint32(view[uint16](b)[0]) << 16))
 	case graph.I32:
 		return float64(view[int32](b)[0])
 	case graph.U32:
@@ -307,8 +309,24 @@ func scalar(t graph.DType, b []byte) float64 {
 	return float64(b[0])
 }
 
-// Close frees what the program holds on its device. State stays.
-func (e *Executable) Close() { e.code.Close() }
+// Close frees what the program holds on its device. State stays. A closed program
+// cannot be run or asked any more; to close it again does nothing.
+func (e *Executable) Close() {
+	e.code.Close()
+	e.code = closed(e.name)
+}
+
+// closed is the Code of a closed program.
+type closed string
+
+func (c closed) err() error                         { return fmt.Errorf("program %q is closed", string(c)) }
+func (closed) BindState(int, Memory)                {}
+func (closed) Feed(int, []byte)                     {}
+func (closed) SetScalar(int, uint32)                {}
+func (c closed) Run() error                         { return c.err() }
+func (c closed) Fetch(int) ([]byte, error)          { return nil, c.err() }
+func (c closed) FetchPast(int, int) ([]byte, error) { return nil, c.err() }
+func (closed) Close()                               {}
 
 // Program is one computation for any batch size: it is compiled for a size
 // when that size is first asked for, and all sizes share one state and one

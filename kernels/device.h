@@ -279,10 +279,17 @@ template <u32 WIDTH, class T> DEVICE T column_max(T v, T* tree) {
   return column_reduce<WIDTH>(v, tree, [](T a, T b) { return max_(a, b); });
 }
 
+// join_tree is where join_parts joins: one place for all that a kernel joins, one
+// after another.
+template <class T> DEVICE T* join_tree() {
+  __shared__ T tree[BLOCK];
+  return tree;
+}
+
 // join_parts joins PARTS rows of n results, one of several blocks WIDTH columns at a
 // time.
 template <u32 PARTS, u32 WIDTH, class T, class F> DEVICE void join_parts(const T* parts, T* out, u32 n, u32 block, u32 blocks, F join) {
-  __shared__ T tree[BLOCK];
+  T* const tree = join_tree<T>();
   for (u32 first = block * WIDTH; first < n; first += blocks * WIDTH) {
     const u32 column = first + threadIdx.x % WIDTH, row = threadIdx.x / WIDTH;
     T v = T();

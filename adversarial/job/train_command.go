@@ -282,7 +282,7 @@ func (t *trainer) announce() {
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
 	row("method", "%s", s.Training.Describe())
 	if a := s.Training.Attack; s.Training.Attacks() {
-		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
+		row("attack", "%s; random_start %v, best %v, bn %s", s.Training.DescribeAttack(s.Threat), a.RandomStart, a.Best, a.BN)
 	}
 	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
 	row("average", "%s", s.Training.Average.Describe())

@@ -76,6 +76,7 @@ func TestBestCheckpoint(t *testing.T) {
 func TestCheckpointChoice(t *testing.T) {
 	for want, assignments := range map[string][]string{
 		`unknown checkpoint.choice "bets" (did you mean "best"?): want last or best`: {"checkpoint.choice=bets"},
+		"nesterov without momentum is plain sgd":                                     {"optimizer.name=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"},
 		"needs held-out examples to choose by":                                       {"checkpoint.choice=best"},
 	} {
 		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {

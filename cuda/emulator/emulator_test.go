@@ -86,7 +86,7 @@ func upload[T any](t testing.TB, dev *cuda.Device, s *cuda.Stream, v []T) cuda.P
 	t.Helper()
 	b := bytesOf(v)
 	p := must(dev.Alloc(len(b)))(t)
-	if err := s.Upload(p, b); err != nil {
+	if err := s.Write(p, b); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -95,7 +95,7 @@ func upload[T any](t testing.TB, dev *cuda.Device, s *cuda.Stream, v []T) cuda.P
 func download[T any](t *testing.T, s *cuda.Stream, p cuda.Ptr, n int) []T {
 	t.Helper()
 	v := make([]T, n)
-	if err := s.Download(bytesOf(v), p); err != nil {
+	if err := s.Read(bytesOf(v), p); err != nil {
 		t.Fatal(err)
 	}
 	return v

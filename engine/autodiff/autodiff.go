@@ -56,13 +56,13 @@ func VJP(ys, dys []*graph.Node, wrt ...*graph.Node) []*graph.Node {
 		}
 	}
 	for _, n := range slices.Backward(order) {
-		dy := adj[n]
-		if dy == nil || g.Err() != nil {
+		dy, rule := adj[n], rules[n.Op()]
+		if dy == nil || rule == nil || g.Err() != nil { // nothing flows through what is of wrt itself but has no derivative
 			continue
 		}
 		for i, in := range n.Ins() {
 			if active[in] {
-				push(in, rules[n.Op()](n, i, dy))
+				push(in, rule(n, i, dy))
 			}
 		}
 	}

@@ -117,6 +117,27 @@ func TestIntermediate(t *testing.T) {
 	}
 }
 
+// A value through which nothing flows, such as the result of an attack, may be
+// one of those that a derivative is taken with respect to, beside what it is
+// computed from.
+func TestBehindStopGradient(t *testing.T) {
+	for name, stop := range map[string]func(*graph.Node) *graph.Node{"stop-gradient": (*graph.Node).StopGradient, "sign": (*graph.Node).Sign} {
+		g := graph.New(name)
+		w := g.Const(graph.F64, []float64{3})
+		x := stop(w)
+		for i, d := range Grad(x.Mul(w), x, w) {
+			g.Output(string(rune('0'+i)), d)
+		}
+		r, err := interp.Run(g, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dx, dw := r.Outputs["0"].Data[0], r.Outputs["1"].Data[0]; dx != 3 || dw != r.Values[x].Data[0] {
+			t.Errorf("%s: dx = %v, dw = %v", name, dx, dw)
+		}
+	}
+}
+
 // Unrolling is the remedy that the error through a loop names; it must give
 // the derivative that the chain of steps has.
 func TestUnrolled(t *testing.T) {

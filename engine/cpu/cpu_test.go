@@ -2,6 +2,7 @@ package cpu_test
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,12 @@ func TestOpCases(t *testing.T) {
 	optest.Agree(t, optest.On(open(t, 2), engine.Options{}))
 }
 
+// More programs than a test needs: go test -run Metamorphic -args -first 200 -programs 5000.
+var (
+	firstProgram = flag.Int("first", 0, "the first random program's seed")
+	programs     = flag.Int("programs", 200, "how many random programs")
+)
+
 // Every way of compiling and running a program gives the same numbers, and the
 // same bits where the arithmetic is the same.
 func TestMetamorphic(t *testing.T) {
@@ -54,20 +61,21 @@ func TestMetamorphic(t *testing.T) {
 		// Sums over the samples are rounded once more.
 		{"by rows", 2, byRows(plan.Options{}), false},
 	}
-	base := optest.On(open(t, 2), engine.Options{})
+	base := optest.OnTwice(open(t, 2), engine.Options{})
 	var runs []optest.Runner
+	reference := optest.Twice(interp.RunRounded)
 	for _, v := range variants {
-		runs = append(runs, optest.On(open(t, v.threads), v.o))
+		runs = append(runs, optest.OnTwice(open(t, v.threads), v.o))
 	}
-	tol := optest.Tolerance{Rel: 2000, Abs: 2000} // units in the last place
-	for seed := range uint32(200) {
+	for seed := uint32(*firstProgram); seed < uint32(*firstProgram+*programs); seed++ {
 		g := optest.Random(seed)
+		tol := optest.RandomTolerance(g)
 		feed := optest.RandomFeed(g, seed)
 		want, err := base(g, feed)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		ref, err := interp.Run(g, feed)
+		ref, err := reference(g, feed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,8 +298,7 @@ func FuzzPrograms(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tol := optest.Tolerance{Rel: 2000, Abs: 2000}
-			if err := tol.CompareResults(want, got); err != nil {
+			if err := optest.RandomTolerance(g).CompareResults(want, got); err != nil {
 				t.Errorf("%s: %v\n%s", name, err, g)
 			}
 		}

@@ -54,6 +54,38 @@ func schedules(t *testing.T) map[string]engine.Options {
 	return map[string]engine.Options{"by rows": rows, "plain": plain}
 }
 
+// A number is read in whatever type it is.
+func TestScalarTypes(t *testing.T) {
+	g := graph.New("numbers")
+	types := []graph.DType{graph.F32, graph.F64, graph.BF16, graph.I32, graph.U32, graph.U8, graph.Bool}
+	x := g.Scalar("x", graph.F32)
+	for _, dt := range types {
+		g.Output(dt.String(), x.Convert(dt))
+	}
+	e := ready(t, 1, engine.Options{}, g)
+	if err := e.Set("x", 1.5); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Run(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := e.Results()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dt := range types {
+		want := 1.5
+		if !dt.Float() {
+			want = 1
+		}
+		v, err := e.Scalar(dt.String())
+		w, failed := r.Scalar(dt.String())
+		if err != nil || failed != nil || v != want || w != want {
+			t.Errorf("%v: %v, %v: want %v; %v, %v", dt, v, w, want, err, failed)
+		}
+	}
+}
+
 func TestNothingIsAllocated(t *testing.T) {
 	for name, o := range schedules(t) {
 		for _, threads := range []int{1, 3} {

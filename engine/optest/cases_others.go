@@ -139,6 +139,23 @@ func loops() []Case {
 			last, _ := g.Loop(4, x, nil, func(i *graph.Node, c, _ ns) (next, stack ns) { return ns{c[0], c[1].Add(c[0])}, nil })
 			return last
 		}),
+		loop("carried on by a loop inside, unchanged", []operand{vec(), vec()}, func(g *graph.Graph, x ns) ns {
+			last, _ := g.Loop(3, x, nil, func(i *graph.Node, c, _ ns) (next, stack ns) {
+				begin := c[1].Tanh().Add(i.Convert(x[0].DType())).Reverse(0)
+				inner, _ := g.Loop(2, ns{begin, c[1]}, nil, func(_ *graph.Node, c, _ ns) (next, stack ns) {
+					return ns{c[0], c[1].Add(c[0]).MulC(0.5)}, nil
+				})
+				return ns{inner[0], inner[1]}, nil
+			})
+			return last
+		}),
+		loop("one value for two, read of the first behind it", []operand{vec(), vec(), vec()}, func(g *graph.Graph, x ns) ns {
+			last, stacks := g.Loop(3, x[:2], nil, func(i *graph.Node, c, _ ns) (next, stack ns) {
+				y := x[2].AddC(1).Mul(i.Convert(x[2].DType())).Reverse(0)
+				return ns{y, y}, ns{c[0].Reverse(1)}
+			})
+			return append(last, stacks...)
+		}),
 		loop("yield from outside", []operand{vec(), vec()}, func(g *graph.Graph, x ns) ns {
 			last, stacks := g.Loop(3, x[:1], nil, func(i *graph.Node, c, _ ns) (next, stack ns) { return x[1:2], ns{c[0], x[0]} })
 			return append(last, stacks...)
@@ -247,6 +264,12 @@ func states() []Case {
 			assign(x[0], y, x[1], y)
 			return nodes{y}
 		}, in: []operand{state(), state()}},
+		{Name: "assign/one value twice, read of the first behind it", Types: wideTypes, Tol: tol, build: func(x nodes) nodes {
+			y := x[2].Reverse(0)
+			old := x[0].Reverse(1) // so that only the second state can be written in place
+			assign(x[0], y, x[1], y)
+			return nodes{old}
+		}, in: []operand{state(), state(), of(uniform(-1, 1), 3, 5)}},
 		{Name: "assign/counter", Types: []graph.DType{graph.I32, graph.U32}, build: func(x nodes) nodes {
 			assign(x[0], x[0].AddC(1))
 			return nil

@@ -39,7 +39,7 @@ func TestChannelsLast(t *testing.T) {
 		}
 		got, err := run(g, RandomFeed(g, seed))
 		if err == nil {
-			err = (Tolerance{Rel: 2000, Abs: 2000}).CompareResults(want, got)
+			err = RandomTolerance(g).CompareResults(want, got)
 		}
 		if err != nil {
 			t.Errorf("random program %d: %v", seed, err)

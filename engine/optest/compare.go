@@ -15,6 +15,7 @@ import (
 type Tolerance struct {
 	Rel        float64 // times the element
 	Abs        float64 // times the tensor's largest finite element
+	Floor      float64 // itself, whatever the type: for what may be 0 but for rounding
 	SignedZero bool    // -0 and 0 differ
 }
 
@@ -49,7 +50,7 @@ func (tol Tolerance) Compare(want, got *interp.Tensor) error {
 	}
 	worst, at, bad := 0.0, -1, 0
 	for i, w := range want.Data {
-		bound := ulp * (tol.Rel*math.Abs(w) + tol.Abs*largest)
+		bound := ulp*(tol.Rel*math.Abs(w)+tol.Abs*largest) + tol.Floor
 		if tol.Rel > 0 || tol.Abs > 0 {
 			bound += normal
 		}

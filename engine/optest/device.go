@@ -1,13 +1,17 @@
 package optest
 
 import (
+	"maps"
+
 	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/interp"
 )
 
 // On runs graphs on a device, compiled with the given options.
-func On(dev *engine.Device, o engine.Options) Runner {
+func On(dev *engine.Device, o engine.Options) Runner { return on(dev, o, 1) }
+
+func on(dev *engine.Device, o engine.Options, steps int) Runner {
 	return func(g *graph.Graph, feed interp.Feed) (*interp.Result, error) {
 		st := dev.NewState()
 		defer st.Free()
@@ -19,10 +23,31 @@ func On(dev *engine.Device, o engine.Options) Runner {
 		if err := Bind(g, e, st, feed); err != nil {
 			return nil, err
 		}
-		if err := e.Run(); err != nil {
-			return nil, err
+		for range steps {
+			if err := e.Run(); err != nil {
+				return nil, err
+			}
 		}
 		return collect(g, e, st)
+	}
+}
+
+// OnTwice is On for two steps, the second with the states that the first left: what
+// a step overwrites too early, or keeps too long, shows in the next one.
+func OnTwice(dev *engine.Device, o engine.Options) Runner { return on(dev, o, 2) }
+
+// Twice is a runner's second step, with the states that its first left.
+func Twice(run Runner) Runner {
+	return func(g *graph.Graph, feed interp.Feed) (*interp.Result, error) {
+		first, err := run(g, feed)
+		if err != nil {
+			return nil, err
+		}
+		feed = maps.Clone(feed)
+		for name, x := range first.States {
+			feed["state "+name] = x
+		}
+		return run(g, feed)
 	}
 }
 

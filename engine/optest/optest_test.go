@@ -133,6 +133,8 @@ func TestCompare(t *testing.T) {
 		{Tolerance{Abs: 1e9}, inf, -inf, false},
 		{Tolerance{Abs: 1e9}, inf, 3e38, false},
 		{Tolerance{Abs: 1e9}, 3e38, inf, false},
+		{Tolerance{Floor: 0.25}, 1, 1.25, true},
+		{Tolerance{Floor: 0.25}, 1, 1.5, false},
 		{Tolerance{}, 0, negZero, true},
 		{Tolerance{SignedZero: true}, 0, negZero, false},
 		{Tolerance{}, 0x1p-140, 0, false},
@@ -207,7 +209,7 @@ func TestRandom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := (Tolerance{Abs: 1024}).CompareResults(want, got); err != nil {
+		if err := RandomTolerance(g).CompareResults(want, got); err != nil {
 			t.Errorf("seed %d: %v\n%s", seed, err, text)
 		}
 	}

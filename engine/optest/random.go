@@ -2,35 +2,63 @@ package optest
 
 import (
 	"slices"
+	"strings"
 
 	"temper/engine/graph"
 	"temper/engine/interp"
 	"temper/engine/rng"
 )
 
-// Random makes a small program in f32 that is different for each seed:
-// element-wise functions, movement, reductions, products, convolutions, random
-// numbers, loops in loops, an assignment. It is meant for tests that compare
-// two ways of running one program, so it is well-conditioned: values stay
-// within a few hundred, and nothing that jumps is applied to a rounded value.
+// Random makes a small program that is different for each seed: element-wise
+// functions, movement, reductions, products, convolutions, layers of a network
+// and their gradients, random numbers, loops in loops, assignments; in f32, with
+// integers beside it, detours in f64 and, for every fourth seed, in bf16. It is
+// meant for tests that compare two ways of running one program, so it is
+// well-conditioned: values stay within a few hundred, and nothing that jumps is
+// applied to a rounded value, but for the rounding to bf16: see RandomTolerance.
 func Random(seed uint32) *graph.Graph {
-	m := &maker{g: graph.New("random"), s: rng.NewStream(seed, "optest.Random", 0), bound: map[*graph.Node]float64{}}
-	for i, shape := range []graph.Shape{{5}, {3, 5}, {4, 3, 5}, {2, 3, 6, 5}} {
-		m.add(m.g.Input(string(rune('a'+i)), graph.F32, shape...), 1)
+	m := &maker{g: graph.New("random"), s: rng.NewStream(seed, "optest.Random", 0), bound: map[*graph.Node]float64{}, halves: seed%4 == 3}
+	d := extents[m.s.IntN(len(extents))]
+	m.dims = d
+	for i, shape := range []graph.Shape{{d.last}, {d.rows, d.last}, {4, d.rows, d.last}, {d.images, d.channels, d.height, d.width}} {
+		x := m.g.Input(string(rune('a'+i)), graph.F32, shape...)
+		m.exact = append(m.exact, x)
+		m.add(x, 1)
 	}
 	m.add(m.g.Scalar("alpha", graph.F32), 1)
-	w := m.g.State("w", graph.F32, 3, 5)
-	m.add(w, 1)
+	m.addInts()
+	for i, shape := range []graph.Shape{{d.rows, d.last}, {d.rows, d.last}, {d.channels, d.channels, 3, 3}, {d.last}} {
+		w := m.g.State("w"+string(rune('0'+i)), graph.F32, shape...)
+		m.states = append(m.states, w)
+		m.add(w, 1)
+	}
 	m.draw = graph.Draw{Seed: m.g.Scalar("seed", graph.U32), IDs: m.g.Input("ids", graph.U32, 4), Step: m.g.Scalar("step", graph.U32), Iter: m.g.Const(graph.U32, []float64{0})}
 	for range 10 + m.s.IntN(15) {
 		m.step()
 	}
-	m.g.Assign(w, w.MulC(0.5).Add(m.fit(w)))
+	m.assign()
 	for i := range 3 {
 		m.g.Output("last"+string(rune('0'+i)), m.vals[len(m.vals)-1-i])
 	}
+	m.outputs()
 	return m.g
 }
+
+// RandomTolerance is how far results of Random may be from the interpreter's:
+// for programs with bf16, whose rounding turns a last bit into 2⁻⁸, it finds
+// what is plainly wrong.
+func RandomTolerance(g *graph.Graph) Tolerance {
+	if strings.Contains(g.String(), "bf16") {
+		return Tolerance{Rel: 1 << 19, Abs: 1 << 19, Floor: 0.1}
+	}
+	return Tolerance{Rel: 2000, Abs: 2000, Floor: 1e-3}
+}
+
+// extents are those of programs' inputs: of odd extents, of such that fill
+// vectors, and of such that fill tiles and have reductions made in parts.
+var extents = []dims{{3, 5, 2, 3, 6, 5}, {3, 5, 2, 3, 6, 5}, {4, 8, 2, 8, 6, 4}, {8, 16, 4, 16, 8, 8}}
+
+type dims struct{ rows, last, images, channels, height, width int }
 
 // RandomFeed draws what a program of Random is fed, or any other whose inputs
 // stand at top level: floats from [-1, 1), small integers, any words.
@@ -63,9 +91,15 @@ type maker struct {
 	bound map[*graph.Node]float64
 	draw  graph.Draw
 	depth int // of loops
+
+	dims
+	exact  nodes // of vals, what is not rounded
+	ints   nodes // of i32, u32 and u8
+	states nodes // in the order of their names
+	halves bool  // make detours in bf16
 }
 
-const maxBound, maxSize = 300, 2000
+const maxBound, maxSize = 300, 5000
 
 // add makes n usable, squashed where it may be large and summed where it is
 // long.
@@ -113,6 +147,7 @@ func (m *maker) constant(shape ...int) *graph.Node {
 func (m *maker) step() {
 	steps := []func(){
 		m.unary, m.unary, m.binary, m.binary, m.binary, m.choose, m.move, m.move, m.join, m.index, m.reduce, m.reduce, m.product, m.conv, m.random,
+		m.layer, m.pool, m.window, m.integer, m.integer, m.order, m.detour,
 	}
 	if m.depth < 2 {
 		steps = append(steps, m.loop, m.loop)
@@ -280,55 +315,29 @@ func (m *maker) product() {
 func (m *maker) conv() {
 	x := m.pickRank(4)
 	x = x.Reshape(-1, x.Dim(-3), x.Dim(-2), x.Dim(-1)).Tanh()
-	k := 1 + 2*m.s.IntN(2)
-	w := m.constant(1+m.s.IntN(4), x.Dim(1), k, k)
-	m.add(x.Conv2D(w, graph.Square(1+m.s.IntN(2), k/2)), float64(x.Dim(1)*k*k))
+	win, h, w := m.geometry(x)
+	f := m.constant(1+m.s.IntN(9), x.Dim(1), h, w)
+	m.add(x.Conv2D(f, win), float64(x.Dim(1)*h*w))
+}
+
+// geometry is that of a convolution of x, with a filter of (h,w).
+func (m *maker) geometry(x *graph.Node) (win graph.Window, h, w int) {
+	if m.s.IntN(2) == 0 { // the usual ones
+		k := 1 + 2*m.s.IntN(2)
+		return graph.Square(1+m.s.IntN(2), k/2), k, k
+	}
+	var k [2]int
+	for i := range k {
+		k[i] = 1 + m.s.IntN(4)
+		win.Stride[i], win.Dilation[i], win.Pad[i] = 1+m.s.IntN(3), 1+m.s.IntN(2), m.s.IntN(k[i]+1)
+		if reach := (k[i]-1)*win.Dilation[i] + 1; x.Dim(2+i)+2*win.Pad[i] < reach {
+			win.Pad[i] = reach
+		}
+	}
+	return win, k[0], k[1]
 }
 
 func (m *maker) random() {
-	m.add(m.draw.Uniform("site"+string(rune('0'+m.s.IntN(10))), 1+m.s.IntN(4), 5), 1)
-}
-
-// loop runs a few steps over one or two carried values, now and then with a
-// scanned operand, and keeps the last values and a stack.
-func (m *maker) loop() {
-	const room = 4 // bound of a carried value
-	outer := m.vals
-	var carry, scan nodes
-	for range 1 + m.s.IntN(2) {
-		c := m.pick()
-		if m.bound[c] > room {
-			c = c.Tanh()
-		}
-		carry = append(carry, c)
-	}
-	trips := 1 + m.s.IntN(3)
-	if x := m.pickRank(1); m.s.IntN(2) == 0 && x.Dim(0) <= 5 {
-		trips, scan = x.Dim(0), nodes{x}
-	}
-	last, stacks := m.g.Loop(trips, carry, scan, func(i *graph.Node, c, s nodes) (next, stack nodes) {
-		m.depth++
-		m.vals = slices.Clone(outer)
-		for _, p := range c {
-			m.add(p, room)
-		}
-		for k, p := range s {
-			m.add(p, m.bound[scan[k]])
-		}
-		m.add(i.Convert(graph.F32), float64(trips))
-		for range 2 + m.s.IntN(4) {
-			m.step()
-		}
-		for _, p := range c {
-			next = append(next, p.MulC(0.5).Add(m.fit(p)))
-		}
-		stack = nodes{m.vals[len(m.vals)-1]}
-		m.depth--
-		return next, stack
-	})
-	m.vals = outer
-	for _, n := range last {
-		m.add(n, room)
-	}
-	m.add(stacks[0], maxBound)
+	site := "site" + string(rune('0'+m.s.IntN(10)))
+	m.add(m.draw.Uniform(site, 1+m.s.IntN(4), m.last), 1)
 }

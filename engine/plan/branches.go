@@ -13,10 +13,12 @@ import (
 const (
 	flopsPerByte = 100
 	startBytes   = 4 << 20
+	littleBytes  = 64 << 10 // of a group on what belongs to the channels
 )
 
 // unit is what stays together in the schedule: a contraction with the group right
-// behind it, which may be computed with it, or any other group.
+// behind it, which may be computed with it, and little groups behind that; or any
+// other group.
 type unit struct {
 	groups      []*group
 	contraction bool
@@ -40,7 +42,7 @@ func (b *builder) regions(groups []*group) (ordered []*group, spots map[*group]s
 	if !b.o.Branches {
 		return groups, spots
 	}
-	units := b.early(b.units(groups))
+	units := b.gather(b.early(b.units(groups)))
 	for _, u := range units {
 		ordered = append(ordered, u.groups...)
 	}
@@ -50,7 +52,7 @@ func (b *builder) regions(groups []*group) (ordered []*group, spots map[*group]s
 			continue
 		}
 		beside, end := 0.0, i+1
-		for end < len(units) && beside < u.cost && units[end].cost > 0 && b.independent(&units[end], u) {
+		for end < len(units) && (beside < u.cost || units[end].little()) && units[end].cost > 0 && b.independent(&units[end], u) {
 			beside += units[end].cost
 			end++
 		}
@@ -131,6 +133,33 @@ func (b *builder) early(units []unit) []unit {
 	}
 	return units
 }
+
+// gather puts little groups right behind the contraction whose results they read, a
+// batch norm's scale behind the sums that it is computed from, across what stands
+// between: in the same unit a back end can compute them with it.
+func (b *builder) gather(units []unit) []unit {
+	gathered := -1 // where the last one went
+	for i := 1; i < len(units); i++ {
+		u := &units[i]
+		if !u.little() || slices.ContainsFunc(u.groups[0].nodes, func(n *graph.Node) bool { return n.Op().Class() == graph.ClassReduce }) {
+			continue
+		}
+		at := i - 1
+		for at > 0 && at != gathered && !units[at].little() && units[at].cost > 0 && b.independent(u, &units[at]) {
+			at--
+		}
+		if c := &units[at]; c.contraction && len(c.groups) > 1 && (at == gathered || b.needs(u, c)) {
+			c.groups, c.cost = append(c.groups, u.groups...), c.cost+u.cost
+			units = slices.Delete(units, i, i+1)
+			gathered = at
+			i--
+		}
+	}
+	return units
+}
+
+// little says whether what a unit moves is next to nothing.
+func (u *unit) little() bool { return !u.contraction && u.cost > 0 && u.cost < startBytes+littleBytes }
 
 func (b *builder) units(groups []*group) (units []unit) {
 	for i := 0; i < len(groups); i++ {

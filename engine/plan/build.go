@@ -240,7 +240,6 @@ func (b *builder) loop(n *graph.Node) []Step {
 		p := body.Params()[1+i]
 		carried[i] = b.add(Buffer{Kind: Temp, DType: p.DType(), Shape: p.Shape(), Node: p})
 		b.p.loc[p] = carried[i]
-		b.written[carried[i]] = b.now
 		steps = append(steps, Step{Copy: &Copy{Dst: carried[i], Src: src}})
 	}
 	b.now++
@@ -383,10 +382,15 @@ func (b *builder) replaceAll(dsts []int, values []*graph.Node, since int) []Step
 			b.read(src, nil) // so that it is not overwritten in place
 		}
 	}
+	for i, dst := range dsts { // first: a copy names its source by the buffer
+		if src := b.value(values[i]); src != dst {
+			b.redirect(dst, src, since)
+		}
+	}
 	var before, steps []Step
 	for i, dst := range dsts {
 		src := b.value(values[i])
-		if src == dst || b.redirect(dst, src, since) {
+		if src == dst {
 			continue
 		}
 		if slices.Contains(dsts, src) {
@@ -406,7 +410,7 @@ func (b *builder) replaceAll(dsts []int, values []*graph.Node, since int) []Step
 func (b *builder) redirect(dst, src, since int) bool {
 	made := b.written[src]
 	if b.o.NoInPlace || b.p.Buffers[src].Kind != Temp || made < since || b.p.Buffers[src].From != made {
-		return false // not computed here, or written more than once (a loop's carried value)
+		return false // not computed here, or written by a copy too (a loop's carried value)
 	}
 	var group *Fused
 	for _, s := range b.uses[dst] {

@@ -105,8 +105,9 @@ static const char* barrier_file;
 static int barrier_line;
 static Meeting meetings[MAX_WARPS][4];
 static void* main_sp;
-alignas(64) static unsigned char params_copy[8192];  // of the launch
-static void* params[256];
+static const int MAX_PARAMS = 512;  // more than 4 KiB hold
+alignas(64) static unsigned char params_copy[MAX_PARAMS * 16];  // of the launch
+static void* params[MAX_PARAMS];
 static void (*entry)(void** params);
 static size_t shared_size;  // dynamic
 static bool launched_early;  // the kernel before may still run

@@ -54,7 +54,7 @@ struct Work {
   unsigned grid[3], block[3];
   size_t shared = 0;
   bool early = false;  // before what it comes after has ended
-  std::vector<unsigned char> args;  // of a kernel, or staged host memory
+  std::vector<unsigned char> args;  // of a kernel
   unsigned char* to = nullptr;
   const unsigned char* from = nullptr;
   size_t bytes = 0;
@@ -118,6 +118,7 @@ static Result failure;
 static int context_uses;
 static bool opt_lazy = true;
 static int opt_devices = 1, opt_capability = 90, opt_driver = 13000;
+static long opt_refuse;
 static bool opt_log;
 static std::string log_text, log_given;
 
@@ -191,7 +192,7 @@ static Result perform(Work& w) {
       report = std::string("kernel ") + w.function->kernel->name + ": " + report;
       return LAUNCH_FAILED;
     case Work::UPLOAD:
-      memcpy(w.to, w.from ? w.from : w.args.data(), w.bytes);
+      memcpy(w.to, w.from, w.bytes);
       host_wrote(w.to, w.bytes);
       return SUCCESS;
     case Work::DOWNLOAD:
@@ -278,6 +279,7 @@ static bool is_pinned(const void* p, size_t n) {
 //	capability  the device's compute capability, as 90
 //	driver      the driver's version, as 13000
 //	memory      device memory in MiB
+//	refuse      n: the nth allocation from now on, of the device or the host, fails
 //	log         1: write down what emulator_log returns
 //	reset       forget a failure and all queued work
 API emulator_set(const char* option, long value) {
@@ -291,6 +293,7 @@ API emulator_set(const char* option, long value) {
   else if (o == "capability") opt_capability = (int)value;
   else if (o == "driver") opt_driver = (int)value;
   else if (o == "memory") memory_total = (size_t)value << 20;
+  else if (o == "refuse") opt_refuse = value;
   else if (o == "log") opt_log = value != 0, log_text.clear();
   else if (o == "reset") {
     failure = SUCCESS;
@@ -398,6 +401,9 @@ API cuCtxSetCurrent(handle context) {
   return current ? SUCCESS : INVALID_VALUE;
 }
 
+// refused says whether an allocation is the one to fail.
+static bool refused() { return opt_refuse && !--opt_refuse; }
+
 API cuMemGetInfo_v2(size_t* unused, size_t* total) {
   CALL;
   return *unused = memory_total - std::min(memory_used, memory_total), *total = memory_total, SUCCESS;
@@ -405,7 +411,7 @@ API cuMemGetInfo_v2(size_t* unused, size_t* total) {
 API cuMemAlloc_v2(device_ptr* p, size_t bytes) {
   CALL;
   if (!bytes) return INVALID_VALUE;
-  *p = (device_ptr)allocate(bytes, opt_checked);
+  *p = refused() ? 0 : (device_ptr)allocate(bytes, opt_checked);
   return *p ? SUCCESS : OUT_OF_MEMORY;
 }
 API cuMemFree_v2(device_ptr p) {
@@ -422,6 +428,7 @@ API cuMemFreeAsync(device_ptr p, handle stream) {
 }
 API cuMemHostAlloc(void** p, size_t bytes, unsigned) {
   CALL;
+  if (refused()) return OUT_OF_MEMORY;
   if (!bytes || !(*p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096))) return bytes ? OUT_OF_MEMORY : INVALID_VALUE;
   pinned[(uintptr_t)*p] = bytes;
   return SUCCESS;
@@ -440,9 +447,8 @@ API cuMemcpyHtoDAsync_v2(device_ptr to, const void* from, size_t bytes, handle s
   Stream* s = stream_of(stream);
   Work w{Work::UPLOAD};
   w.to = (unsigned char*)to, w.bytes = bytes;
-  if (is_pinned(from, bytes)) w.from = (const unsigned char*)from;
-  else if (s->capture) return refuse(s);
-  else w.args.assign((const unsigned char*)from, (const unsigned char*)from + bytes);
+  if (!is_pinned(from, bytes) && s->capture) return refuse(s);
+  w.from = (const unsigned char*)from;  // as late as for page-locked memory: "might be synchronous" is all that is promised of other memory
   return submit(stream, std::move(w));
 }
 API cuMemcpyDtoHAsync_v2(void* to, device_ptr from, size_t bytes, handle stream) {
@@ -451,10 +457,8 @@ API cuMemcpyDtoHAsync_v2(void* to, device_ptr from, size_t bytes, handle stream)
   Stream* s = stream_of(stream);
   Work w{Work::DOWNLOAD};
   w.to = (unsigned char*)to, w.from = (const unsigned char*)from, w.bytes = bytes;
-  bool staged = !is_pinned(to, bytes);
-  if (staged && s->capture) return refuse(s);
-  if (Result r = submit(stream, std::move(w))) return r;
-  return staged ? drain(s) : SUCCESS;
+  if (!is_pinned(to, bytes) && s->capture) return refuse(s);
+  return submit(stream, std::move(w));
 }
 // The copies that wait, and wait for no stream that temper makes: they are what
 // other libraries in the process use.
@@ -599,6 +603,18 @@ API cuTensorMapEncodeIm2col(void* map, int type, unsigned axes, void* base, cons
   return memcpy(map, &m, sizeof m), SUCCESS;
 }
 
+// fits says whether a kernel's parameters fit into 4 KiB, which each device and
+// compiler gives them: each lies at a multiple of its size, up to that of pointers
+// or, of tensor maps, to 64.
+static bool fits(const emulated_kernel* k) {
+  size_t at = 0;
+  for (int i = 0; i < k->params; i++) {
+    const size_t size = k->sizes[i], alignment = size >= 64 ? 64 : std::min<size_t>(size, 8);
+    at = (at + alignment - 1) / alignment * alignment + size;
+  }
+  return at <= 4096 && k->params <= MAX_PARAMS;
+}
+
 // pack copies a kernel's arguments.
 static std::vector<unsigned char> pack(const emulated_kernel* k, void** args) {
   std::vector<unsigned char> all;
@@ -614,7 +630,7 @@ static int launch(handle h, unsigned gx, unsigned gy, unsigned gz, unsigned bx, 
   Function* f = (Function*)h;
   unsigned long long threads = (unsigned long long)bx * by * bz;
   if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535 || !threads || threads > MAX_THREADS || bz > 64) return INVALID_VALUE;
-  if ((int)shared > f->dynamic_limit || f->kernel->params > 256) return INVALID_VALUE;
+  if ((int)shared > f->dynamic_limit || !fits(f->kernel)) return INVALID_VALUE;
   Work w{Work::KERNEL};
   w.function = f, w.shared = shared, w.early = early, w.args = pack(f->kernel, args);
   if (w.args.size() > sizeof params_copy) return INVALID_VALUE;
