@@ -508,7 +508,7 @@ func TestAttackResumes(t *testing.T) {
 	}
 	write(append(slices.Clone(kept), "half of a batch"...))
 	stderr, err := attack(context.Background(), "resumed.npz")
-	if err != nil || !strings.Contains(stderr, "going on after 2 finished batches") {
+	if err != nil || !strings.Contains(stderr, "going on after 40 of 60 examples") {
 		t.Fatalf("%v: %s", err, stderr)
 	}
 	if left, _ := filepath.Glob(filepath.Join(root, "latest", evaluations, "unfinished-*")); len(left) > 0 {

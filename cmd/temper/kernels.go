@@ -36,7 +36,8 @@ each of some architectures, into the cache of compiled kernels: TEMPER_CACHE, or
 temper in the user's cache folder. It needs NVRTC but no GPU; a machine that has
 the cache needs a GPU's driver alone. Of convolutions these are all candidates that
 a GPU times to choose one; TEMPER_TUNE=off compiles what is taken without timing.
-What the cache has is not compiled again.`,
+What the cache has is not compiled again. A deep network takes minutes; an interrupt
+keeps what is compiled.`,
 		Example: `  temper kernels build --dataset cifar10 --model preactresnet18 --recipe pgd-at
   temper kernels build --arch sm_90 --dataset cifar10 --model wideresnet-28-10 --recipe trades
   TEMPER_CACHE=bundle/cache temper kernels build --arch sm_80,sm_86,sm_90`,
@@ -65,7 +66,6 @@ What the cache has is not compiled again.`,
 			os.Exit(130)
 		})()
 		for _, arch := range archs {
-			fmt.Fprintf(c.Err, "%s: %d programs, minutes for a deep network\n", arch, len(plans))
 			built, err := cuda.Prebuild(plans, arch)
 			if err != nil {
 				return err
