@@ -288,7 +288,7 @@ func (s *search) cwStep(i, c *graph.Node, r cwRun) cwRun {
 	r.m = r.m.MulC(beta1).Add(grad.MulC(1 - beta1))
 	r.u = r.u.MulC(beta2).Add(grad.Square().MulC(1 - beta2))
 	t := i.Convert(graph.F32).AddC(1)
-	unbias := func(beta float64) *graph.Node { return t.MulC(math.Log(beta)).Exp().Neg().AddC(1) }
+	unbias := func(beta float64) *graph.Node { return t.MulC(math.Log(beta)).Expm1().Neg() }
 	step := r.m.Div(unbias(beta1)).Div(r.u.Div(unbias(beta2)).Sqrt().AddC(eps))
 	r.v = r.v.Sub(step.Mul(s.Alpha))
 	return r

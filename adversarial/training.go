@@ -29,7 +29,7 @@ type Training struct {
 	//	          weighted by how unsure the network is at x (Wang et al., ICLR 2020)
 	Method string `toml:"method"`
 
-	Beta    float64 `toml:"beta"`    // trades, mart: weight of the divergence; default 6, 5
+	Beta    float64 `toml:"beta"`    // trades, mart: weight of the divergence; default 6, 5 (mart with a wide network: theirs is 6)
 	Replays int     `toml:"replays"` // free: steps on each batch; default 8
 	Noise   float64 `toml:"noise"`   // n-fgsm: the noise's size in units of ε; default 2
 

@@ -76,8 +76,19 @@ func TestBestCheckpoint(t *testing.T) {
 func TestCheckpointChoice(t *testing.T) {
 	for want, assignments := range map[string][]string{
 		`unknown checkpoint.choice "bets" (did you mean "best"?): want last or best`: {"checkpoint.choice=bets"},
-		"nesterov without momentum is plain sgd":                                     {"optimizer.name=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"},
 		"needs held-out examples to choose by":                                       {"checkpoint.choice=best"},
+	} {
+		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+func TestOptimizerSettings(t *testing.T) {
+	for want, assignments := range map[string][]string{
+		"optimizer.nesterov without momentum is plain sgd": {"optimizer.momentum=0", "optimizer.nesterov=true"},
+		"optimizer.momentum is 1":                          {"optimizer.momentum=1"},
+		"optimizer.beta1, beta2 and eps are 0.9, 1 and":    {"optimizer.beta2=1"},
 	} {
 		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
