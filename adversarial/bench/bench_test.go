@@ -2,6 +2,8 @@ package bench
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"math"
 	"os"
 	"os/exec"
@@ -131,6 +133,17 @@ while read line; do
 done
 `
 
+// TestRunInterrupted: an interrupt ends it before the next case, without a report.
+func TestRunInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, progress bytes.Buffer
+	c := Command{Suite: "kernels", Match: "^conv2d/.*3-64@", Device: "cpu", Threads: 1, Seconds: 0.001, Format: "table", Precision: "float32"}
+	if err := c.Run(ctx, &out, &progress); !errors.Is(err, context.Canceled) || out.Len() > 0 || progress.Len() > 0 {
+		t.Errorf("%v, printed %q, said %q", err, &out, &progress)
+	}
+}
+
 func TestMeasureWithPeer(t *testing.T) {
 	python := filepath.Join(t.TempDir(), "python")
 	if err := os.WriteFile(python, []byte(fakePeer), 0o755); err != nil {
@@ -138,7 +151,7 @@ func TestMeasureWithPeer(t *testing.T) {
 	}
 	var out, progress bytes.Buffer
 	c := Command{Suite: "kernels", Match: "^conv2d/.*3-64@", Device: "cpu", Threads: 1, Seconds: 0.001, Peer: true, Python: python, Format: "table", Precision: "float32"}
-	if err := c.Run(&out, &progress); err != nil {
+	if err := c.Run(t.Context(), &out, &progress); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"PyTorch 9.9, NONE", "conv2d/3x3/3-64@32/batch=128", "250", "nchw", "ceilings: "} {
@@ -151,7 +164,7 @@ func TestMeasureWithPeer(t *testing.T) {
 	}
 	out.Reset()
 	c.Format = "go"
-	if err := c.Run(&out, &progress); err != nil {
+	if err := c.Run(t.Context(), &out, &progress); err != nil {
 		t.Fatal(err)
 	}
 	if line := regexp.MustCompile(`(?m)^Benchmarkconv2d/3x3/3-64@32/batch=128/peer=nchw 1 250000000 ns/op$`); !line.MatchString(out.String()) {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -65,8 +66,8 @@ func (c Command) Check() error {
 }
 
 // Run measures the cases one by one, telling progress as it goes, and writes
-// the report.
-func (c Command) Run(out, progress io.Writer) error {
+// the report. It ends between two cases with the context's error.
+func (c Command) Run(ctx context.Context, out, progress io.Writer) error {
 	cases := Suite(c.Suite, regexp.MustCompile(c.Match))
 	if len(cases) == 0 {
 		return fmt.Errorf("no case of the suite %s matches %q: see temper bench --list", c.Suite, c.Match)
@@ -127,6 +128,9 @@ func (c Command) Run(out, progress io.Writer) error {
 		defer limits.close()
 	}
 	for i, s := range cases {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		fmt.Fprintf(progress, "%d/%d %s\n", i+1, len(cases), s.Name())
 		if limits != nil {
 			if err := limits.measure(r.Ceilings); err != nil {

@@ -347,7 +347,7 @@ func newProgress(c job.Console) *progress { return &progress{console: c} }
 
 func (p *progress) update(done, total int) {
 	if p.line == nil {
-		p.line = run.NewProgress(p.console.Err, total, 1)
+		p.line = run.NewProgress(p.console.Err, total, 0)
 	}
 	p.line.Update(done)
 }

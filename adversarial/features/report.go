@@ -65,7 +65,7 @@ func (r *Result) WriteText(out io.Writer) {
 	}
 	fmt.Fprintln(out, "\npredicted and measured")
 	for _, p := range r.Predict {
-		fmt.Fprintf(out, "  %s: %s predicted, %v measured\n      %s\n", p.Name, number(p.Predicted), p.Measured, p.Note)
+		fmt.Fprintf(out, "  %s: predicted %s, measured %v\n      %s\n", p.Name, number(p.Predicted), p.Measured, p.Note)
 	}
 }
 

@@ -232,7 +232,7 @@ func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *e
 	}
 	defer stream.Close()
 	rounds, done := p.rounds(), 0
-	bar := run.NewProgress(c.Err, e.examples.Len()*rounds, 1)
+	bar := run.NewProgress(c.Err, e.examples.Len()*rounds, 0) // an example goes through many rounds: its rate says nothing
 	defer bar.Close()
 	bar.Update(0)
 	for i := 0; ; i++ {

@@ -54,6 +54,7 @@ const (
 // then the user's assignments. There are several where the user gives several
 // radii, with commas between them.
 func evalSettings(s *Settings, user []Assignment) (list []*EvalSettings, err error) {
+	s.findData()
 	radii := []string{""}
 	var others []Assignment
 	source := ""

@@ -107,6 +107,20 @@ func TestBatchesDoNotMatter(t *testing.T) {
 
 // An interrupted evaluation goes on after its last finished batch, to the same
 // result; other settings begin again.
+// TestDataElsewhere: a run that was copied finds the data where this machine has
+// them, and one whose folder is there keeps to it.
+func TestDataElsewhere(t *testing.T) {
+	here := t.TempDir()
+	t.Setenv("TEMPER_DATA", here)
+	for dir, want := range map[string]string{filepath.Join(here, "gone"): here, filepath.Dir(here): filepath.Dir(here)} {
+		s := Defaults()
+		s.Data.Dir = dir
+		if s.findData(); s.Data.Dir != want {
+			t.Errorf("%s: the data are looked for in %s, want %s", dir, s.Data.Dir, want)
+		}
+	}
+}
+
 func TestEvalResumes(t *testing.T) {
 	root := trained(t)
 	args := slices.Concat(linf, []string{"attack.name=apgd-ce,square", "attack.steps=250", "batch_size=20"})
@@ -494,7 +508,7 @@ func TestAttackResumes(t *testing.T) {
 	}
 	write(append(slices.Clone(kept), "half of a batch"...))
 	stderr, err := attack(context.Background(), "resumed.npz")
-	if err != nil || !strings.Contains(stderr, "going on after 2 finished batches") {
+	if err != nil || !strings.Contains(stderr, "going on after 40 of 60 examples") {
 		t.Fatalf("%v: %s", err, stderr)
 	}
 	if left, _ := filepath.Glob(filepath.Join(root, "latest", evaluations, "unfinished-*")); len(left) > 0 {

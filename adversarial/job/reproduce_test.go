@@ -136,13 +136,16 @@ func TestReproduce(t *testing.T) {
 }
 
 // Intervals over seeds are Student's: with two degrees of freedom ±4.3027
-// standard errors.
+// standard errors, cut where no accuracy can be.
 func TestCompare(t *testing.T) {
-	c := compare([]float64{1, 2, 3}, 5)
+	c := compare([]float64{11, 12, 13}, 15)
 	half := 4.302652729911275 / math.Sqrt(3)
-	want := Comparison{Mean: 2, Interval: &[2]float64{2 - half, 2 + half}, Published: 5, Difference: -3, Between: &[2]float64{-3 - half, -3 + half}}
+	want := Comparison{Mean: 12, Interval: &[2]float64{12 - half, 12 + half}, Published: 15, Difference: -3, Between: &[2]float64{-3 - half, -3 + half}}
 	if diff := cmp.Diff(want, c, cmpopts.EquateApprox(1e-9, 0)); diff != "" {
 		t.Error(diff)
+	}
+	if c := compare([]float64{0, 100}, 40); *c.Interval != [2]float64{0, 100} || *c.Between != [2]float64{-40, 60} {
+		t.Errorf("%+v: want all of 0 to 100", c)
 	}
 	if one := compare([]float64{70}, 50); one.Interval != nil || one.Between != nil || one.Difference != 20 {
 		t.Errorf("one seed: %+v", one)

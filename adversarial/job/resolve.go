@@ -274,6 +274,16 @@ func (s *Settings) validate() error {
 	return nil
 }
 
+// findData looks for the data sets where this machine has them, if it lacks the
+// folder that a run was made with.
+func (s *Settings) findData() {
+	if _, err := os.Stat(s.Data.Dir); err != nil {
+		if dir, err := dataDir(""); err == nil {
+			s.Data.Dir = dir
+		}
+	}
+}
+
 // dataDir is the folder of the data sets: as asked, else TEMPER_DATA, else a
 // folder of the user's own.
 func dataDir(asked string) (string, error) {

@@ -119,6 +119,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err := run.ReadConfig(r.Dir, &s); err != nil {
 		return nil, err
 	}
+	s.findData()
 	if err := s.move(user); err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ type Progress struct {
 }
 
 // NewProgress shows total steps of batch images each on w, as a rule
-// os.Stderr.
+// os.Stderr; where batch is 0, of no images that could be counted.
 func NewProgress(w io.Writer, total, batch int) *Progress {
 	p := &Progress{w: w, now: time.Now, total: total, batch: batch}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
@@ -159,9 +159,12 @@ func (p *Progress) appendText(b []byte) []byte {
 	}
 	if perStep := p.rate.perStep(); perStep > 0 {
 		left := time.Duration(float64(p.total-p.step) * perStep * float64(time.Second))
-		b = append(b, "  "...)
-		b = appendShort(b, float64(p.batch)/perStep)
-		b = append(b, " images/s  ETA "...)
+		if p.batch > 0 {
+			b = append(b, "  "...)
+			b = appendShort(b, float64(p.batch)/perStep)
+			b = append(b, " images/s"...)
+		}
+		b = append(b, "  ETA "...)
 		b = append(b, FormatDuration(left)...)
 	}
 	return b

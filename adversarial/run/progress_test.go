@@ -53,6 +53,15 @@ func TestProgressLine(t *testing.T) {
 	}
 }
 
+// TestProgressWithoutImages: steps that are not of images have no rate of them.
+func TestProgressWithoutImages(t *testing.T) {
+	c := newClock(100, 200, 0)
+	c.after(time.Hour, 1)
+	if got := c.after(500*time.Millisecond, 11); !strings.Contains(got, "] 11/200  ETA 9s") {
+		t.Errorf("drew %q", got)
+	}
+}
+
 func TestProgressEpochLine(t *testing.T) {
 	c := newClock(80, 100, 10)
 	c.EpochLine("before any step")

@@ -107,7 +107,11 @@ func Resume(dir string) (*Run, error) {
 func Open(dir string) (*Run, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no run folder %s%s", dir, DidYouMean(filepath.Base(dir), siblings(dir)))
+		hint := DidYouMean(filepath.Base(dir), siblings(dir))
+		if filepath.Base(dir) == latestLink {
+			hint = ": temper train makes it; other commands' runs go by their names"
+		}
+		return nil, fmt.Errorf("no run folder %s%s", dir, hint)
 	}
 	if err != nil {
 		return nil, fileError("open run folder", dir, err)

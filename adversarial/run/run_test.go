@@ -100,6 +100,9 @@ func TestOpenAndResumeNeedARun(t *testing.T) {
 	for _, f := range []func(string) (*Run, error){Open, Resume} {
 		_, err := f(filepath.Join(root, "ltaest"))
 		wantError(t, err, "no run folder "+root+`/ltaest (did you mean "latest"?)`)
+		none := filepath.Join(t.TempDir(), "latest")
+		_, err = f(none)
+		wantError(t, err, "no run folder "+none+": temper train makes it; other commands' runs go by their names")
 		_, err = f(filepath.Join(root, "latest"))
 		wantError(t, err, root+"/latest holds no run: it has no config.toml")
 		wantNames(t, filepath.Join(root, "latest"))

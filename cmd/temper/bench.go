@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,14 +59,18 @@ intervals that do not touch count as a difference, and what else differed
 	f.StringSliceVar(&b.Skip, "skip", nil, "variants of the peer to leave out")
 	f.StringVar(&b.Format, "format", bench.Formats[0], "how to print: table, json, go (Go's benchmark format, for benchstat)")
 	f.StringVar(&b.Against, "against", "", "compare with an earlier run: what --format json printed")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if c.JSON {
 			b.Format = "json"
 		}
 		if err := b.Check(); err != nil {
 			return &job.UsageError{Err: err}
 		}
-		return b.Run(c.Out, c.Err)
+		err := b.Run(cmd.Context(), c.Out, c.Err)
+		if errors.Is(err, context.Canceled) {
+			return &job.InterruptedError{Kept: " between two cases: no report is made of a part; --match measures fewer"}
+		}
+		return err
 	}
 	return cmd
 }

@@ -17,7 +17,8 @@ from the run.
 
 Attacks: fgsm, pgd, mi-fgsm, ni-fgsm, apgd-ce, apgd-dlr, apgd-t, fab, fab-t,
 square, cw-l2, deepfool, random-uniform, random-corner, ascent. Suites:
-autoattack (the standard version, in float32: apgd-ce, apgd-t, fab-t, square),
+autoattack (the standard version, in float32; in L∞ and L2 apgd-ce, apgd-t, fab-t,
+100 steps each and towards at most 9 classes, and square, 5000 queries, once each),
 autoattack-plus, autoattack-rand. Of several attacks each one's accuracy is
 reported, and that under the worst of them; of several eps, one result each.
 autoattack-mixed is autoattack with the search in bf16, or what --precision says,

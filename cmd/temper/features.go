@@ -22,8 +22,8 @@ func featuresCommand(c *job.Console) *cobra.Command {
 		Long: `Train the two-layer patch CNN of Li and Li (arXiv 2410.08503) on their
 structured data, by standard and by adversarial training, over seeds, and say for
 each statement of the paper whether it holds here: with the number that decides
-it, its t-interval over seeds and the threshold. Predictions of the theory stand
-beside what was measured.
+it, its t-interval over seeds, cut to where the quantity can lie, and the
+threshold. Predictions of the theory stand beside what was measured.
 
 Without arguments this is the reference run of docs/paper.md; it needs no data.
 --set changes anything: the data (k, d, p, r, n, alpha, beta, jitter, noise_std,
@@ -31,6 +31,10 @@ train_n, test_n), the network (q, rho, m, sigma), the training (lr, steps,
 batch), how many steps lie between measurements (every=25) and the adversary
 (norm, eps, attack, attack_steps, step_size, attack_loss). d and p follow k, r
 and n unless they are given.
+
+To vary a setting, run temper features once for each value, and temper report on
+the runs: their tables then stand beside each other. The run's features.json has
+every number with its interval and its values by seed; figures are SVG.
 
 --sweep draws the phase diagram over the race's ratio Nβ^q/(Rα^q) and ε/β. It
 keeps every trial as it ends; an interrupted sweep goes on with --resume, and so

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,7 +36,8 @@ each of some architectures, into the cache of compiled kernels: TEMPER_CACHE, or
 temper in the user's cache folder. It needs NVRTC but no GPU; a machine that has
 the cache needs a GPU's driver alone. Of convolutions these are all candidates that
 a GPU times to choose one; TEMPER_TUNE=off compiles what is taken without timing.
-What the cache has is not compiled again.`,
+What the cache has is not compiled again. A deep network takes minutes; an interrupt
+keeps what is compiled.`,
 		Example: `  temper kernels build --dataset cifar10 --model preactresnet18 --recipe pgd-at
   temper kernels build --arch sm_90 --dataset cifar10 --model wideresnet-28-10 --recipe trades
   TEMPER_CACHE=bundle/cache temper kernels build --arch sm_80,sm_86,sm_90`,
@@ -43,7 +46,7 @@ What the cache has is not compiled again.`,
 	user := settings(cmd, job.TrainFlags)
 	cmd.Flags().StringSliceVar(&archs, "arch", []string{"sm_80", "sm_90"}, "architectures of GPUs: A100 is sm_80, H100 and H200 are sm_90")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "check the settings, plan the programs, and stop; needs no NVRTC")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		for i := range archs {
 			var err error
 			if archs[i], err = cuda.ParseArch(archs[i]); err != nil {
@@ -58,6 +61,10 @@ What the cache has is not compiled again.`,
 			fmt.Fprintf(c.Err, "%d programs for %s; a dry run: nothing was compiled\n", len(plans), strings.Join(archs, ", "))
 			return nil
 		}
+		defer context.AfterFunc(cmd.Context(), func() {
+			fmt.Fprintln(c.Err, "temper: interrupted; what is compiled is in the cache, and the same command goes on")
+			os.Exit(130)
+		})()
 		for _, arch := range archs {
 			built, err := cuda.Prebuild(plans, arch)
 			if err != nil {
