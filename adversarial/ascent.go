@@ -376,7 +376,7 @@ func (s *search) step(a ascent) ascent {
 	}
 	out := s.forward(at)
 	if s.attack.Best {
-		p.worst = s.judge(at, out)
+		p.worst = s.judge(p, s.forward(p)) // the same pass, but for ni-fgsm, which looks ahead
 	}
 	along := s.gradient(s.objective(out), at.x)
 	if a.sum != nil {

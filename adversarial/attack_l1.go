@@ -69,7 +69,7 @@ func sparse(grad, threshold *graph.Node) *graph.Node {
 // The constants of Auto-PGD in L1 (Croce and Hein, ICML 2021).
 const (
 	l1Period  = 0.04 // share of the iterations between two checks
-	l1First   = 0.2  // share of elements that the first steps move
+	l1First   = 0.2  // share of elements that the first steps move if nothing has moved yet
 	l1Shrink  = 1.5  // a check divides the step size, or the support, by it
 	l1MinStep = 10   // the smallest step is the largest, ε, divided by it
 	l1Fewer   = 0.95 // a support below this part of the last one starts again from the best point
@@ -80,11 +80,19 @@ const (
 var l1Phases = []struct{ radius, share float64 }{{3, 0.3}, {2, 0.3}, {1, 0.4}}
 
 // apgdL1 is a round of Auto-PGD in L1. Only points of the last phase count:
-// the others lie outside the ball.
+// the others lie outside the ball. As published, a random start is x plus
+// standard normal noise, projected to the first phase's ball: a point of its
+// surface that moves few elements.
 func (s *search) apgdL1(round *graph.Node, p point) (end apgdState) {
 	left := s.attack.Steps
 	worst := p.worst
 	from := s.start(round)
+	random := s.Start == nil && s.attack.RandomStart
+	if random {
+		draw := s.Draw
+		draw.Iter = round.Convert(graph.U32)
+		from = s.X.Add(draw.Normal("attack.start", s.X.Shape()[1:]...))
+	}
 	for i, phase := range l1Phases {
 		steps := min(int(math.Ceil(phase.share*float64(s.attack.Steps))), left)
 		if i == len(l1Phases)-1 {
@@ -100,7 +108,7 @@ func (s *search) apgdL1(round *graph.Node, p point) (end apgdState) {
 		a.step = wide.ball.eps.BroadcastTo(a.step.Shape()...)
 		a.moved = wide.countMoved(a.best)
 		a.support = a.moved.DivC(l1Shrink * float64(s.X.Size()/s.X.Dim(0)))
-		if i == 0 {
+		if i == 0 && !random && s.Start == nil {
 			a.support, a.moved = a.support.MulC(0).AddC(l1First), a.moved.MulC(0).AddC(float64(s.X.Size()/s.X.Dim(0)))
 		}
 		period := max(int(l1Period*float64(steps)), 1)

@@ -180,8 +180,12 @@ func (s *search) fabStep(f fabState) fabState {
 	}
 }
 
-// deepfoolOvershoot is how far DeepFool goes beyond the boundary.
-const deepfoolOvershoot = 0.02
+// DeepFool goes beyond the boundary: by a share of all steps, and, as in the
+// authors' code, with each step by a length.
+const (
+	deepfoolOvershoot = 0.02
+	deepfoolBeyond    = 1e-4
+)
 
 // deepfoolState is a run of DeepFool.
 type deepfoolState struct {
@@ -207,14 +211,7 @@ func (s *search) deepfool(_ *graph.Node, p point) point {
 		hit := s.hit(z)
 		d.nearest = s.note(d.nearest, at, hit)
 		f, w := s.boundary(at, z.Logits)
-		need := column4(f.Abs().AddC(1e-4))
-		var step *graph.Node
-		if s.Threat.Norm == Linf {
-			step = w.Sign().Mul(need.Div(positive(w.Abs().SumKeep(1, 2, 3))))
-		} else {
-			length := length(w, 1, 2, 3)
-			step = unit(w, []int{1, 2, 3}).Mul(need.Div(positive(length)))
-		}
+		step := s.Threat.steepest(w).Mul(column4(f.Abs().Div(positive(s.dual(w))).AddC(deepfoolBeyond)))
 		d.delta = graph.Select(column4(hit), d.delta, d.delta.Add(step))
 		return d
 	})
@@ -291,7 +288,7 @@ func (s *search) cwStep(i, c *graph.Node, r cwRun) cwRun {
 	r.m = r.m.MulC(beta1).Add(grad.MulC(1 - beta1))
 	r.u = r.u.MulC(beta2).Add(grad.Square().MulC(1 - beta2))
 	t := i.Convert(graph.F32).AddC(1)
-	unbias := func(beta float64) *graph.Node { return t.MulC(math.Log(beta)).Exp().Neg().AddC(1) }
+	unbias := func(beta float64) *graph.Node { return t.MulC(math.Log(beta)).Expm1().Neg() }
 	step := r.m.Div(unbias(beta1)).Div(r.u.Div(unbias(beta2)).Sqrt().AddC(eps))
 	r.v = r.v.Sub(step.Mul(s.Alpha))
 	return r

@@ -177,6 +177,29 @@ func TestWorstIsKept(t *testing.T) {
 	}
 }
 
+// The best iterate of ni-fgsm is one that it visits, not the point ahead where
+// it takes the gradient, which may lie outside the ball and the domain.
+func TestBestIsNoLookAhead(t *testing.T) {
+	const n = 12
+	for _, norm := range standard {
+		g, p := toyGraph(n)
+		p.Threat = ThreatModel{norm, MustEpsilon("0.2"), Unit}
+		p.Eps, p.Alpha = g.Const(graph.F32, []float64{0.2}), g.Const(graph.F32, []float64{0.9})
+		x := Attack{Name: "ni-fgsm", Steps: 4, Best: true}.Build(p).X
+		g.Output("x", x)
+		g.Output("size", p.Threat.Size(x.Sub(p.X)))
+		r := eval(t, g, interp.Feed{"input x": random(rng.NewStream(6, "toy", 0), graph.Shape{n, 1, 1, 2}, 0, 1)}).Outputs
+		if left := outside(r["x"]); left > 0 {
+			t.Errorf("%s: %d elements outside the domain", norm, left)
+		}
+		for i, size := range r["size"].Data {
+			if !p.Threat.Allows(size) {
+				t.Errorf("%s: sample %d moves by %v", norm, i, size)
+			}
+		}
+	}
+}
+
 // A targeted attack drives its own loss down and counts a reached target as a
 // hit.
 func TestTargeted(t *testing.T) {

@@ -159,18 +159,29 @@ func (s *step) weightPerturbation(f objectiveOf, buffers nn.Tree) nn.Tree {
 }
 
 // misalignment is 1 − cos of the input gradients at x and at a random point of the
-// L∞ ball, the mean over the batch. Both take part in the derivative; batch norm
-// uses the batch's statistics and keeps none.
+// L∞ ball, the mean over the samples that have both; as in the authors' code, where
+// the network is so sure that one is 0 there is no angle. Both take part in the
+// derivative (in the authors' code, next to a one-step attack, only the second);
+// batch norm uses the batch's statistics and keeps none.
 func (s *step) misalignment(params, buffers nn.Tree) *graph.Node {
-	gradient := func(x *graph.Node) *graph.Node {
+	// Each gradient is brought to length 1 by itself: in float32 the product of
+	// their squares is 0 long before they are. One whose largest element is below
+	// least counts as 0, so that nothing divided by it overflows.
+	const least = 1e-30
+	direction := func(x *graph.Node) (unit, some *graph.Node) {
 		logits := s.model.Apply(params, buffers, x, nn.Batch).Logits
-		loss := s.mixed(func(y *graph.Node) *graph.Node { return nn.CrossEntropy(logits, y) }).Mean()
-		return nn.Grad(loss, nn.Tree{{Name: "x", Node: x}})[0].Node
+		loss := s.mixed(func(y *graph.Node) *graph.Node { return nn.CrossEntropy(logits, y) }).Sum()
+		g := nn.Grad(loss, nn.Tree{{Name: "x", Node: x}})[0].Node
+		top := g.Abs().ReduceMaxKeep(1, 2, 3).StopGradient() // its derivative cancels
+		some = top.Gt(top.C(least))
+		g = g.Div(graph.Select(some, top, top.C(1)))
+		return g.Div(g.Square().SumKeep(1, 2, 3).MaxC(0.5).Sqrt()), some.Reshape(-1) // of at least 1, or of nothing
 	}
-	a, b := gradient(s.x), gradient(s.x.Add(s.noise("training.align").Mul(s.eps)))
-	dot := func(a, b *graph.Node) *graph.Node { return a.Mul(b).Sum(1, 2, 3) }
-	cos := dot(a, b).Div(dot(a, a).Mul(dot(b, b)).AddC(1e-30).Sqrt())
-	return cos.Neg().AddC(1).Mean()
+	a, someA := direction(s.x)
+	b, someB := direction(s.x.Add(s.noise("training.align").Mul(s.eps)))
+	both := someA.And(someB).Convert(graph.F32)
+	cos := a.Mul(b).Sum(1, 2, 3).Mul(both)
+	return both.Sub(cos).Sum().Div(both.Sum().MaxC(1))
 }
 
 // freeStep descends and ascends at once, several times on one batch: each

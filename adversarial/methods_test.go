@@ -203,6 +203,44 @@ func TestGradAlignAligns(t *testing.T) {
 	}
 }
 
+// GradAlign's angle is that of the gradients however short they are, and samples
+// without a gradient have none.
+func TestGradAlignOfSureNetworks(t *testing.T) {
+	const n = 6
+	for _, sure := range []float64{0, 15, 30} {
+		// Two classes: z₁ − z₀ = sure − Σ x², whose gradient is −2x; label 1, and
+		// for the last sample an answer that does not depend on x.
+		m, err := nn.NewModel("sure", graph.Shape{1, 2, 2}, 2, func(s *nn.Scope, x *graph.Node) (features, logits *graph.Node) {
+			bowl := x.Square().Sum(1, 2, 3).Neg().AddC(sure).Reshape(-1, 1)
+			last := x.Graph().Iota(graph.I32, 0, x.Dim(0), 1)
+			bowl = graph.Select(last.Eq(last.C(n-1)), bowl.StopGradient(), bowl)
+			return bowl, graph.Concat(1, bowl.MulC(0), bowl)
+		})
+		must(t, err)
+		g := graph.New("sure")
+		in, err := declare(g, m, imageThreat, n, graph.F32)
+		must(t, err)
+		s := newStep(g, in, m, Training{Method: "standard"}.Resolve(imageThreat), nn.SGD{})
+		g.Output("got", s.misalignment(nil, nil))
+		g.Output("x", s.x)
+		g.Output("there", s.x.Add(s.noise("training.align").Mul(s.eps)))
+		feed := with(batch(m, n, graph.F32, 1), scalars(0.3, 0, 0.1), interp.Feed{"input y": interp.New(graph.I32, []int{n}, 1, 1, 1, 1, 1, 1)})
+		r := eval(t, g, feed).Outputs
+		want := 0.0
+		for i := range n - 1 {
+			var ab, aa, bb float64
+			for k := range 4 {
+				a, b := r["x"].Data[4*i+k], r["there"].Data[4*i+k]
+				ab, aa, bb = ab+a*b, aa+a*a, bb+b*b
+			}
+			want += (1 - ab/math.Sqrt(aa*bb)) / (n - 1)
+		}
+		if got := r["got"].Data[0]; !(math.Abs(got-want) <= 1e-9) {
+			t.Errorf("logits %v apart: 1 − cos is %v, want %v", sure, got, want)
+		}
+	}
+}
+
 // Free's perturbation goes on from batch to batch and stays in the ball.
 func TestFreeKeepsItsPerturbation(t *testing.T) {
 	const n = 4
@@ -236,6 +274,16 @@ func TestFreeKeepsItsPerturbation(t *testing.T) {
 	}
 }
 
+// TRADES says what its attack drives up, whatever loss the attack names.
+func TestDescribeAttack(t *testing.T) {
+	for name, want := range map[string]string{"trades": ", loss divergence, from x", "mart": ", loss ce, from x"} {
+		tr := method(t, name).Resolve(imageThreat)
+		if got := tr.DescribeAttack(imageThreat); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want it to contain %q", name, got, want)
+		}
+	}
+}
+
 func TestMethodSettings(t *testing.T) {
 	for want, tr := range map[string]Training{
 		"method pgd-at has no beta":                  {Method: "pgd-at", Attack: attacks["pgd"].known, Beta: 1},
@@ -244,6 +292,7 @@ func TestMethodSettings(t *testing.T) {
 		"beta -1: want a positive number":            {Method: "trades", Attack: fromX, Beta: -1},
 		"awp 1: want a fraction":                     {Method: "standard", AWP: 1},
 		"grad_align -1":                              {Method: "standard", GradAlign: -1},
+		"label_smoothing with method mart":           {Method: "mart", Attack: fromX, LabelSmoothing: 0.1},
 		"method n-fgsm takes steps of fgsm":          {Method: "n-fgsm", Attack: attacks["pgd"].known},
 		"method free is defined for the norm linf":   {Method: "free", Attack: attacks["fgsm"].known},
 		"method n-fgsm is defined for the norm linf": {Method: "n-fgsm", Attack: attacks["fgsm"].known},

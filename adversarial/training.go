@@ -23,12 +23,13 @@ type Training struct {
 	//	          and perturbation, which goes on from batch to batch; L∞
 	//	          (Shafahi et al., NeurIPS 2019)
 	//	trades    the loss at x, plus beta times the divergence of the outputs at
-	//	          x' from those at x, which x' maximises (Zhang et al., ICML 2019)
+	//	          x' from those at x, which x' maximises, whatever loss the attack
+	//	          names (Zhang et al., ICML 2019)
 	//	mart      boosted cross-entropy at x', plus beta times that divergence,
 	//	          weighted by how unsure the network is at x (Wang et al., ICLR 2020)
 	Method string `toml:"method"`
 
-	Beta    float64 `toml:"beta"`    // trades, mart: weight of the divergence; default 6, 5
+	Beta    float64 `toml:"beta"`    // trades, mart: weight of the divergence; default 6, 5 (mart with a wide network: theirs is 6)
 	Replays int     `toml:"replays"` // free: steps on each batch; default 8
 	Noise   float64 `toml:"noise"`   // n-fgsm: the noise's size in units of ε; default 2
 
@@ -102,6 +103,8 @@ func (t Training) Validate() error {
 		return fmt.Errorf("mixup %v: want a positive α, or 0 for none", t.Mixup)
 	case t.Mixup > 0 && t.Method == "mart":
 		return fmt.Errorf("mixup with method mart: its loss is for one label a sample")
+	case t.LabelSmoothing > 0 && t.Method == "mart":
+		return fmt.Errorf("label_smoothing with method mart: its loss is for one label a sample")
 	case t.Mixup > 0 && t.Attack.Targets > 0:
 		return fmt.Errorf("mixup with an attack towards targets: a sample has two labels")
 	case t.EpsWarmup < 0:
@@ -178,6 +181,16 @@ func (t Training) Describe() string {
 		}
 	}
 	return text
+}
+
+// DescribeAttack is the attack in the field's notation, with the loss that it
+// drives up in training.
+func (t Training) DescribeAttack(threat ThreatModel) string {
+	a := t.Attack
+	if t.Method == "trades" {
+		a.Loss = "divergence"
+	}
+	return a.Describe(threat)
 }
 
 // Warmup is the share of ε that the step at p attacks with: that of the step's

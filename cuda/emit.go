@@ -402,7 +402,8 @@ func (e *emitter) vectors() {
 	items, last := e.f.Space.Size()/4, fmt.Sprintf("x%d", len(e.f.Space)-1)
 	e.reads = []read{}
 	body := strings.ReplaceAll(e.body(3), last+"@", "("+last+" + e)")
-	if n := e.itemsAtOnce(items, body); n > 1 {
+	if n, perSM := e.itemsAtOnce(items, body); n > 1 {
+		e.perSM = perSM
 		e.stream(n, body)
 		return
 	}

@@ -9,28 +9,27 @@ import (
 // asks for four neighbours and waits: in the 0.8 µs or so that an H200's memory
 // takes to answer, it could deliver some 30 KB to each multiprocessor (4.8 TB/s), and
 // more has to be asked for, because threads compute and store, too; 2048 threads
-// that wait for four bf16 each have asked for 16 KB. Such a group takes several items
-// at once: it loads all, and computes then. What belongs to the channels is the same
-// in each of a thread's items, because the grid steps over whole rows, and loaded
-// before the first one. That takes registers, so groups that read more for an
-// element, or of more channels' vectors, take item after item.
-const (
-	streamBytes   = 32 // that a thread asks for at once, if no more
-	streamVectors = 4  // of channels that it keeps
-	streamsPerSM  = 6  // blocks of a multiprocessor, with 40 registers a thread
-	mostWholeRows = 8  // blocks to whole rows: as many of a grid may be left out
-)
+// that wait for four bf16 each have asked for 16 KB. And what belongs to the channels
+// comes again for every four of them: of batch norm's derivative, 112 bytes beside 24.
+// So a thread takes several items at once: it loads all, and computes then. Its
+// channels are the same in each of its items, because the grid steps over whole rows,
+// and loaded before the first. That takes registers, and so blocks.
+const mostWholeRows = 8 // blocks to whole rows: as many of a grid may be left out
+
+// streams are the loops of such groups: with the registers of so many blocks, a
+// thread keeps so many vectors of channels, and asks for so many bytes at once.
+var streams = []struct{ perSM, vectors, bytes int }{{6, 4, 32}, {4, 8, 64}}
 
 // itemsAtOnce is the number of items that a thread loads before it computes their
-// body.
-func (e *emitter) itemsAtOnce(items int, body string) int {
+// body, and that of a multiprocessor's blocks.
+func (e *emitter) itemsAtOnce(items int, body string) (n, perSM int) {
 	last := len(e.f.Space) - 1
 	if e.prefix != "" || e.wholeRows() > mostWholeRows {
-		return 1
+		return 1, 0
 	}
 	for a := range last {
 		if mentions(body, fmt.Sprintf("x%d", a)) {
-			return 1
+			return 1, 0
 		}
 	}
 	bytes, vectors := 0, 0
@@ -39,20 +38,21 @@ func (e *emitter) itemsAtOnce(items int, body string) int {
 		case r.ofItem() && r.count > 0:
 			bytes += r.count * r.t.Size()
 		case !r.ofItem() && !r.ofThread(last):
-			return 1
+			return 1, 0
 		case r.count > 0:
 			vectors++
 		}
 	}
-	if bytes == 0 || vectors > streamVectors {
-		return 1
+	for _, s := range streams {
+		if bytes == 0 || vectors > s.vectors {
+			continue
+		}
+		for n = 1; 2*n*bytes <= s.bytes && 2*n*s.perSM*multiprocessors*BlockThreads <= items; {
+			n *= 2
+		}
+		return n, s.perSM
 	}
-	const grid = streamsPerSM * multiprocessors * BlockThreads
-	n := 1
-	for 2*n*bytes <= streamBytes && 2*n*grid <= items {
-		n *= 2
-	}
-	return n
+	return 1, 0
 }
 
 // wholeRows is the number of blocks whose items, side by side, are whole rows.
@@ -70,7 +70,7 @@ func (r read) ofThread(last int) bool { return r.at == "0" || r.at == fmt.Sprint
 
 // stream computes four neighbours of each of so many items at a time.
 func (e *emitter) stream(atOnce int, body string) {
-	e.perSM, e.multiple = streamsPerSM, e.wholeRows()
+	e.multiple = e.wholeRows()
 	last := len(e.f.Space) - 1
 	e.line(1, "const u32 first = %s * BLOCK + threadIdx.x, step = %s * BLOCK;", e.grid.block, e.grid.blocks)
 	if channel := fmt.Sprintf("x%d", last); mentions(e.addresses()+body, channel) {

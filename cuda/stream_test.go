@@ -27,15 +27,17 @@ func TestStreams(t *testing.T) {
 		shape   []int
 		vectors int
 		atOnce  int
+		perSM   int
 	}{
-		{"an image of bf16", []graph.DType{graph.BF16}, []int{51, 32, 32, 64}, 3, 4},
-		{"two images of bf16", []graph.DType{graph.BF16, graph.BF16}, []int{51, 32, 32, 64}, 4, 2},
-		{"an image of float32, and vectors longer than an item's step", []graph.DType{graph.F32}, []int{51, 8, 8, 512}, 2, 2},
-		{"three images", []graph.DType{graph.BF16, graph.BF16, graph.F32}, []int{51, 32, 32, 64}, 1, 1},
-		{"many vectors", []graph.DType{graph.BF16}, []int{51, 32, 32, 64}, 5, 1},
-		{"whole rows in three blocks", []graph.DType{graph.BF16}, []int{34, 32, 32, 96}, 1, 4},
-		{"whole rows in thirteen", []graph.DType{graph.BF16}, []int{51, 32, 32, 104}, 3, 1},
-		{"a small image", []graph.DType{graph.BF16}, []int{7, 32, 32, 64}, 3, 1},
+		{"an image of bf16", []graph.DType{graph.BF16}, []int{51, 32, 32, 64}, 3, 4, 6},
+		{"two images of bf16", []graph.DType{graph.BF16, graph.BF16}, []int{51, 32, 32, 64}, 4, 2, 6},
+		{"an image of float32, and vectors longer than an item's step", []graph.DType{graph.F32}, []int{51, 8, 8, 512}, 2, 2, 6},
+		{"three images", []graph.DType{graph.BF16, graph.BF16, graph.F32}, []int{51, 32, 32, 64}, 1, 1, 8},
+		{"two images and many vectors", []graph.DType{graph.BF16, graph.BF16}, []int{34, 32, 32, 64}, 5, 4, 4},
+		{"too many vectors", []graph.DType{graph.BF16}, []int{51, 32, 32, 64}, 9, 1, 8},
+		{"whole rows in three blocks", []graph.DType{graph.BF16}, []int{34, 32, 32, 96}, 1, 4, 6},
+		{"whole rows in thirteen", []graph.DType{graph.BF16}, []int{51, 32, 32, 104}, 3, 1, 8},
+		{"a small image", []graph.DType{graph.BF16}, []int{7, 32, 32, 64}, 3, 1, 8},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := graph.New("stream")
@@ -56,8 +58,8 @@ func TestStreams(t *testing.T) {
 			if len(all) != 1 {
 				t.Fatalf("%d kernels, want 1:\n%v", len(all), p)
 			}
-			if streams := strings.Contains(all[0].Source, fmt.Sprintf("v += %d * step", test.atOnce)); streams != (test.atOnce > 1) || streams != (all[0].PerSM == streamsPerSM) {
-				t.Errorf("%d blocks of a multiprocessor; want %d items at once:\n%s", all[0].PerSM, test.atOnce, all[0].Source)
+			if streams := strings.Contains(all[0].Source, fmt.Sprintf("v += %d * step", test.atOnce)); streams != (test.atOnce > 1) || all[0].PerSM != test.perSM {
+				t.Errorf("%d blocks of a multiprocessor, want %d; and %d items at once:\n%s", all[0].PerSM, test.perSM, test.atOnce, all[0].Source)
 			}
 			if test.atOnce > 1 && len(test.images) == 1 {
 				emulate(t, g, p, optest.Tolerance{Rel: 1})

@@ -2,6 +2,7 @@ package datasets
 
 import (
 	"archive/zip"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -17,6 +18,9 @@ const maxClasses = 1 << 16
 // (N), with labels from 0. The number of classes is the largest label of all y
 // arrays in the file plus one.
 func OpenNPZ(path string, split Split) (*Set, error) {
+	if path == "" {
+		return nil, errors.New("npz: names no file: write npz:FILE")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -28,7 +32,7 @@ func OpenNPZ(path string, split Split) (*Set, error) {
 	}
 	z, err := zip.NewReader(f, fi.Size())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s is no .npz file, as numpy.savez writes one: %w", path, err)
 	}
 	set, err := decodeNPZ(z, filepath.Base(path), split)
 	if err != nil {

@@ -57,7 +57,7 @@ func ScheduleNames() []string { return slices.Sorted(maps.Keys(schedules)) }
 
 // Schedule makes the schedule that c names.
 func (c ScheduleConfig) Schedule() (Schedule, error) {
-	if !(c.LR > 0) {
+	if !(c.LR > 0) || math.IsInf(c.LR, 1) {
 		return nil, fmt.Errorf("schedule %s: learning rate %v: want a positive number", c.Name, c.LR)
 	}
 	return choose("schedule", c.Name, schedules, c)
@@ -99,6 +99,7 @@ func cosine(c ScheduleConfig) (Schedule, error) {
 
 // cyclic is PyTorch's CyclicLR in triangular mode (Smith, WACV 2017). With no
 // flanks given it is the one triangle over the run of Wong et al. (ICLR 2020).
+// The momentum stays: cycle_momentum=False.
 func cyclic(c ScheduleConfig) (Schedule, error) {
 	if c.Min < 0 || c.Min > c.LR || c.Up < 0 || c.Down < 0 || c.Up == 0 && c.Down > 0 {
 		return nil, fmt.Errorf("min %v, up %v, down %v: want min from 0 to %v, and up before down", c.Min, c.Up, c.Down, c.LR)
@@ -118,7 +119,7 @@ func cyclic(c ScheduleConfig) (Schedule, error) {
 
 // oneCycle is PyTorch's OneCycleLR in two phases (Smith and Topin, 2018). Its
 // peak is the step that ends the first phase, and the run's last step has the
-// lowest rate.
+// lowest rate. The momentum stays: cycle_momentum=False.
 func oneCycle(c ScheduleConfig) (Schedule, error) {
 	c.Warm, c.Div, c.FinalDiv = orDefault(c.Warm, 0.3), orDefault(c.Div, 25), orDefault(c.FinalDiv, 1e4)
 	if c.Warm < 0 || c.Warm >= 1 || c.Div < 1 || c.FinalDiv < 1 {

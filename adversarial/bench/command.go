@@ -73,7 +73,11 @@ func (c Command) Run(out, progress io.Writer) error {
 	}
 	if c.List {
 		for _, s := range cases {
-			fmt.Fprintln(out, s.Name())
+			line := s.Name()
+			if c.Format == "json" {
+				line = fmt.Sprintf(`{"case":%q}`, line)
+			}
+			fmt.Fprintln(out, line)
 		}
 		return nil
 	}

@@ -15,43 +15,44 @@ type claim struct {
 	statistic string
 	relation  string // ≥ or ≤
 	threshold float64
+	within    limits // of the number
 	of        func(p pair) float64
 }
 
 var claims = []claim{
 	{"standard-learns-v", "paper", "standard training learns the non-robust features",
-		"v/u of standard training, each the mean over classes of max_r ⟨w, ·⟩", "≥", 5,
+		"v/u of standard training, each the mean over classes of max_r ⟨w, ·⟩", "≥", 5, anywhere,
 		func(p pair) float64 { return p.standard.Last().Value("v_over_u") }},
 	{"standard-attacked-along-v", "paper", "its adversarial examples point along the negative non-robust features",
-		"cos(δ, −v_y on J_N) of standard training", "≥", 0.95,
+		"cos(δ, −v_y on J_N) of standard training", "≥", 0.95, signed,
 		func(p pair) float64 { return p.standard.Last().Value("cos_minus_v") }},
 	{"standard-not-robust", "paper", "so it is not robust",
-		"accuracy of standard training under the training attack", "≤", 0.25,
+		"accuracy of standard training under the training attack", "≤", 0.25, share,
 		func(p pair) float64 { return p.standard.Last().Value("robust_trained") }},
 	{"adversarial-strengthens-u", "paper", "adversarial training strengthens the learning of robust features",
-		"u of adversarial over u of standard training", "≥", 5,
+		"u of adversarial over u of standard training", "≥", 5, anywhere,
 		func(p pair) float64 { return p.adversarial.Last().Value("u") / p.standard.Last().Value("u") }},
 	{"adversarial-suppresses-v", "paper", "and suppresses that of non-robust ones",
-		"v of adversarial over v of standard training", "≤", 0.8,
+		"v of adversarial over v of standard training", "≤", 0.8, anywhere,
 		func(p pair) float64 { return p.adversarial.Last().Value("v") / p.standard.Last().Value("v") }},
 	{"adversarial-robust", "paper", "and robustness follows, against the attack trained with",
-		"accuracy of adversarial training under it", "≥", 0.9,
+		"accuracy of adversarial training under it", "≥", 0.9, share,
 		func(p pair) float64 { return p.adversarial.Last().Value("robust_trained") }},
 	{"adversarial-gains", "paper", "which standard training has not",
-		"that accuracy, adversarial minus standard", "≥", 0.5,
+		"that accuracy, adversarial minus standard", "≥", 0.5, signed,
 		func(p pair) float64 {
 			return p.adversarial.Last().Value("robust_trained") - p.standard.Last().Value("robust_trained")
 		}},
 	{"both-clean", "paper", "both learn the task",
-		"clean accuracy, the lower of the two", "≥", 0.99,
+		"clean accuracy, the lower of the two", "≥", 0.99, share,
 		func(p pair) float64 {
 			return math.Min(p.standard.Last().Value("acc"), p.adversarial.Last().Value("acc"))
 		}},
 	{"plateau", "derived", "adversarial training stalls v where the attack cancels β",
-		"|v/w_v* − 1| of adversarial training", "≤", 0.15,
+		"|v/w_v* − 1| of adversarial training", "≤", 0.15, distance,
 		func(p pair) float64 { return math.Abs(p.adversarial.Last().Value("v")/p.s.plateau() - 1) }},
 	{"injection", "derived", "an adversary that writes ε·u_y' on all of J_N beats the adversarially trained network",
-		"accuracy of adversarial training under injection", "≤", 0.05,
+		"accuracy of adversarial training under injection", "≤", 0.05, share,
 		func(p pair) float64 { return p.adversarial.Last().Value("robust_inject_u") }},
 }
 
@@ -75,7 +76,7 @@ type Verdict struct {
 func (r *Result) verdicts() []Verdict {
 	var list []Verdict
 	for _, c := range claims {
-		e := r.over(c.of)
+		e := r.over(c.within, c.of)
 		v := Verdict{ID: c.id, Source: c.source, Claim: c.text, Statistic: c.statistic, Relation: c.relation, Threshold: c.threshold, Value: e}
 		v.Holds = c.meets(e.Mean)
 		v.Settled = len(e.Values) > 1 && c.meets(e.Low) == v.Holds && c.meets(e.High) == v.Holds
@@ -113,7 +114,7 @@ type Learn struct {
 
 func (r *Result) learned(training string) Learn {
 	l := Learn{VOverU: r.Final(training, "v_over_u")}
-	grown := r.over(func(p pair) float64 {
+	grown := r.over(anywhere, func(p pair) float64 {
 		first, last := p.of(training).Readings[0], p.of(training).Last()
 		return math.Max(last.Value("u")/first.Value("u"), last.Value("v")/first.Value("v"))
 	})

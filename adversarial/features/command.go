@@ -51,6 +51,8 @@ func Command(ctx context.Context, c job.Console, o Options) error {
 		return imagesCommand(ctx, c, o)
 	case o.Quick:
 		return usage("--quick is for real images: structured data are quick; see --set steps")
+	case o.Device != "" && o.Device != "auto" && o.Device != "cpu":
+		return usage("--device %s: structured data run on the CPU; leave it out, or name real images with --dataset", o.Device)
 	case o.Resume != "":
 		return resume(ctx, c, o)
 	}
@@ -194,7 +196,10 @@ func (k kept) place(o Options) (string, error) {
 		return "", err
 	}
 	device, err := place("cpu", engine.DeviceOptions{Threads: 1}, compile)
-	return fmt.Sprintf("%d workers, each %s", workers(o.Threads), device), err
+	if n := workers(o.Threads); n > 1 {
+		return fmt.Sprintf("%d workers, each %s", n, device), err
+	}
+	return device, err
 }
 
 // place describes a device, if it offers the precision asked for.

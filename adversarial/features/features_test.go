@@ -355,13 +355,21 @@ func TestOtherAdversaries(t *testing.T) {
 }
 
 func TestEstimate(t *testing.T) {
-	e := estimate([]float64{1, 2, 3, 4, 5})
+	e := estimate([]float64{1, 2, 3, 4, 5}, anywhere)
 	// mean 3, s = √2.5, t(0.975; 4) = 2.776445
 	half := 2.776445 * math.Sqrt(2.5/5)
 	if math.Abs(e.Mean-3) > 1e-12 || math.Abs(e.Low-(3-half)) > 1e-5 || math.Abs(e.High-(3+half)) > 1e-5 {
 		t.Errorf("%+v, want 3 ± %v", e, half)
 	}
-	if one := estimate([]float64{7}); one.Low != 7 || one.High != 7 || one.String() != "7.00" {
+	// An accuracy's interval is cut where no mean can be, and one without spread is
+	// not printed as one.
+	if e := estimate([]float64{0.1, 0.9}, share); e.Low != 0 || e.High != 1 || e.String() != "0.50 [0.00, 1.00]" {
+		t.Errorf("%+v, want 0.5 in [0, 1]", e)
+	}
+	if e := estimate([]float64{1, 1, 1}, share); e.String() != "1.00 in every seed" {
+		t.Errorf("%v, want one value in every seed", e)
+	}
+	if one := estimate([]float64{7}, share); one.Low != 7 || one.High != 7 || one.String() != "7.00" {
 		t.Errorf("%+v", one)
 	}
 }

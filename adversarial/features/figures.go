@@ -34,7 +34,7 @@ func (r *Result) curves() figure.Figure {
 	for _, training := range Trainings() {
 		p := figure.NewPlot(training+" training", "training step", alignment)
 		figure.Grid(p)
-		top = max(top, addSeries(p, 0, inf,
+		top = max(top, addSeries(p, 0,
 			r.learning(training, "v", "non-robust v", figure.Vermilion), r.learning(training, "u", "robust u", figure.Blue)))
 		if training == Adversarial && r.Settings.plateauApplies() && r.Settings.Eps.Float64() >= r.Settings.Beta {
 			w := r.Settings.plateau()
@@ -61,9 +61,9 @@ func (r *Result) learning(training, feature, label string, c color.NRGBA) series
 	l := series{label: label, color: c, thin: make([][]float64, r.Settings.K)}
 	for i, reading := range r.pairs()[0].of(training).Readings {
 		l.x = append(l.x, float64(reading.Step))
-		l.y = append(l.y, r.over(func(p pair) float64 { return p.of(training).Readings[i].Value(feature) }))
+		l.y = append(l.y, r.over(anywhere, func(p pair) float64 { return p.of(training).Readings[i].Value(feature) }))
 		for class := range l.thin {
-			e := r.over(func(p pair) float64 { return p.of(training).Readings[i].Classes[feature+"_max"][class] })
+			e := r.over(anywhere, func(p pair) float64 { return p.of(training).Readings[i].Classes[feature+"_max"][class] })
 			l.thin[class] = append(l.thin[class], e.Mean)
 		}
 	}
@@ -82,8 +82,8 @@ func (r *Result) bars() figure.Figure {
 			names[i] = fmt.Sprint(i)
 		}
 		top = max(top,
-			r.addBars(p, -0.2, "non-robust v", figure.Vermilion, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["v_max"][i] }),
-			r.addBars(p, 0.2, "robust u", figure.Blue, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["u_max"][i] }))
+			r.addBars(p, -0.2, "non-robust v", figure.Vermilion, anywhere, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["v_max"][i] }),
+			r.addBars(p, 0.2, "robust u", figure.Blue, anywhere, r.Settings.K, func(q pair, i int) float64 { return q.of(training).Last().Classes["u_max"][i] }))
 		p.NominalX(names...)
 		p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 6, -4
 		plots = append(plots, p)
@@ -110,13 +110,10 @@ func (r *Result) spread(many, one string) string {
 
 // addBars adds bars with error bars at i+offset, 0.36 wide, and returns the
 // largest value.
-func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRGBA, n int, of func(q pair, i int) float64) (top float64) {
+func (r *Result) addBars(p *plot.Plot, offset float64, label string, c color.NRGBA, within limits, n int, of func(q pair, i int) float64) (top float64) {
 	const half = 0.18
 	for i := range n {
-		e := r.over(func(q pair) float64 { return of(q, i) })
-		if p.Y.Label.Text == accuracy {
-			e.High = math.Min(e.High, 1)
-		}
+		e := r.over(within, func(q pair) float64 { return of(q, i) })
 		x, y := float64(i)+offset, e.Mean
 		bar := figure.Must(plotter.NewPolygon(plotter.XYs{{X: x - half, Y: 0}, {X: x - half, Y: y}, {X: x + half, Y: y}, {X: x + half, Y: 0}}))
 		bar.Color, bar.LineStyle.Width = c, 0
@@ -157,8 +154,8 @@ func (r *Result) robustness() figure.Figure {
 	of := func(training string) func(q pair, i int) float64 {
 		return func(q pair, i int) float64 { return q.of(training).Last().Value(names[i]) }
 	}
-	r.addBars(p, -0.2, "standard training", figure.Vermilion, len(names), of(Standard))
-	r.addBars(p, 0.2, "adversarial training", figure.Blue, len(names), of(Adversarial))
+	r.addBars(p, -0.2, "standard training", figure.Vermilion, share, len(names), of(Standard))
+	r.addBars(p, 0.2, "adversarial training", figure.Blue, share, len(names), of(Adversarial))
 	p.NominalX(words...)
 	p.Y.Min, p.Y.Max, p.X.Min, p.X.Max = 0, 1.3, -0.6, float64(len(names))-0.4
 	p.Y.Tick.Marker = figure.Shares

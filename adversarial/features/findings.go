@@ -80,7 +80,7 @@ func (r *Result) curvesTable() run.Table {
 		row := []string{fmt.Sprint(reading.Step)}
 		for _, training := range Trainings() {
 			for _, feature := range []string{"u", "v"} {
-				row = append(row, r.over(func(p pair) float64 { return p.of(training).Readings[i].Value(feature) }).String())
+				row = append(row, r.over(anywhere, func(p pair) float64 { return p.of(training).Readings[i].Value(feature) }).String())
 			}
 		}
 		t.Rows = append(t.Rows, row)
@@ -94,7 +94,7 @@ func (r *Result) barsTable() run.Table {
 		row := []string{fmt.Sprint(class)}
 		for _, training := range Trainings() {
 			for _, feature := range []string{"u_max", "v_max"} {
-				row = append(row, r.over(func(p pair) float64 { return p.of(training).Last().Classes[feature][class] }).String())
+				row = append(row, r.over(anywhere, func(p pair) float64 { return p.of(training).Last().Classes[feature][class] }).String())
 			}
 		}
 		t.Rows = append(t.Rows, row)
@@ -106,15 +106,15 @@ func (r *Result) barsTable() run.Table {
 func (r *ImageResult) Findings() run.Findings {
 	s := r.Settings
 	accuracy := run.Table{Title: "Accuracies at the end", Columns: []string{"accuracy", "standard training", "adversarial training"}}
-	value := func(training, name string) string {
-		return r.over(func(p imagePair) float64 { return p.of(training).last(name) }).String()
+	value := func(training, name string, within limits) string {
+		return r.over(within, func(p imagePair) float64 { return p.of(training).last(name) }).String()
 	}
 	for _, f := range accuracies {
-		accuracy.Rows = append(accuracy.Rows, []string{f.label, value(Standard, f.name), value(Adversarial, f.name)})
+		accuracy.Rows = append(accuracy.Rows, []string{f.label, value(Standard, f.name, f.within), value(Adversarial, f.name, f.within)})
 	}
-	accuracy.Rows = append(accuracy.Rows, []string{"cosine of perturbations with the way to the nearest class mean", value(Standard, "to_means"), value(Adversarial, "to_means")})
+	accuracy.Rows = append(accuracy.Rows, []string{"cosine of perturbations with the way to the nearest class mean", value(Standard, "to_means", signed), value(Adversarial, "to_means", signed)})
 	for _, set := range ConstructedSets() {
-		accuracy.Note += fmt.Sprintf("%s: %v of the starting distance of features is left. ", setLabels[set], estimate(r.Matched[set]))
+		accuracy.Note += fmt.Sprintf("%s: %v of the starting distance of features is left. ", setLabels[set], estimate(r.Matched[set], distance))
 	}
 	epochs := run.Table{Columns: []string{"epoch"}}
 	for _, training := range Trainings() {
@@ -126,7 +126,7 @@ func (r *ImageResult) Findings() run.Findings {
 		row := []string{fmt.Sprint(e.Epoch)}
 		for _, training := range Trainings() {
 			for _, set := range ConstructedSets() {
-				row = append(row, r.over(func(p imagePair) float64 { return p.of(training).Epochs[i].Values[set] }).String())
+				row = append(row, r.over(share, func(p imagePair) float64 { return p.of(training).Epochs[i].Values[set] }).String())
 			}
 		}
 		epochs.Rows = append(epochs.Rows, row)
@@ -145,7 +145,7 @@ func (p *Phase) Findings() run.Findings {
 		t.Rows = append(t.Rows, []string{fmt.Sprint(c.Ratio), fmt.Sprint(c.N), fmt.Sprint(c.EpsRatio), c.Outcome, c.Standard.String(), c.Adv.String(), c.U.String(), c.V.String()})
 	}
 	return run.Findings{
-		Lead:    fmt.Sprintf("where the paper's statement holds: %s a cell; %s", seeds(p.Settings.Seeds), p.Settings.describe()),
+		Lead:    "where the paper's statement holds; " + p.describe() + "; " + Intervals,
 		Figures: map[string]run.Table{"features-phase": t},
 	}
 }

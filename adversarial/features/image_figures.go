@@ -22,10 +22,10 @@ func (r *ImageResult) curves() figure.Figure {
 		p := figure.NewPlot(training+" training", "epoch", "feature-learning accuracy")
 		figure.Grid(p)
 		on := func(set string, c color.NRGBA) series {
-			return r.epochs(setLabels[set], c, func(p imagePair, i int) float64 { return p.of(training).Epochs[i].Values[set] })
+			return r.epochs(setLabels[set], share, c, func(p imagePair, i int) float64 { return p.of(training).Epochs[i].Values[set] })
 		}
 		nonRobust, robust, control := on(NonRobustSet, figure.Vermilion), on(RobustSet, figure.Blue), on(ControlSet, figure.Ink)
-		addSeries(p, 0, 1, nonRobust, robust, control)
+		addSeries(p, 0, nonRobust, robust, control)
 		p.Y.Tick.Marker = figure.Shares
 		p.Y.Min, p.Y.Max = 0, 1.35
 		plots = append(plots, p)
@@ -50,12 +50,12 @@ func (r *ImageResult) curves() figure.Figure {
 func (r *ImageResult) differencePlot() *plot.Plot {
 	p := figure.NewPlot("the difference of the two", "epoch", "(D_NR − D_R), standard − adversarial")
 	figure.Grid(p)
-	difference := r.epochs("claim: above 0", figure.Green, func(p imagePair, i int) float64 {
+	difference := r.epochs("claim: above 0", preferences, figure.Green, func(p imagePair, i int) float64 {
 		return p.standard.Epochs[i].preference() - p.adversarial.Epochs[i].preference()
 	})
 	zero := figure.Curve([]float64{0, float64(r.Settings.Epochs)}, []float64{0, 0}, figure.Ink, 1)
 	p.Add(zero)
-	top, bottom := addSeries(p, -2, 2, difference), 0.0
+	top, bottom := addSeries(p, -2, difference), 0.0
 	for _, e := range difference.y {
 		bottom = min(bottom, e.Low)
 	}
@@ -64,11 +64,11 @@ func (r *ImageResult) differencePlot() *plot.Plot {
 }
 
 // epochs is a number that each seed gives after each epoch.
-func (r *ImageResult) epochs(label string, c color.NRGBA, of func(p imagePair, epoch int) float64) series {
+func (r *ImageResult) epochs(label string, within limits, c color.NRGBA, of func(p imagePair, epoch int) float64) series {
 	s := series{label: label, color: c}
 	for i := range r.Trials[0].Epochs {
 		s.x = append(s.x, float64(r.Trials[0].Epochs[i].Epoch))
-		s.y = append(s.y, r.over(func(p imagePair) float64 { return of(p, i) }))
+		s.y = append(s.y, r.over(within, func(p imagePair) float64 { return of(p, i) }))
 	}
 	return s.seedLines()
 }

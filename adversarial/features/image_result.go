@@ -87,25 +87,29 @@ func (p imagePair) of(training string) ImageTrial {
 // preference is by how much a net is better on D_NR than on D_R.
 func (e EpochReading) preference() float64 { return e.Values[NonRobustSet] - e.Values[RobustSet] }
 
+// preferences are the limits of one preference minus another.
+var preferences = limits{-2, 2}
+
 // imageClaims are decided as strictly as they are stated: the whole t-interval
 // over seeds, or the one seed's value, lies beyond the threshold. They were
 // written before any run on real images.
 var imageClaims = []struct {
 	id, source, text, statistic string
 	threshold                   float64
+	within                      limits
 	of                          func(p imagePair) float64
 }{
 	{"standard-prefers-nonrobust", "ours", "standard training's accuracy on D_NR exceeds its accuracy on D_R by more than adversarial training's does",
-		"(D_NR − D_R) of standard minus that of adversarial training", 0,
+		"(D_NR − D_R) of standard minus that of adversarial training", 0, preferences,
 		func(p imagePair) float64 { return p.standard.end().preference() - p.adversarial.end().preference() }},
 	{"adversarial-learns-robust", "ours", "adversarial training learns the robust features better than standard training",
-		"accuracy on D_R, adversarial minus standard training", 0,
+		"accuracy on D_R, adversarial minus standard training", 0, signed,
 		func(p imagePair) float64 { return p.adversarial.last(RobustSet) - p.standard.last(RobustSet) }},
 	{"standard-learns-nonrobust", "ours", "standard training learns the non-robust features better than adversarial training",
-		"accuracy on D_NR, standard minus adversarial training", 0,
+		"accuracy on D_NR, standard minus adversarial training", 0, signed,
 		func(p imagePair) float64 { return p.standard.last(NonRobustSet) - p.adversarial.last(NonRobustSet) }},
 	{"adversarial-robust", "ours", "and adversarial training is the more robust one",
-		"accuracy under PGD, adversarial minus standard training", 0,
+		"accuracy under PGD, adversarial minus standard training", 0, signed,
 		func(p imagePair) float64 { return p.adversarial.last("robust") - p.standard.last("robust") }},
 }
 
@@ -118,18 +122,18 @@ func (r *ImageResult) pairs() []imagePair {
 	return list
 }
 
-func (r *ImageResult) over(f func(p imagePair) float64) Estimate {
+func (r *ImageResult) over(within limits, f func(p imagePair) float64) Estimate {
 	var values []float64
 	for _, p := range r.pairs() {
 		values = append(values, f(p))
 	}
-	return estimate(values)
+	return estimate(values, within)
 }
 
 func (r *ImageResult) verdicts() []Verdict {
 	var list []Verdict
 	for _, c := range imageClaims {
-		e := r.over(c.of)
+		e := r.over(c.within, c.of)
 		list = append(list, Verdict{ID: c.id, Source: c.source, Claim: c.text, Statistic: c.statistic, Relation: ">", Threshold: c.threshold,
 			Value: e, Holds: e.Low > c.threshold, Settled: len(e.Values) > 1 && (e.Low > c.threshold || e.High <= c.threshold)})
 	}
@@ -138,11 +142,11 @@ func (r *ImageResult) verdicts() []Verdict {
 
 // accuracies are the rows of the table.
 var accuracies = []quantity{
-	{"clean", "clean, test images"},
-	{"robust", "robust, test images under PGD"},
-	{NonRobustSet, "on D_NR, made with a standard generator"},
-	{RobustSet, "on D_R, made with an adversarial generator"},
-	{ControlSet, "on the control, made with an untrained net"},
+	{"clean", "clean, test images", share},
+	{"robust", "robust, test images under PGD", share},
+	{NonRobustSet, "on D_NR, made with a standard generator", share},
+	{RobustSet, "on D_R, made with an adversarial generator", share},
+	{ControlSet, "on the control, made with an untrained net", share},
 }
 
 // WriteText prints the final accuracies and every claim.
@@ -155,7 +159,7 @@ func (r *ImageResult) WriteText(out io.Writer) {
 	fmt.Fprintln(w, "accuracy\tstandard\tadversarial")
 	for _, f := range accuracies {
 		value := func(training string) Estimate {
-			return r.over(func(p imagePair) float64 { return p.of(training).last(f.name) })
+			return r.over(f.within, func(p imagePair) float64 { return p.of(training).last(f.name) })
 		}
 		fmt.Fprintf(w, "%s\t%v\t%v\n", f.label, value(Standard), value(Adversarial))
 	}
@@ -163,10 +167,10 @@ func (r *ImageResult) WriteText(out io.Writer) {
 	fmt.Fprintln(out)
 	for _, training := range Trainings() {
 		fmt.Fprintf(out, "perturbations of the %s net: cosine %v with the way from the class's mean image to the nearest other\n", training,
-			r.over(func(p imagePair) float64 { return p.of(training).last("to_means") }))
+			r.over(signed, func(p imagePair) float64 { return p.of(training).last("to_means") }))
 	}
 	for _, set := range ConstructedSets() {
-		fmt.Fprintf(out, "%s: %v of the starting distance of features is left\n", setLabels[set], estimate(r.Matched[set]))
+		fmt.Fprintf(out, "%s: %v of the starting distance of features is left\n", setLabels[set], estimate(r.Matched[set], distance))
 	}
 	fmt.Fprintln(out, "\nclaims: the whole interval against the threshold")
 	for _, v := range r.Claims {

@@ -12,28 +12,28 @@ import (
 
 // ImageSettings decide the experiment on real images; see [Images].
 type ImageSettings struct {
-	Dataset string `toml:"dataset"` // mnist, cifar10 or svhn
-	Seeds   int    `toml:"seeds"`   // how many
-	Seed    uint32 `toml:"seed"`    // the first one
-	Limit   int    `toml:"limit"`   // the first n training images; 0: all. One half makes generators, one is trained and scored on
-	TestN   int    `toml:"test_n"`  // the first n test images; 0: all
+	Dataset string `toml:"dataset" json:"dataset"` // mnist, cifar10 or svhn
+	Seeds   int    `toml:"seeds" json:"seeds"`     // how many
+	Seed    uint32 `toml:"seed" json:"seed"`       // the first one
+	Limit   int    `toml:"limit" json:"limit"`     // the first n training images; 0: all. One half makes generators, one is trained and scored on
+	TestN   int    `toml:"test_n" json:"test_n"`   // the first n test images; 0: all
 
-	Model     string  `toml:"model"`
-	Patch     int     `toml:"patch"` // side of a patch, of patchcnn alone; 0: 4
-	Epochs    int     `toml:"epochs"`
-	BatchSize int     `toml:"batch_size"`
-	LR        float64 `toml:"lr"` // Adam's
+	Model     string  `toml:"model" json:"model"`
+	Patch     int     `toml:"patch" json:"patch"` // side of a patch, of patchcnn alone; 0: 4
+	Epochs    int     `toml:"epochs" json:"epochs"`
+	BatchSize int     `toml:"batch_size" json:"batch_size"`
+	LR        float64 `toml:"lr" json:"lr"` // Adam's
 
-	Eps         adversarial.Epsilon `toml:"eps"`          // ℓ∞; it rises from 0 over the first epoch
-	AttackSteps int                 `toml:"attack_steps"` // of PGD, in training
-	TestSteps   int                 `toml:"test_steps"`   // of PGD, in the evaluation
+	Eps         adversarial.Epsilon `toml:"eps" json:"eps"`                   // ℓ∞; it rises from 0 over the first epoch
+	AttackSteps int                 `toml:"attack_steps" json:"attack_steps"` // of PGD, in training
+	TestSteps   int                 `toml:"test_steps" json:"test_steps"`     // of PGD, in the evaluation
 
-	MatchN     int     `toml:"match_n"`     // images of a constructed set
-	MatchSteps int     `toml:"match_steps"` // descent steps
-	MatchRate  float64 `toml:"match_rate"`  // ℓ₂ length of a step
-	Start      string  `toml:"start"`       // noise, or image: another one of the set
+	MatchN     int     `toml:"match_n" json:"match_n"`         // images of a constructed set
+	MatchSteps int     `toml:"match_steps" json:"match_steps"` // descent steps
+	MatchRate  float64 `toml:"match_rate" json:"match_rate"`   // ℓ₂ length of a step
+	Start      string  `toml:"start" json:"start"`             // noise, or image: another one of the set
 
-	Precision string `toml:"precision"` // of products and convolutions; see [graph.Precision]
+	Precision string `toml:"precision" json:"precision"` // of products and convolutions; see [graph.Precision]
 }
 
 // ImageDefaults are the settings for a data set: sized for two cores.

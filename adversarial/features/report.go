@@ -8,29 +8,32 @@ import (
 )
 
 // quantity is a row of the table.
-type quantity struct{ name, label string }
+type quantity struct {
+	name, label string
+	within      limits
+}
 
 var figures = []quantity{
-	{"u", "robust feature learned, u: mean_i max_r ⟨w_{i,r}, u_i⟩"},
-	{"v", "non-robust feature learned, v: the same with v_i"},
-	{"v_over_u", "v/u"},
-	{"acc", "clean accuracy"},
-	{"robust_trained", "robust: attack of the training"},
-	{"robust_search", "robust: PGD-20"},
-	{"robust_minus_v", "robust: −ε·v_y on J_N"},
-	{"robust_swap_v", "robust: −β·v_y + √(ε²−β²)·v_y' on J_N"},
-	{"robust_minus_vu", "robust: −ε·v_y on J_N, −ε·u_y on J_R"},
-	{"robust_inject_u", "robust: +ε·u_y' on J_N"},
-	{"robust_random", "robust: random, length ε on every patch"},
-	{"cos_minus_v", "cos(δ, −v_y on J_N)"},
-	{"cos_plus_v", "cos(δ, nearest +v_y' on J_N)"},
-	{"cos_minus_u", "cos(δ, −u_y on J_R)"},
-	{"cos_plus_u", "cos(δ, nearest +u_y' on J_N)"},
-	{"margin", "margin F_y − max F_j"},
-	{"acc_u", "accuracy on robust-only inputs"},
-	{"margin_u", "margin on robust-only inputs"},
-	{"acc_v", "accuracy on non-robust-only inputs"},
-	{"margin_v", "margin on non-robust-only inputs"},
+	{"u", "robust feature learned, u: mean_i max_r ⟨w_{i,r}, u_i⟩", anywhere},
+	{"v", "non-robust feature learned, v: the same with v_i", anywhere},
+	{"v_over_u", "v/u", anywhere},
+	{"acc", "clean accuracy", share},
+	{"robust_trained", "robust: attack of the training", share},
+	{"robust_search", "robust: PGD-20", share},
+	{"robust_minus_v", "robust: −ε·v_y on J_N", share},
+	{"robust_swap_v", "robust: −β·v_y + √(ε²−β²)·v_y' on J_N", share},
+	{"robust_minus_vu", "robust: −ε·v_y on J_N, −ε·u_y on J_R", share},
+	{"robust_inject_u", "robust: +ε·u_y' on J_N", share},
+	{"robust_random", "robust: random, length ε on every patch", share},
+	{"cos_minus_v", "cos(δ, −v_y on J_N)", signed},
+	{"cos_plus_v", "cos(δ, nearest +v_y' on J_N)", signed},
+	{"cos_minus_u", "cos(δ, −u_y on J_R)", signed},
+	{"cos_plus_u", "cos(δ, nearest +u_y' on J_N)", signed},
+	{"margin", "margin F_y − max F_j", anywhere},
+	{"acc_u", "accuracy on robust-only inputs", share},
+	{"margin_u", "margin on robust-only inputs", anywhere},
+	{"acc_v", "accuracy on non-robust-only inputs", share},
+	{"margin_v", "margin on non-robust-only inputs", anywhere},
 }
 
 // WriteText prints the table, then every claim and prediction.
@@ -71,7 +74,7 @@ func sample(first uint32, n int) string {
 	if n == 1 {
 		return fmt.Sprintf("one seed, %d: no intervals", first)
 	}
-	return fmt.Sprintf("seeds %d to %d; means with %.0f %% t-intervals over seeds", first, int(first)+n-1, 100*Confidence)
+	return fmt.Sprintf("seeds %d to %d; means with %s", first, int(first)+n-1, Intervals)
 }
 
 var learnWords = map[string]string{

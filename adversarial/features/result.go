@@ -8,12 +8,15 @@ import (
 
 // Result is an experiment on structured data.
 type Result struct {
-	Settings Settings         `json:"settings"`
-	Trials   []Trial          `json:"trials"` // standard then adversarial, seeds in order
-	Learned  map[string]Learn `json:"learned"`
-	Claims   []Verdict        `json:"claims"`
-	Predict  []Prediction     `json:"predictions"`
-	Bands    []Landing        `json:"bands,omitempty"` // for run S only
+	Settings Settings `json:"settings"`
+	Trials   []Trial  `json:"trials"` // standard then adversarial, seeds in order
+	// Measured is every figure of the table at the end, by training and name.
+	Measured  map[string]map[string]Estimate `json:"measured"`
+	Intervals string                         `json:"intervals"` // what they are
+	Learned   map[string]Learn               `json:"learned"`
+	Claims    []Verdict                      `json:"claims"`
+	Predict   []Prediction                   `json:"predictions"`
+	Bands     []Landing                      `json:"bands,omitempty"` // for run S only
 }
 
 // Run trains both ways for every seed, so many trials at a time (0: one a
@@ -54,8 +57,12 @@ func counter(total int, progress func(done, total int)) func(steps int) {
 
 // conclude judges trials, of which there is one of each training and seed.
 func conclude(s Settings, trials []Trial) *Result {
-	r := &Result{Settings: s, Trials: trials, Learned: map[string]Learn{}}
+	r := &Result{Settings: s, Trials: trials, Intervals: Intervals, Measured: map[string]map[string]Estimate{}, Learned: map[string]Learn{}}
 	for _, training := range Trainings() {
+		r.Measured[training] = map[string]Estimate{}
+		for _, f := range figures {
+			r.Measured[training][f.name] = r.Final(training, f.name)
+		}
 		r.Learned[training] = r.learned(training)
 	}
 	r.Claims = r.verdicts()
@@ -88,16 +95,20 @@ func (r *Result) pairs() []pair {
 	return list
 }
 
-// over estimates a number that each seed gives.
-func (r *Result) over(f func(p pair) float64) Estimate {
+// over estimates a number within limits that each seed gives.
+func (r *Result) over(within limits, f func(p pair) float64) Estimate {
 	var values []float64
 	for _, p := range r.pairs() {
 		values = append(values, f(p))
 	}
-	return estimate(values)
+	return estimate(values, within)
 }
 
 // Final estimates a figure of a training at its end; see [Reading.Value].
 func (r *Result) Final(training, figure string) Estimate {
-	return r.over(func(p pair) float64 { return p.of(training).Last().Value(figure) })
+	i := slices.IndexFunc(figures, func(q quantity) bool { return q.name == figure })
+	if i < 0 {
+		panic("BUG: features: no figure " + figure)
+	}
+	return r.over(figures[i].within, func(p pair) float64 { return p.of(training).Last().Value(figure) })
 }

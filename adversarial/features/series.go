@@ -33,13 +33,13 @@ func (s series) seedLines() series {
 	return s
 }
 
-// addSeries draws all bands, cut at low and high, below all lines, and returns
-// the largest value.
-func addSeries(p *plot.Plot, low, high float64, all ...series) (top float64) {
+// addSeries draws all bands, cut at low, below all lines, and returns the largest
+// value.
+func addSeries(p *plot.Plot, low float64, all ...series) (top float64) {
 	for _, s := range all {
 		var outline plotter.XYs
 		for i, e := range s.y {
-			outline = append(outline, plotter.XY{X: s.x[i], Y: math.Min(e.High, high)})
+			outline = append(outline, plotter.XY{X: s.x[i], Y: e.High})
 			top = max(top, e.High)
 		}
 		for i, e := range slices.Backward(s.y) {

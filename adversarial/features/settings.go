@@ -14,46 +14,46 @@ import (
 // Settings decide an experiment on structured data. The defaults are the
 // reference run S of docs/paper.md.
 type Settings struct {
-	Seeds int    `toml:"seeds"` // how many
-	Seed  uint32 `toml:"seed"`  // the first one
+	Seeds int    `toml:"seeds" json:"seeds"` // how many
+	Seed  uint32 `toml:"seed" json:"seed"`   // the first one
 
 	// The data; see [datasets.Structured]. D and P of 0 follow: d is 16 or, if
 	// that is too small, 2k; p is r + n.
-	K        int     `toml:"k"`
-	D        int     `toml:"d"`
-	P        int     `toml:"p"`
-	R        int     `toml:"r"`
-	N        int     `toml:"n"`
-	Alpha    float64 `toml:"alpha"`
-	Beta     float64 `toml:"beta"`
-	Jitter   float64 `toml:"jitter"`
-	NoiseStd float64 `toml:"noise_std"`
-	TrainN   int     `toml:"train_n"`
-	TestN    int     `toml:"test_n"`
+	K        int     `toml:"k" json:"k"`
+	D        int     `toml:"d" json:"d"`
+	P        int     `toml:"p" json:"p"`
+	R        int     `toml:"r" json:"r"`
+	N        int     `toml:"n" json:"n"`
+	Alpha    float64 `toml:"alpha" json:"alpha"`
+	Beta     float64 `toml:"beta" json:"beta"`
+	Jitter   float64 `toml:"jitter" json:"jitter"`
+	NoiseStd float64 `toml:"noise_std" json:"noise_std"`
+	TrainN   int     `toml:"train_n" json:"train_n"`
+	TestN    int     `toml:"test_n" json:"test_n"`
 
 	// The network; see [nn.SmoothedReLU].
-	Q     float64 `toml:"q"`
-	Rho   float64 `toml:"rho"`
-	M     int     `toml:"m"`     // filters per class
-	Sigma float64 `toml:"sigma"` // standard deviation of the initial filters
+	Q     float64 `toml:"q" json:"q"`
+	Rho   float64 `toml:"rho" json:"rho"`
+	M     int     `toml:"m" json:"m"`         // filters per class
+	Sigma float64 `toml:"sigma" json:"sigma"` // standard deviation of the initial filters
 
 	// The training.
-	LR    float64 `toml:"lr"`
-	Steps int     `toml:"steps"`
-	Batch int     `toml:"batch"` // 0: all training examples
-	Every int     `toml:"every"` // steps from measurement to measurement
+	LR    float64 `toml:"lr" json:"lr"`
+	Steps int     `toml:"steps" json:"steps"`
+	Batch int     `toml:"batch" json:"batch"` // 0: all training examples
+	Every int     `toml:"every" json:"every"` // steps from measurement to measurement
 	// Precision of products, as [graph.Precision] has them; or, to see what
 	// rounding does, float64: the same graphs with every float32 operation in
 	// float64, much slower.
-	Precision string `toml:"precision"`
+	Precision string `toml:"precision" json:"precision"`
 
 	// The adversary.
-	Norm        string              `toml:"norm"`
-	Eps         adversarial.Epsilon `toml:"eps"`
-	Attack      string              `toml:"attack"` // ascent, fgsm or pgd
-	AttackSteps int                 `toml:"attack_steps"`
-	StepSize    adversarial.Epsilon `toml:"step_size"`
-	AttackLoss  string              `toml:"attack_loss"` // lse-margin or ce
+	Norm        string              `toml:"norm" json:"norm"`
+	Eps         adversarial.Epsilon `toml:"eps" json:"eps"`
+	Attack      string              `toml:"attack" json:"attack"` // ascent, fgsm or pgd
+	AttackSteps int                 `toml:"attack_steps" json:"attack_steps"`
+	StepSize    adversarial.Epsilon `toml:"step_size" json:"step_size"`
+	AttackLoss  string              `toml:"attack_loss" json:"attack_loss"` // lse-margin or ce
 }
 
 // float64Everywhere is the precision that only structured data have.

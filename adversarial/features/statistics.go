@@ -3,6 +3,7 @@ package features
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/stat/distuv"
 )
@@ -10,8 +11,24 @@ import (
 // Confidence is the level of every interval.
 const Confidence = 0.95
 
-// Estimate is a mean over seeds with Student's t-interval. With one value there
-// is no interval: Low and High are the value.
+// Intervals says what the intervals are, for those who print them.
+const Intervals = "95 % t-intervals over seeds, cut to where the quantity can lie: accuracies 0 to 1, cosines -1 to 1"
+
+// limits are where a quantity lies whatever the network does, and so its mean.
+type limits struct{ low, high float64 }
+
+var (
+	anywhere = limits{-inf, inf}
+	share    = limits{0, 1}  // an accuracy
+	signed   = limits{-1, 1} // a cosine; one accuracy minus another
+	distance = limits{0, inf}
+)
+
+// Estimate is a mean over seeds with Student's t-interval, cut to the limits of
+// the quantity: the mean cannot lie outside, so the cut interval covers it as
+// often as the whole. (A logit scale would take no 0 and no 1, which are common
+// here.) With one value there is no interval: Low and High are the value. So they
+// are where all values are equal, since nothing is left to estimate a spread from.
 type Estimate struct {
 	Mean   float64   `json:"mean"`
 	Low    float64   `json:"low"`
@@ -19,7 +36,7 @@ type Estimate struct {
 	Values []float64 `json:"values"` // by seed
 }
 
-func estimate(values []float64) Estimate {
+func estimate(values []float64, in limits) Estimate {
 	m, n := mean(values), float64(len(values))
 	e := Estimate{Mean: m, Low: m, High: m, Values: values}
 	if n < 2 {
@@ -31,7 +48,7 @@ func estimate(values []float64) Estimate {
 	}
 	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}.Quantile((1 + Confidence) / 2)
 	half := t * math.Sqrt(sum/(n-1)/n)
-	e.Low, e.High = m-half, m+half
+	e.Low, e.High = math.Max(m-half, in.low), math.Min(m+half, in.high)
 	return e
 }
 
@@ -47,10 +64,14 @@ func mean(v []float64) float64 {
 	return sum / float64(len(v))
 }
 
-// String is "0.87 [0.85, 0.89]", or the value alone if there is no interval.
+// String is "0.87 [0.85, 0.89]", "1.00 in every seed", or of one seed the value
+// alone.
 func (e Estimate) String() string {
-	if len(e.Values) < 2 {
+	switch {
+	case len(e.Values) < 2:
 		return number(e.Mean)
+	case slices.Min(e.Values) == slices.Max(e.Values):
+		return number(e.Mean) + " in every seed"
 	}
 	return fmt.Sprintf("%s [%s, %s]", number(e.Mean), number(e.Low), number(e.High))
 }

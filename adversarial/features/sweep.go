@@ -16,8 +16,8 @@ import (
 // Grid is what a sweep varies: the race's ratio Nβ^q/(Rα^q), by the number N of
 // non-robust patches, and ε/β, by ε.
 type Grid struct {
-	Ratio []float64 `toml:"ratio"`
-	Eps   []float64 `toml:"eps"` // of ε/β
+	Ratio []float64 `toml:"ratio" json:"ratio"`
+	Eps   []float64 `toml:"eps" json:"eps"` // of ε/β
 }
 
 // DefaultGrid spans both sides of both thresholds.
@@ -40,7 +40,7 @@ func ParseGrid(text string) (Grid, error) {
 		name, values, given := strings.Cut(strings.TrimSpace(part), "=")
 		axis := map[string]*[]float64{"ratio": &g.Ratio, "eps": &g.Eps}[name]
 		if axis == nil || seen[name] {
-			return g, fmt.Errorf("sweep %q: write ratio=0.5:1:4.5,eps=0.8:1.2, each axis at most once; eps is of ε/β", text)
+			return g, fmt.Errorf("sweep %q: write ratio=0.5:1:4.5,eps=0.8:1.2, each axis at most once; eps is of ε/β; to vary another setting, run temper features --set KEY=VALUE for each value, and temper report on all of the runs", text)
 		}
 		seen[name] = true
 		if !given {
@@ -141,9 +141,10 @@ func cell(ratio, eps float64, r *Result) Cell {
 
 // Phase is a finished sweep.
 type Phase struct {
-	Settings Settings `json:"settings"` // before ratio and ε are set
-	Grid     Grid     `json:"grid"`
-	Cells    []Cell   `json:"cells"` // ratio by ratio
+	Settings  Settings `json:"settings"` // before ratio and ε are set
+	Grid      Grid     `json:"grid"`
+	Cells     []Cell   `json:"cells"`     // ratio by ratio
+	Intervals string   `json:"intervals"` // what the cells' are
 }
 
 // swept is one trial of a sweep, as it is kept for a resume.
@@ -189,7 +190,7 @@ func Sweep(ctx context.Context, s Settings, g Grid, threads int, known []swept, 
 	if err != nil {
 		return nil, err
 	}
-	phase := &Phase{Settings: s, Grid: g}
+	phase := &Phase{Settings: s, Grid: g, Intervals: Intervals}
 	for _, ratio := range g.Ratio {
 		for _, eps := range g.Eps {
 			at, _ := s.at(ratio, eps)
@@ -205,9 +206,16 @@ func Sweep(ctx context.Context, s Settings, g Grid, threads int, known []swept, 
 	return phase, nil
 }
 
+// describe names the sweep in a line.
+func (p *Phase) describe() string {
+	s := p.Settings
+	return fmt.Sprintf("structured data over the race ratio Nβ^q/Rα^q (by N) and ε/β (by ε), %s a cell: k %d, R %d, α %v, β %v, q %v, m %d", seeds(s.Seeds), s.K, s.R, s.Alpha, s.Beta, s.Q, s.M)
+}
+
 // WriteText prints the diagram as a table.
 func (p *Phase) WriteText(out io.Writer) {
-	fmt.Fprintf(out, "race ratio Nβ^q/Rα^q (by N) against ε/β, %s; a cell: accuracy under the training attack, standard > adversarial training\n\n", seeds(p.Settings.Seeds))
+	fmt.Fprintf(out, "%s\n", p.describe())
+	fmt.Fprintf(out, "a cell: accuracy under the training attack, standard > adversarial training, means; their intervals are on the page and in %s\n\n", resultFile)
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "ratio")
 	for _, e := range p.Grid.Eps {

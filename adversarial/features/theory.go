@@ -75,10 +75,10 @@ type Prediction struct {
 func (r *Result) predictions() []Prediction {
 	s := r.Settings
 	list := []Prediction{
-		{"growth rate of v, standard, first step", s.rate(s.N, s.Beta), r.over(func(p pair) float64 {
+		{"growth rate of v, standard, first step", s.rate(s.N, s.Beta), r.over(anywhere, func(p pair) float64 {
 			return s.growth(p.standard.Readings[0], p.standard.Readings[1], "v")
 		}), "dw/dt = r·w^(q−1), r = lr·(1/k)(1−1/k)·N·E[β^q]/ρ^(q−1)"},
-		{"growth rate of u, standard, first step", s.rate(s.R, s.Alpha), r.over(func(p pair) float64 {
+		{"growth rate of u, standard, first step", s.rate(s.R, s.Alpha), r.over(anywhere, func(p pair) float64 {
 			return s.growth(p.standard.Readings[0], p.standard.Readings[1], "u")
 		}), "the same with R and α"},
 	}
@@ -90,10 +90,10 @@ func (r *Result) predictions() []Prediction {
 		note = "w_v* needs ε ≥ β, which is not so here: v is expected to pass it"
 	}
 	list = append(list, Prediction{"plateau of v, adversarial", s.plateau(),
-		r.over(func(p pair) float64 { return p.adversarial.Last().Value("v") }), note})
+		r.Final(Adversarial, "v"), note})
 	if s.Eps.Float64() >= s.Beta && s.ratio() > 1 {
 		list = append(list, Prediction{"accuracy under injection, adversarial", 0,
-			r.over(func(p pair) float64 { return p.adversarial.Last().Value("robust_inject_u") }),
+			r.Final(Adversarial, "robust_inject_u"),
 			"with ε ≥ β and Nβ^q > Rα^q, ε·u_y' on all N patches outweighs u_y on R"})
 	}
 	return list

@@ -62,6 +62,8 @@ func (s *Settings) optimizer() (nn.Optimizer, error) {
 		return nil, fmt.Errorf("optimizer.weight_decay is %v: want at least 0", o.WeightDecay)
 	case o.Momentum < 0 || o.Momentum >= 1:
 		return nil, fmt.Errorf("optimizer.momentum is %v: want at least 0 and less than 1", o.Momentum)
+	case o.Nesterov && o.Momentum == 0 && o.Name == "sgd":
+		return nil, fmt.Errorf("optimizer.nesterov without momentum is plain sgd: set optimizer.momentum, 0.9 for example")
 	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1 && o.Eps > 0):
 		return nil, fmt.Errorf("optimizer.beta1, beta2 and eps are %v, %v and %v: want betas in [0,1) and a positive eps", o.Beta1, o.Beta2, o.Eps)
 	}

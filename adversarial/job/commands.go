@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,16 @@ func (e *UsageError) Unwrap() error { return e.Err }
 
 func usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
+// wrong makes wrong usage of an error of the settings that a user gave, unless it
+// is a file that is wrong.
+func wrong(err error) error {
+	var file *fs.PathError
+	if err == nil || errors.As(err, &file) || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return &UsageError{err}
+}
+
 // UnknownCommand is the error for a command that is not among the known ones.
 func UnknownCommand(name string, known []string) error {
 	return usage("unknown command %q%s; temper -h lists them", name, run.DidYouMean(name, known))
@@ -43,7 +54,7 @@ func ExitCode(err error) int {
 		return 0
 	case errors.As(err, &wrong):
 		return 2
-	case errors.As(err, &stopped):
+	case errors.As(err, &stopped), errors.Is(err, context.Canceled):
 		return 130
 	}
 	return 1
@@ -102,6 +113,12 @@ func openRun(root, name string) (dir string, s *Settings, err error) {
 	r, err := run.Open(RunFolder(root, name))
 	if err != nil {
 		return "", nil, err
+	}
+	if folder, err := run.OpenFolder(r.Dir); err == nil {
+		defer folder.Close()
+		if found, err := folder.Findings(); err == nil && found.Lead != "" {
+			return "", nil, fmt.Errorf("%s is a run of temper features, which keeps no networks: name one of temper train", r.Dir)
+		}
 	}
 	settings := Defaults()
 	return r.Dir, &settings, run.ReadConfig(r.Dir, &settings)

@@ -62,7 +62,7 @@ func FetchData(ctx context.Context, c Console, o DataOptions) error {
 		})
 		b.close()
 		if ctx.Err() != nil {
-			return &InterruptedError{}
+			return &InterruptedError{Kept: "; the same command goes on where the download stopped"}
 		}
 		if err != nil {
 			return err

@@ -23,8 +23,11 @@ const evaluations = "evaluations"
 // Evaluation is the result of temper eval, as it is written.
 type Evaluation struct {
 	Date           time.Time      `json:"date"`
+	Version        string         `json:"version"` // of temper, and the commit it was built from
+	Commit         string         `json:"commit"`
 	Run            string         `json:"run"`
 	Step           int64          `json:"step"`     // of the checkpoint
+	Weights        string         `json:"weights"`  // SHA-256 of its names, types, shapes and values
 	Settings       any            `json:"settings"` // by the names that --set takes
 	Attack         string         `json:"attack"`   // in the field's notation
 	Outcome                       // Robust: right under every attack
@@ -82,7 +85,7 @@ func prepare(c Console, o EvalOptions) (*evaluation, error) {
 	}
 	e := &evaluation{dir: dir}
 	if e.evals, err = evalSettings(s, o.User); err != nil {
-		return nil, err
+		return nil, wrong(err)
 	}
 	e.eval = e.evals[0]
 	s.Data.Dir, s.Device, s.Threads, s.Precision, s.ExactConv = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.networkPrecision(), e.eval.ExactConv
@@ -141,15 +144,12 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 	if err := keepTuning(e.dev, e.dir); err != nil {
 		return nil, err
 	}
-	if n := len(log.Batches); n > 0 {
-		c.say("going on after %d finished batches of an evaluation with the same settings", n)
+	if n := log.examplesDone(); n > 0 {
+		c.say("going on after %d of %d examples, which an interrupted evaluation with the same settings has finished", n, e.examples.Len())
 	}
 	if err := e.batches(ctx, c, p, log, visit); err != nil {
 		if errors.Is(err, context.Canceled) {
-			if len(log.Batches) > 0 {
-				c.say("%d finished batches are kept: the same command goes on after them", len(log.Batches))
-			}
-			return nil, &InterruptedError{}
+			return nil, &InterruptedError{Kept: e.stopped(log.examplesDone())}
 		}
 		return nil, err
 	}
@@ -157,12 +157,21 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 	if err != nil {
 		return nil, err
 	}
+	temper := run.CurrentEnvironment("")
 	r := &Evaluation{
-		Date: began, Run: e.dir, Step: e.step, Settings: settings, Attack: e.eval.describe(),
+		Date: began, Version: temper.Version, Commit: temper.Commit, Run: e.dir, Step: e.step, Weights: e.weights, Settings: settings, Attack: e.eval.describe(),
 		Device: e.describe(), Seconds: time.Since(began).Seconds(), Warnings: warnings,
 	}
 	r.count(e.examples.Info().Classes, p, log.Batches)
 	return r, nil
+}
+
+// stopped says what an interrupt leaves after so many examples.
+func (e *evaluation) stopped(done int) string {
+	if done == 0 {
+		return fmt.Sprintf(" before the first batch of %d was finished: nothing is kept; a smaller --batch-size loses less", min(e.eval.BatchSize, e.examples.Len()))
+	}
+	return fmt.Sprintf(" after %d of %d examples; the same command goes on from there", done, e.examples.Len())
 }
 
 // open compiles what will be measured, says what it is, and looks at the network.
@@ -171,7 +180,7 @@ func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c.say("%s checkpoint, step %d; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
+	c.say("%s checkpoint, step %d%s; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.unended(), e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
 	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
 	if e.eval.isMixed() {
 		precision += " in the search, float32 in what counts"
@@ -183,6 +192,21 @@ func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
 		return nil, nil, err
 	}
 	return p, append(shortSteps(e.eval), warnings...), nil
+}
+
+// unended says so where the training of the last checkpoint has not come to its
+// end.
+func (e *evaluation) unended() string {
+	folder, err := run.OpenFolder(e.dir)
+	if err != nil {
+		return ""
+	}
+	defer folder.Close()
+	facts, err := folder.Facts()
+	if err != nil || e.eval.Checkpoint != lastCheckpoint || e.step >= int64(facts.Steps) {
+		return ""
+	}
+	return fmt.Sprintf(" of %d: the training has not ended", facts.Steps)
 }
 
 // try does all that an evaluation begins with, and measures nothing.

@@ -105,6 +105,14 @@ func (l *evalLog) at(batch int) (offset int64) {
 	return offset
 }
 
+// examplesDone counts the examples of the finished batches.
+func (l *evalLog) examplesDone() (n int) {
+	for _, v := range l.Batches {
+		n += len(v.Labels)
+	}
+	return n
+}
+
 // attacked reads the examples of a finished batch (N,C,H,W).
 func (l *evalLog) attacked(batch int) ([]float32, error) {
 	x := make([]float32, l.size*len(l.Batches[batch].Labels))

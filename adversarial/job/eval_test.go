@@ -141,7 +141,7 @@ func TestEvalResumes(t *testing.T) {
 	if err := Eval(context.Background(), Console{Out: out, Err: stderr, JSON: true}, o); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(stderr.String(), "going on after 1 finished batches") {
+	if !strings.Contains(stderr.String(), "going on after 20 of 60 examples, which an interrupted evaluation") {
 		t.Errorf("stderr %q", stderr)
 	}
 	resumed := &Evaluation{}

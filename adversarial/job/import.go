@@ -72,7 +72,7 @@ func Import(c Console, o ImportOptions) error {
 	}
 	s, err := importSettings(file.Metadata, o.User)
 	if err != nil {
-		return err
+		return wrong(err)
 	}
 	in, err := datasets.Describe(s.Data.Name, s.Data.Dir, datasets.Test, s.options())
 	if err != nil {
@@ -174,7 +174,7 @@ func (r importedRun) print(w io.Writer) {
 	if r.Counters > 0 {
 		fmt.Fprintf(w, "counters         %d num_batches_tracked were not there: 0\n", r.Counters)
 	}
-	fmt.Fprintf(w, "Does it do what it did?  temper eval %s\n", r.Run)
+	fmt.Fprintf(w, "To see that it does what it should:  temper eval %s\n", r.Run)
 }
 
 func fileSHA256(path string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"temper/adversarial/run"
 )
@@ -29,7 +30,7 @@ func (i *Init) complete() error {
 	sum, err := fileSHA256(i.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("--init %s: no such file; temper export writes one", i.File)
+		return fmt.Errorf("--init %s: %w; temper export writes one", i.File, syscall.ENOENT)
 	case err != nil:
 		return fmt.Errorf("--init: %w", err)
 	case i.SHA256 != "" && i.SHA256 != sum:

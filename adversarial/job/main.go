@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -14,7 +15,8 @@ import (
 // interrupt, prints its error, and returns the exit code. A second interrupt
 // ends the process at once.
 func Main(command func(ctx context.Context, c *Console) error) (code int) {
-	c := &Console{Out: os.Stdout, Err: os.Stderr}
+	out := &watched{to: os.Stdout}
+	c := &Console{Out: out, Err: os.Stderr}
 	defer func() {
 		if p := recover(); p != nil {
 			code = reportBug(c, p)
@@ -31,10 +33,28 @@ func Main(command func(ctx context.Context, c *Console) error) (code int) {
 		os.Exit(130)
 	}()
 	err := command(ctx, c)
+	if err == nil {
+		err = out.err
+	}
 	if err != nil {
 		c.say("temper: %v", err)
 	}
 	return ExitCode(err)
+}
+
+// watched remembers the first error of writing: a result that did not arrive is no
+// success.
+type watched struct {
+	to  io.Writer
+	err error
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 // reportBug prints an internal panic in one line and puts the stack where a

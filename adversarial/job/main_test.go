@@ -3,6 +3,8 @@ package job
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,12 +40,32 @@ func TestMainExitCodes(t *testing.T) {
 		{nil, 0, ""},
 		{errors.New("no good"), 1, "temper: no good\n"},
 		{usage("no %s", "way"), 2, "temper: no way\n"},
+		{&InterruptedError{Kept: " after 2 of 3 examples; the same command goes on from there"}, 130, "temper: interrupted after 2 of 3 examples; the same command goes on from there\n"},
+		{fmt.Errorf("measure: %w", context.Canceled), 130, "temper: measure: context canceled\n"},
 		{&InterruptedError{Dir: "runs/x", Step: 3}, 130, "temper: interrupted at step 3; go on with: temper train --resume runs/x\n"},
 	} {
 		code, stderr := mainWith(t, func(context.Context, *Console) error { return c.err })
 		if code != c.code || stderr != c.stderr {
 			t.Errorf("%v: exit code %d, stderr %q", c.err, code, stderr)
 		}
+	}
+}
+
+// TestMainLosesNothing: a result that could not be written is no success.
+func TestMainLosesNothing(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full")
+	}
+	defer full.Close()
+	old := os.Stdout
+	os.Stdout = full
+	defer func() { os.Stdout = old }()
+	code, stderr := mainWith(t, func(_ context.Context, c *Console) error {
+		return c.result(nil, func(w io.Writer) { fmt.Fprintln(w, "12.3 %") })
+	})
+	if code != 1 || !strings.Contains(stderr, "no space left on device") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 }
 

@@ -143,7 +143,13 @@ func findRecipe(name, dataset string) (Recipe, error) {
 	case len(fit) == 0:
 		return Recipe{}, unknownDataset(dataset)
 	case slices.Contains(all, name):
-		return Recipe{}, fmt.Errorf("recipe %q is not for %s: take one of %s", name, dataset, strings.Join(fit, ", "))
+		var sets []string
+		for _, r := range Recipes() {
+			if r.Name == name {
+				sets = append(sets, r.Datasets...)
+			}
+		}
+		return Recipe{}, fmt.Errorf("recipe %q is for %s: name it with --dataset, or for %s take %s", name, strings.Join(sets, ", "), kind, strings.Join(fit, ", "))
 	}
 	return Recipe{}, fmt.Errorf("unknown recipe %q%s; for %s there are %s", name, run.DidYouMean(name, all), dataset, strings.Join(fit, ", "))
 }

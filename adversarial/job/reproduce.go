@@ -65,8 +65,9 @@ type Reproduced struct {
 	Seconds    float64  `json:"seconds"` // of the training, where one process did it
 }
 
-// Comparison is a mean over seeds with its 95 % interval by Student's t, and its
-// difference from a published number, which is taken as it is; all in percent.
+// Comparison is a mean over seeds with its 95 % interval by Student's t, cut to 0
+// and 100, beyond which no mean lies, and its difference from a published number,
+// which is taken as it is; all in percent.
 // Of one seed there is no interval.
 type Comparison struct {
 	Mean       float64     `json:"mean"`
@@ -82,8 +83,9 @@ func compare(values []float64, published float64) Comparison {
 	c := Comparison{Mean: m, Published: published, Difference: m - published}
 	if n := float64(len(values)); n > 1 {
 		half := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}.Quantile(0.975) * stat.StdDev(values, nil) / math.Sqrt(n)
-		c.Interval = &[2]float64{m - half, m + half}
-		c.Between = &[2]float64{c.Difference - half, c.Difference + half}
+		low, high := math.Max(m-half, 0), math.Min(m+half, 100)
+		c.Interval = &[2]float64{low, high}
+		c.Between = &[2]float64{low - published, high - published}
 	}
 	return c
 }
@@ -110,8 +112,7 @@ func Reproduce(ctx context.Context, c Console, o ReproduceOptions) error {
 	}
 	result, err := reproduce(ctx, c, r, o)
 	if stopped := new(InterruptedError); errors.As(err, &stopped) {
-		c.say("the same command goes on from here")
-		return &InterruptedError{}
+		return &InterruptedError{Kept: "; the same command goes on from here"}
 	}
 	if err != nil {
 		return err
@@ -302,7 +303,7 @@ func (r *Reproduction) print(w io.Writer) {
 	if r.Clean.Interval == nil {
 		fmt.Fprintf(w, "One seed tells nothing of the spread: take --seeds 3 or more for intervals.\n")
 	} else {
-		fmt.Fprintf(w, "Intervals are Student's, 95 %%, over seeds; the published number is taken as it is.\n")
+		fmt.Fprintf(w, "Intervals are Student's, 95 %%, over seeds, cut to 0 and 100 %%; the published number is taken as it is.\n")
 	}
 }
 

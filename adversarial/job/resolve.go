@@ -19,7 +19,14 @@ const DefaultDataset = "structured"
 // user or the data set asks for, then the user's assignments, the later over
 // the earlier. There is one result for each method that training.method lists,
 // with the same settings otherwise.
+//
+// An error is wrong usage, or a file's.
 func Resolve(user []Assignment) ([]Settings, error) {
+	list, err := resolve(user)
+	return list, wrong(err)
+}
+
+func resolve(user []Assignment) ([]Settings, error) {
 	s := Defaults()
 	s.Data.Name = DefaultDataset
 	for _, a := range user {
@@ -67,16 +74,18 @@ func (r Recipe) over(body *recipeBody) error {
 	return run.ParseConfig(r.file, r.text, body)
 }
 
-// methods lists the methods asked for: the user's, else the recipe's.
+// methods lists the methods asked for, each once: the user's, else the recipe's.
 func methods(recipe string, user []Assignment) []string {
 	for _, a := range user {
 		if a.Key == "training.method" {
 			recipe = a.Value
 		}
 	}
-	list := strings.Split(recipe, ",")
-	for i := range list {
-		list[i] = strings.TrimSpace(list[i])
+	var list []string
+	for name := range strings.SplitSeq(recipe, ",") {
+		if name = strings.TrimSpace(name); !slices.Contains(list, name) {
+			list = append(list, name)
+		}
 	}
 	return list
 }

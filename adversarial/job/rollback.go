@@ -112,7 +112,7 @@ func (t *trainer) rollBack(fired *Event) error {
 	switch byName := slices.IndexFunc(alarms, func(a alarm) bool { return a.name == fired.Name }); alarms[byName].change {
 	case moreSteps:
 		past.Longer++
-		last.Now = past.training(t.settings.Training, t.settings.Threat).Attack.Describe(t.settings.Threat)
+		last.Now = past.training(t.settings.Training, t.settings.Threat).DescribeAttack(t.settings.Threat)
 	case lowerRate:
 		past.Slower++
 		last.Now = fmt.Sprintf("learning rate × %v", past.rate())

@@ -606,13 +606,14 @@ func (t *trainer) restore(ck *run.Checkpoint) error {
 
 // InterruptedError says that a run was stopped and how to go on with it.
 type InterruptedError struct {
-	Dir  string // the run folder; "" where there was nothing to keep
+	Dir  string // the run folder; "" where it was no training run
 	Step int
+	Kept string // of something else: where it stopped, and what goes on from there
 }
 
 func (e *InterruptedError) Error() string {
 	if e.Dir == "" {
-		return "interrupted"
+		return "interrupted" + e.Kept
 	}
 	return fmt.Sprintf("interrupted at step %d; go on with: temper train --resume %s", e.Step, e.Dir)
 }

@@ -155,7 +155,7 @@ func (s *Settings) move(user []Assignment) error {
 				return err
 			}
 		case !strings.HasPrefix(a.Source, envPrefix):
-			return fmt.Errorf("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
+			return usage("%s cannot change a run that has begun: leave it out, or start a new run", a.Source)
 		}
 	}
 	return nil
@@ -281,7 +281,7 @@ func (t *trainer) announce() {
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
 	row("method", "%s", s.Training.Describe())
 	if a := s.Training.Attack; s.Training.Attacks() {
-		row("attack", "%s; random_start %v, best %v, bn %s", a.Describe(s.Threat), a.RandomStart, a.Best, a.BN)
+		row("attack", "%s; random_start %v, best %v, bn %s", s.Training.DescribeAttack(s.Threat), a.RandomStart, a.Best, a.BN)
 	}
 	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
 	row("average", "%s", s.Training.Average.Describe())

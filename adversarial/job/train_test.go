@@ -84,6 +84,18 @@ func TestCheckpointChoice(t *testing.T) {
 	}
 }
 
+func TestOptimizerSettings(t *testing.T) {
+	for want, assignments := range map[string][]string{
+		"optimizer.nesterov without momentum is plain sgd": {"optimizer.momentum=0", "optimizer.nesterov=true"},
+		"optimizer.momentum is 1":                          {"optimizer.momentum=1"},
+		"optimizer.beta1, beta2 and eps are 0.9, 1 and":    {"optimizer.beta2=1"},
+	} {
+		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
 // stripes writes a set of two classes of noisy 8×8 images and returns the
 // assignments that train a tiny network with batch norm on it.
 func stripes(t *testing.T) []string {

@@ -6,9 +6,11 @@ import (
 	"image/color"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"temper/adversarial/figure"
+	"temper/adversarial/run"
 )
 
 // MostRuns is how many runs a comparison takes.
@@ -66,6 +68,8 @@ func Compare(w io.Writer, runs []*Run) error {
 	p.alike()
 	p.Plots = overlays(runs)
 	p.Differences = differences(runs)
+	p.Tables = beside(runs, p.Differences)
+	p.Experiments = !slices.ContainsFunc(runs, func(r *Run) bool { return r.Findings.Lead == "" })
 	return pageTemplate.Execute(w, p)
 }
 
@@ -128,6 +132,65 @@ func overlays(runs []*Run) (list []Plot) {
 		}
 	}
 	return list
+}
+
+// mostNamed is how many settings a run of an experiment is named by.
+const mostNamed = 3
+
+// beside makes one table of the tables of one title that the runs of experiments
+// have, with the columns that they share: the rows of one first cell together,
+// each named by the settings in which the runs differ.
+func beside(runs []*Run, settings []difference) (list []run.Table) {
+	names := make([]string, len(runs))
+	for i, r := range runs {
+		names[i] = r.Name
+		if len(settings) > 0 && len(settings) <= mostNamed {
+			var parts []string
+			for _, d := range settings {
+				parts = append(parts, strings.TrimPrefix(d.Key, "settings.")+" "+d.Values[i])
+			}
+			names[i] = strings.Join(parts, ", ")
+		}
+	}
+	for _, first := range runs[0].Findings.Tables {
+		columns, all, keys := first.Columns, [][][]string{first.Rows}, firsts(nil, first.Rows)
+		for _, r := range runs[1:] {
+			i := slices.IndexFunc(r.Findings.Tables, func(t run.Table) bool { return t.Title == first.Title })
+			if i < 0 {
+				break
+			}
+			t := r.Findings.Tables[i]
+			for len(columns) > 0 && !slices.Equal(columns, t.Columns[:min(len(columns), len(t.Columns))]) {
+				columns = columns[:len(columns)-1]
+			}
+			all, keys = append(all, t.Rows), firsts(keys, t.Rows)
+		}
+		if len(all) < len(runs) || len(columns) < 2 {
+			continue
+		}
+		joined := run.Table{Title: first.Title, Columns: slices.Insert(slices.Clone(columns), 1, "run")}
+		for _, key := range keys {
+			for n, rows := range all {
+				for _, row := range rows {
+					if row[0] == key {
+						joined.Rows = append(joined.Rows, slices.Insert(slices.Clone(row[:len(columns)]), 1, names[n]))
+					}
+				}
+			}
+		}
+		list = append(list, joined)
+	}
+	return list
+}
+
+// firsts adds to keys the rows' first cells that it lacks.
+func firsts(keys []string, rows [][]string) []string {
+	for _, row := range rows {
+		if !slices.Contains(keys, row[0]) {
+			keys = append(keys, row[0])
+		}
+	}
+	return keys
 }
 
 // differences lists the settings that are not the same everywhere.

@@ -38,6 +38,7 @@ type page struct {
 	Unlike      string     // why the robust accuracies of a comparison cannot be compared
 	Alike       []alike
 	Differences []difference
+	Experiments bool        // all runs are of temper features: no evaluations to compare
 	Live        template.JS // its script, if it follows a run
 	Made        string
 }

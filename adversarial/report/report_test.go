@@ -295,6 +295,30 @@ func TestCompare(t *testing.T) {
 
 // TestCompareUnlike tells runs apart that were evaluated under different attacks,
 // and shows the evaluations that they have in common.
+// TestCompareExperiments: the tables of experiments become one, each row named by
+// what the runs differ in, and there is no empty table of evaluations.
+func TestCompareExperiments(t *testing.T) {
+	of := func(m, value, more string) *Run {
+		return load(t, folder(t, map[string]string{run.ConfigFile: "[settings]\nm = " + m + "\n",
+			run.FindingsFile: `{"lead":"what is learnt","tables":[{"title":"Measured","columns":["quantity","standard"` + more + `],"rows":[["u","` + value + `"` + more + `]]}]}`}))
+	}
+	var buf bytes.Buffer
+	if err := Compare(&buf, []*Run{of("8", "0.12", `,"band"`), of("16", "0.34", "")}); err != nil {
+		t.Fatal(err)
+	}
+	page := whole(t, buf.String())
+	for _, want := range []string{"m 8", "0.12", "m 16", "0.34", "<h2>Measured</h2>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, not := range []string{"not evaluated", ">band<"} {
+		if strings.Contains(page, not) {
+			t.Errorf("the page has %q", not)
+		}
+	}
+}
+
 func TestCompareUnlike(t *testing.T) {
 	weak := strings.ReplaceAll(evaluation, "PGD-50-10", "PGD-7")
 	for name, c := range map[string]struct {

@@ -24,6 +24,9 @@ const tempPrefix = ".tmp-"
 // temporary file is removed and the error names path. Only a killed process
 // leaves a temporary file behind; [Create] and [Resume] sweep those up.
 func WriteFileAtomic(path string, write func(w io.Writer) error) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("write %s: there is a folder of this name", path)
+	}
 	temp := tempName(path)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {

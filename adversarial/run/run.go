@@ -79,7 +79,7 @@ func Create(dir string) (*Run, error) {
 	}
 	used, err := holdsRun(dir)
 	if err == nil && used {
-		err = fmt.Errorf("%s already holds a run: continue it with --resume, or choose another folder", dir)
+		err = fmt.Errorf("%s already holds a run: choose another folder, or go on with it by temper train --resume", dir)
 	}
 	if err != nil {
 		r.Close()

@@ -71,7 +71,7 @@ func TestCreateRefusesARun(t *testing.T) {
 		spoil(dir)
 		must(t, r.Close())
 		_, err = Create(dir)
-		wantError(t, err, dir+" already holds a run: continue it with --resume, or choose another folder")
+		wantError(t, err, dir+" already holds a run: choose another folder, or go on with it by temper train --resume")
 	}
 }
 

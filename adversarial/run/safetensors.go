@@ -257,8 +257,11 @@ func readHeader(r io.Reader, size int64) ([]byte, error) {
 		return nil, err
 	}
 	n := binary.LittleEndian.Uint64(length[:])
-	if n > maxHeader {
-		return nil, fmt.Errorf("not a safetensors file: its header would take %d bytes, above the format's %d", n, maxHeader)
+	switch {
+	case bytes.HasPrefix(length[:], []byte("PK\x03\x04")), bytes.HasPrefix(length[:], []byte("\x80\x02\x8a\x0a")): // a zip file; torch's magic number, pickled
+		return nil, errors.New("not a safetensors file, but one that torch.save or NumPy wrote; in Python: safetensors.torch.save_file(model.state_dict(), \"FILE.safetensors\")")
+	case n > maxHeader:
+		return nil, fmt.Errorf("not a safetensors file: its header would take %d bytes, above the format's %d; an ONNX file, for one, cannot be read", n, maxHeader)
 	}
 	if int64(n) > size-8 {
 		return nil, fmt.Errorf("truncated: the header takes %d bytes and the file has %d", n+8, size)

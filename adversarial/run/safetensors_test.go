@@ -207,6 +207,12 @@ func TestReadSafetensorsFile(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("hello"), 0o644))
 	_, err = ReadSafetensorsFile(path)
 	wantError(t, err, "read "+path+": truncated: 5 bytes are too few for a safetensors file")
+	for _, start := range []string{"PK\x03\x04........", "\x80\x02\x8a\x0al\xfc\x9cF"} { // torch.save, now and before 1.6
+		must(t, os.WriteFile(path, []byte(start), 0o644))
+		if _, err = ReadSafetensorsFile(path); err == nil || !strings.Contains(err.Error(), "safetensors.torch.save_file(") {
+			t.Errorf("%q: %v; want how to save it", start, err)
+		}
+	}
 	_, err = ReadSafetensorsFile(dir)
 	wantError(t, err, "read "+dir+": not a regular file")
 }

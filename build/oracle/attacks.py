@@ -133,7 +133,7 @@ def auto_pgd_l1(loss, x, start, eps, steps):
     lengths = [math.ceil(0.3 * steps), math.ceil(0.3 * steps)]
     lengths.append(steps - sum(lengths))
     begin = start
-    for phase, (factor, length) in enumerate(zip((3, 2, 1), lengths)):
+    for factor, length in zip((3, 2, 1), lengths):
         radius = factor * eps
         at = project(x, begin, radius, "l1")
         value, gradient = value_and_gradient(loss, at)
@@ -141,8 +141,6 @@ def auto_pgd_l1(loss, x, start, eps, steps):
         step = torch.full((len(x),), radius)
         support = moved(at - x)
         share = support / size / 1.5
-        if phase == 0:
-            share, support = torch.full((len(x),), 0.2), torch.full((len(x),), float(size))
         period = max(int(0.04 * length), 1)
         for k in range(length):
             direction = torch.zeros_like(x)
@@ -261,11 +259,11 @@ def deepfool(model, x, y, norm, steps):
         nearer = hit & (size < distance)
         found, distance = torch.where(column(nearer), at, found), torch.where(nearer, size, distance)
         f, w = boundary(model, at, y, None, norm)
-        need = f.abs() + 1e-4
         if norm == "linf":
-            step = w.sign() * column(need / norm_of(w, "l1"))
+            step = w.sign() * column(f.abs() / norm_of(w, "l1") + 1e-4)
         else:
-            step = w * column(need / norm_of(w, "l2") ** 2)
+            length = norm_of(w, "l2")
+            step = w / column(length) * column(f.abs() / length + 1e-4)
         total = torch.where(column(hit), total, total + step)
     return found.detach(), distance.detach()
 

@@ -35,27 +35,31 @@ func TestAttackMistakes(t *testing.T) {
 	labels("own.txt", "0\n1\n")
 	labels("none.txt", "1\n2\n")
 	must(t, dir, portable, "export", "latest", "--out", "a.safetensors")
-	for _, c := range []struct{ args, want string }{
-		{"eval latest --eps 0", "eps is 0, which allows no perturbation: give a larger one, or no attack"},
-		{"eval latest --eps 2", "eps 2 is larger than the inputs' range [0,1]: 8 grey levels are 8/255"},
-		{"eval latest --eps 14 --norm l2", "eps 14 is larger than the whole domain, whose diameter in L2 is 13.86: give a smaller one"},
-		{"eval latest --eps 193 --norm l1", "eps 193 is larger than the whole domain, whose diameter in L1 is 192"},
-		{"attack latest --eps 0 --save x.npz", "eps is 0"},
-		{"attack latest --target-labels own.txt --save x.npz", "--target-labels own.txt: number 1 is 0, which is the example's own label: give another class"},
-		{"eval latest --target-labels none.txt", `--target-labels none.txt: number 2 is "2": want a class from 0 to 1`},
-		{"eval latest --attack deepfool --norm l1 --eps 1", "attack deepfool is not defined for l1: it knows linf, l2"},
-		{"train " + settings + " --method pgd-at --eps 0", "eps is 0"},
-		{"train " + settings + " --method pgd-at --eps 2", "eps 2 is larger than the inputs' range [0,1]"},
-		{"train " + settings + " --method pgd-at --set threat.norm=l2 --eps 14", "method pgd-at: eps 14 is larger than the whole domain, whose diameter in L2 is 13.86"},
-		{"train " + settings + " --method free --batch-size 8 --set batches.drop_last=true --set threat.norm=l2 --eps 1", "method free is defined for the norm linf, not l2"},
-		{"train " + settings + " --method n-fgsm --set threat.norm=l2 --eps 1", "method n-fgsm is defined for the norm linf, not l2"},
-		{"train " + settings + " --method pgd-at --attack apgd-dlr", "its loss, a ratio of differences of logits, needs at least 3 classes, and there are 2"},
-		{"train " + settings + " --set model.width=4 --init a.safetensors", `the weights are those of preactresnet18 of other sizes, not of preactresnet18: "conv1.weight" is [2,3,3,3], want [4,3,3,3]`},
-		{"import a.safetensors --out runs/other --model resnet18", `the weights are those of preactresnet18, not of resnet18: "conv1.weight" is [2,3,3,3], want [64,3,3,3]`},
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"eval latest --eps 0", 2, "eps is 0, which allows no perturbation: give a larger one, or no attack"},
+		{"eval latest --eps 2", 2, "eps 2 is larger than the inputs' range [0,1]: 8 grey levels are 8/255"},
+		{"eval latest --eps 14 --norm l2", 1, "eps 14 is larger than the whole domain, whose diameter in L2 is 13.86: give a smaller one"},
+		{"eval latest --eps 193 --norm l1", 1, "eps 193 is larger than the whole domain, whose diameter in L1 is 192"},
+		{"attack latest --eps 0 --save x.npz", 2, "eps is 0"},
+		{"attack latest --target-labels own.txt --save x.npz", 1, "--target-labels own.txt: number 1 is 0, which is the example's own label: give another class"},
+		{"eval latest --target-labels none.txt", 1, `--target-labels none.txt: number 2 is "2": want a class from 0 to 1`},
+		{"eval latest --attack deepfool --norm l1 --eps 1", 1, "attack deepfool is not defined for l1: it knows linf, l2"},
+		{"train " + settings + " --method pgd-at --eps 0", 2, "eps is 0"},
+		{"train " + settings + " --method pgd-at --eps 2", 2, "eps 2 is larger than the inputs' range [0,1]"},
+		{"train " + settings + " --method pgd-at --set threat.norm=l2 --eps 14", 1, "method pgd-at: eps 14 is larger than the whole domain, whose diameter in L2 is 13.86"},
+		{"train " + settings + " --method free --batch-size 8 --set batches.drop_last=true --set threat.norm=l2 --eps 1", 1, "method free is defined for the norm linf, not l2"},
+		{"train " + settings + " --method n-fgsm --set threat.norm=l2 --eps 1", 1, "method n-fgsm is defined for the norm linf, not l2"},
+		{"train " + settings + " --method pgd-at --attack apgd-dlr", 1, "its loss, a ratio of differences of logits, needs at least 3 classes, and there are 2"},
+		{"train " + settings + " --set model.width=4 --init a.safetensors", 1, `the weights are those of preactresnet18 of other sizes, not of preactresnet18: "conv1.weight" is [2,3,3,3], want [4,3,3,3]`},
+		{"import a.safetensors --out runs/other --model resnet18", 1, `the weights are those of preactresnet18, not of resnet18: "conv1.weight" is [2,3,3,3], want [64,3,3,3]`},
 	} {
 		before := listing(t, dir)
 		o := temper(t, dir, portable, strings.Fields(c.args)...)
-		if o.code != 1 || o.stdout != "" || !strings.HasPrefix(lastLine(o.stderr), "temper: ") || !strings.Contains(lastLine(o.stderr), c.want) || strings.Contains(o.stderr, ".go:") {
+		if o.code != c.code || o.stdout != "" || !strings.HasPrefix(lastLine(o.stderr), "temper: ") || !strings.Contains(lastLine(o.stderr), c.want) || strings.Contains(o.stderr, ".go:") {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want %q", c.args, o.code, o.stdout, o.stderr, c.want)
 		}
 		if after := listing(t, dir); !slices.Equal(before, after) {

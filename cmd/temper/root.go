@@ -22,8 +22,8 @@ Every flag has an environment variable: --batch-size is TEMPER_BATCH_SIZE; the
 command line has the last word. Results go to standard output, everything else
 to standard error.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted (a training run has
-kept a checkpoint and says how to go on).`,
+Exit codes: 0 done; 1 failed; 2 wrong usage, of a flag, its value or a setting;
+130 interrupted (a training run has kept a checkpoint and says how to go on).`,
 		Example: `  temper train                                    # the paper's data, both ways, in seconds
   temper train --dataset mnist --recipe fast-at   # MNIST, minutes on a CPU
   temper eval latest --attack pgd --steps 50 --restarts 10`,
@@ -33,8 +33,12 @@ kept a checkpoint and says how to go on).`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return environment(cmd.Flags()) },
 	}
+	number := cmd.Flags().Bool("version", false, "print the version")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
+		switch {
+		case *number:
+			return job.Version(*c)
+		case len(args) == 0:
 			return cmd.Help()
 		}
 		return unknownCommand(cmd, args[0])
@@ -107,7 +111,7 @@ const fromEnvironment = "environment"
 func environment(flags *pflag.FlagSet) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		v := os.Getenv(job.Env(f.Name))
-		if err != nil || f.Changed || v == "" || f.Name == "help" {
+		if err != nil || f.Changed || v == "" || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		if err = flags.Set(f.Name, v); err == nil {

@@ -39,12 +39,19 @@ func processor() string {
 	return runtime.GOARCH
 }
 
+// maxThreads is more than any machine has processors: each worker takes memory of
+// its own.
+const maxThreads = 1024
+
 func (backend) Open(spec string, o engine.DeviceOptions) (engine.Driver, error) {
 	if spec != "cpu" {
 		return nil, fmt.Errorf("no device %q: the CPU is \"cpu\"", spec)
 	}
 	if o.Threads < 0 {
 		return nil, fmt.Errorf("%d threads: want a positive number, or 0 for all processors", o.Threads)
+	}
+	if o.Threads > maxThreads {
+		return nil, fmt.Errorf("%d threads: at most %d are possible; 0 is one for each processor", o.Threads, maxThreads)
 	}
 	if err := kernel.LevelError(); err != nil {
 		return nil, err
