@@ -587,6 +587,53 @@ func TestGraphOrSteps(t *testing.T) {
 	}
 }
 
+// Programs that run in turn, in one arena, leave each other's states and outputs
+// alone.
+func TestInTurn(t *testing.T) {
+	var graphs []*graph.Graph
+	var plans []*plan.Plan
+	for seed := range uint32(12) {
+		graphs = append(graphs, optest.Random(seed))
+		plans = append(plans, planOf(t, graphs[seed], graph.PrecisionFloat32))
+	}
+	dev, _ := openEmulator(t, "", plans...)
+	type running struct {
+		e    *engine.Executable
+		st   *engine.State
+		want *interp.Result
+	}
+	var all []running
+	for seed, p := range graphs {
+		feed, st := optest.RandomFeed(p, uint32(seed)), dev.NewState()
+		defer st.Free()
+		r := running{must(dev.Compile(p, st, engine.Options{}))(t), st, must(optest.OnTwice(dev, engine.Options{})(p, feed))(t)}
+		defer r.e.Close()
+		if err := optest.Bind(p, r.e, st, feed); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	for range 2 {
+		for _, r := range all {
+			if err := r.e.Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for seed, r := range all {
+		for name, want := range r.want.Outputs {
+			if !bytes.Equal(want.Bytes(), must(r.e.FetchBytes(name))(t)) {
+				t.Errorf("program %d: output %s is another one", seed, name)
+			}
+		}
+		for name, want := range r.want.States {
+			if !bytes.Equal(want.Bytes(), must(r.st.Bytes(name))(t)) {
+				t.Errorf("program %d: state %s is another one", seed, name)
+			}
+		}
+	}
+}
+
 // Slices of a loop are used where they lie only if a vector may start there.
 func TestLoopSlices(t *testing.T) {
 	g := graph.New("slices")

@@ -270,6 +270,14 @@ func states() []Case {
 			assign(x[0], y, x[1], y)
 			return nodes{old}
 		}, in: []operand{state(), state(), of(uniform(-1, 1), 3, 5)}},
+		{Name: "assign/what a loop begins with, and goes through", Types: wideTypes, Tol: Tolerance{Rel: 16, Abs: 16}, build: func(x nodes) nodes {
+			y, z := x[2].Tanh(), x[3].Exp()
+			last, stacks := x[0].Graph().Loop(3, nodes{y}, nodes{z}, func(i *graph.Node, c, s nodes) (next, stack nodes) {
+				return nodes{c[0].Add(s[0]).MulC(0.5)}, nodes{c[0].Mul(s[0])}
+			})
+			assign(x[0], y, x[1], z)
+			return append(last, stacks...)
+		}, in: []operand{state(), state(), of(uniform(-1, 1), 3, 5), of(uniform(-1, 1), 3, 5)}},
 		{Name: "assign/counter", Types: []graph.DType{graph.I32, graph.U32}, build: func(x nodes) nodes {
 			assign(x[0], x[0].AddC(1))
 			return nil

@@ -48,11 +48,13 @@ func Random(seed uint32) *graph.Graph {
 // for programs with bf16, whose rounding turns a last bit into 2⁻⁸, it finds
 // what is plainly wrong.
 func RandomTolerance(g *graph.Graph) Tolerance {
-	if strings.Contains(g.String(), "bf16") {
+	if hasBF16(g) {
 		return Tolerance{Rel: 1 << 19, Abs: 1 << 19, Floor: 0.1}
 	}
 	return Tolerance{Rel: 2000, Abs: 2000, Floor: 1e-3}
 }
+
+func hasBF16(g *graph.Graph) bool { return strings.Contains(g.String(), "bf16") }
 
 // extents are those of programs' inputs: of odd extents, of such that fill
 // vectors, and of such that fill tiles and have reductions made in parts.

@@ -27,11 +27,11 @@ func (m *maker) layer() {
 		k := 1 + 2*m.s.IntN(2)
 		f := m.constant(f.Dim(0), f.Dim(0), k, k)
 		wrt = append(wrt, f)
-		z := y.Conv2D(f, graph.Square(1, k/2))
 		if m.s.IntN(2) == 0 {
-			z = z.Add(y)
+			y = m.behind(y.Conv2D(f, graph.Square(1, k/2)).Add(y))
+		} else {
+			y = m.behind(y.Conv2D(f, graph.Square(1+m.s.IntN(2), k/2)))
 		}
-		y = m.behind(z)
 	}
 	y = y.Tanh()
 	m.add(y, 1)

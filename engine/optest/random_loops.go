@@ -120,8 +120,8 @@ func (m *maker) stacked(i *graph.Node, carry, scan, next nodes) *graph.Node {
 	return m.vals[len(m.vals)-1]
 }
 
-// assign replaces most states: in place or not, by one another's old values, by an
-// input, or by what a state of another name gets too.
+// assign replaces most states: in place or not, by one another's old values, by what
+// was computed for something else, or by what a state of another name gets too.
 func (m *maker) assign() {
 	var values nodes
 	for k, w := range m.states {
@@ -135,9 +135,9 @@ func (m *maker) assign() {
 					v = o
 				}
 			}
-		case 2:
-			for _, o := range append(append(nodes{}, values...), m.exact...) {
-				if o.Shape().Equal(w.Shape()) {
+		case 2, 3:
+			for _, o := range append(append(nodes{}, m.vals...), values...) {
+				if o.Shape().Equal(w.Shape()) && m.bound[o] <= room && m.s.IntN(2) == 0 {
 					v = o
 				}
 			}

@@ -33,6 +33,7 @@ func Build(g *graph.Graph, o Options) *Plan {
 		outside:   map[*graph.Node]bool{},
 		uses:      map[int][]use{},
 		written:   map[int]int{},
+		moved:     map[int]int{},
 		old:       map[*graph.Node][]*graph.Node{},
 		prologues: map[*graph.Node]*Fused{},
 		spots:     map[int]spot{},
@@ -44,6 +45,7 @@ func Build(g *graph.Graph, o Options) *Plan {
 	b.replaced()
 	b.p.Steps = b.block(g.Root())
 	b.finish()
+	b.rename(b.p.Steps)
 	b.place()
 	return b.p
 }
@@ -60,6 +62,7 @@ type builder struct {
 	readers map[*graph.Node][]*graph.Node
 	uses    map[int][]use // reads of each buffer
 	written map[int]int   // time of each buffer's (last) write
+	moved   map[int]int   // where values were redirected
 
 	prologues map[*graph.Node]*Fused // of convolutions
 
@@ -382,15 +385,10 @@ func (b *builder) replaceAll(dsts []int, values []*graph.Node, since int) []Step
 			b.read(src, nil) // so that it is not overwritten in place
 		}
 	}
-	for i, dst := range dsts { // first: a copy names its source by the buffer
-		if src := b.value(values[i]); src != dst {
-			b.redirect(dst, src, since)
-		}
-	}
 	var before, steps []Step
 	for i, dst := range dsts {
 		src := b.value(values[i])
-		if src == dst {
+		if src == dst || b.redirect(dst, src, since) {
 			continue
 		}
 		if slices.Contains(dsts, src) {
@@ -435,7 +433,33 @@ func (b *builder) redirect(dst, src, since int) bool {
 	b.uses[dst] = append(b.uses[dst], b.uses[src]...)
 	b.written[dst] = made
 	b.p.Buffers[src].Kind = dropped
+	b.moved[src] = dst
 	return true
+}
+
+// rename has copies and loops, which name buffers, name those that values were
+// redirected to.
+func (b *builder) rename(steps []Step) {
+	to := func(i *int) {
+		for dst, moved := b.moved[*i]; moved; dst, moved = b.moved[*i] {
+			*i = dst
+		}
+	}
+	for _, s := range steps {
+		switch {
+		case s.Copy != nil:
+			to(&s.Copy.Src)
+			to(&s.Copy.Dst)
+		case s.Loop != nil:
+			for _, list := range [][]Slice{s.Loop.Scan, s.Loop.Stack} {
+				for i := range list {
+					to(&list[i].Whole)
+					to(&list[i].Part)
+				}
+			}
+			b.rename(s.Loop.Steps)
+		}
+	}
 }
 
 // dropped marks a buffer whose value was redirected; finish removes it.
