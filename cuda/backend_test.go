@@ -425,6 +425,9 @@ func TestOutOfMemoryHalfway(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := run()
+		if err := g.lib.SetEmulator("refuse", 0); err != nil {
+			t.Fatal(err)
+		}
 		if after, _, memory := g.Memory(); after != before || memory != nil {
 			t.Fatalf("allocation %d refused: %d bytes are left, %v", n, before-after, memory)
 		}

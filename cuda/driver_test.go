@@ -52,7 +52,7 @@ func emulated(t *testing.T, options map[string]int) *Library {
 
 // usual takes the emulator's options back.
 func usual(t testing.TB, lib *Library) {
-	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "log": 0} {
+	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "refuse": 0, "log": 0} {
 		if err := lib.SetEmulator(option, value); err != nil {
 			t.Error(err)
 		}
