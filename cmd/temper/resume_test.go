@@ -251,7 +251,7 @@ func TestNotFinite(t *testing.T) {
 func TestChangedRun(t *testing.T) {
 	dir := t.TempDir()
 	must(t, dir, nil, "train", "--method", "standard", "--epochs", "3")
-	if o := temper(t, dir, nil, "train", "--resume", "--eps", "0.5"); o.code != 1 || !strings.Contains(o.stderr, "--eps cannot change a run that has begun") {
+	if o := temper(t, dir, nil, "train", "--resume", "--eps", "0.5"); o.code != 2 || !strings.Contains(o.stderr, "--eps cannot change a run that has begun") {
 		t.Errorf("%+v", o)
 	}
 	must(t, dir, []string{"TEMPER_EPS=0.5"}, "train", "--resume", "--threads", "2")
