@@ -309,20 +309,19 @@ func TestCollapse(t *testing.T) {
 	}
 }
 
-// Weights that saturate the softmax leave PGD no gradient where the network is
-// right: searches without gradients see more than PGD does.
-func TestGradientMasking(t *testing.T) {
-	s := one(t, append(stripes(t), "device=cpu", "batches.epochs=8", "threat.eps=16/255")...)
-	tr, err := newTrainer(Console{io.Discard, io.Discard, false}, &s, "")
+// looped is a trainer that has trained.
+func looped(t *testing.T, s *Settings) *trainer {
+	t.Helper()
+	tr, err := newTrainer(Console{io.Discard, io.Discard, false}, s, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tr.close()
+	t.Cleanup(tr.close)
 	dir := t.TempDir()
 	if tr.run, err = run.Create(dir); err != nil {
 		t.Fatal(err)
 	}
-	defer tr.run.Close()
+	t.Cleanup(func() { tr.run.Close() })
 	if tr.metrics, err = run.OpenMetrics(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -332,6 +331,14 @@ func TestGradientMasking(t *testing.T) {
 	if err := tr.loop(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	return tr
+}
+
+// Weights that saturate the softmax leave PGD no gradient where the network is
+// right: searches without gradients see more than PGD does.
+func TestGradientMasking(t *testing.T) {
+	s := one(t, append(stripes(t), "device=cpu", "batches.epochs=8", "threat.eps=16/255")...)
+	tr := looped(t, &s)
 	masked := func() bool {
 		var r reading
 		if err := tr.prober.read(context.Background(), &r, 1); err != nil {
@@ -377,5 +384,34 @@ func TestGoodIsNotAhead(t *testing.T) {
 	}
 	if good, err = run.LoadCheckpoint(r.Run, run.GoodCheckpoint); err != nil || good.Step != 5 {
 		t.Errorf("good checkpoint of step %d, %v", good.Step, err)
+	}
+}
+
+// A best checkpoint of the part that a run has gone back over gives way to the next
+// evaluation; an earlier one counts on.
+func TestBestIsNotAbandoned(t *testing.T) {
+	s := one(t, append(stripes(t), "device=cpu", "batches.epochs=2", "threat.eps=16/255", "data.held_out=20", "checkpoint.choice=best", "alarms.gradient_masking.action=rollback", "alarms.gradient_masking.limit=0.99")...)
+	tr := looped(t, &s)
+	end, best := tr.step, tr.best
+	for _, test := range []struct {
+		ahead int
+		want  float64
+	}{{0, best}, {1, -1}} {
+		tr.history.Holds = nil
+		if err := tr.keepGood(); err != nil {
+			t.Fatal(err)
+		}
+		tr.step, tr.best = end+test.ahead, best
+		ck, err := tr.checkpoint()
+		if err == nil {
+			err = run.SaveNamed(tr.run.Dir, run.BestCheckpoint, ck)
+		}
+		tr.history.Events = append(tr.history.Events, Event{Name: "gradient_masking", Action: actionRollback})
+		if err = errors.Join(err, tr.rollBack(tr.history.goesBack())); err != nil {
+			t.Fatal(err)
+		}
+		if tr.step != end || tr.best != test.want {
+			t.Errorf("the best checkpoint %d steps behind the good one: at step %d the best is %v, want %v", test.ahead, tr.step, tr.best, test.want)
+		}
 	}
 }

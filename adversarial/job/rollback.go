@@ -106,6 +106,10 @@ func (t *trainer) rollBack(fired *Event) error {
 	if err := t.restore(good); err != nil {
 		return err
 	}
+	// If the best evaluation is one that is gone back over, the next one replaces it.
+	if best, err := run.LoadCheckpoint(t.run.Dir, run.BestCheckpoint); err == nil && best.Step > good.Step {
+		t.best = -1
+	}
 	past.Holds = nil
 	last := &past.Events[len(past.Events)-1]
 	last.To = t.step
