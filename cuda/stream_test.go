@@ -50,14 +50,7 @@ func TestStreams(t *testing.T) {
 				}
 			}
 			g.Output("y", normalised(x, test.vectors).Convert(graph.BF16))
-			p := planOf(t, g, graph.PrecisionFloat32)
-			_, all, err := kernelsOf(p, target{capability: 90})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(all) != 1 {
-				t.Fatalf("%d kernels, want 1:\n%v", len(all), p)
-			}
+			p, all := planIn(t, g, 1)
 			if streams := strings.Contains(all[0].Source, fmt.Sprintf("v += %d * step", test.atOnce)); streams != (test.atOnce > 1) || all[0].PerSM != test.perSM {
 				t.Errorf("%d blocks of a multiprocessor, want %d; and %d items at once:\n%s", all[0].PerSM, test.perSM, test.atOnce, all[0].Source)
 			}

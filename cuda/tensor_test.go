@@ -100,6 +100,20 @@ func uniformFeed(g *graph.Graph) interp.Feed {
 	return feed
 }
 
+// planIn is a graph's plan, whose kernels, on sm_90, should be so many.
+func planIn(t *testing.T, g *graph.Graph, kernels int) (*plan.Plan, []Kernel) {
+	t.Helper()
+	p := planOf(t, g, graph.PrecisionFloat32)
+	_, all, err := kernelsOf(p, target{capability: 90})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != kernels {
+		t.Fatalf("%d kernels, want %d:\n%v", len(all), kernels, p)
+	}
+	return p, all
+}
+
 // emulate compares a graph's values on the emulator, which checks the second time,
 // with the interpreter's. p is the graph's plan.
 func emulate(t *testing.T, g *graph.Graph, p *plan.Plan, within optest.Tolerance) {
