@@ -19,7 +19,7 @@ evidence-features: ## run S with five seeds and in float64: docs/paper.md's numb
 	TEMPER_EVIDENCE=1 go test -count=1 -timeout 60m -v -run 'RunS|Float64|Plateau|Reversed|Epsilon' ./adversarial/features
 
 evidence-effects: ## what GradAlign, AWP and averaged weights bring on a few digits: docs/results/effects, minutes
-	TEMPER_EVIDENCE=1 go test -count=1 -timeout 120m -v -run Effect ./adversarial/job
+	go test -tags evidence -count=1 -timeout 120m -v -run Effect ./adversarial/job
 
 serve-load: ## 200 readers, many of them slow, of temper serve for a minute
 	TEMPER_SERVE_SECONDS=60 go test -count=1 -v -run ManyReaders ./adversarial/live

@@ -1,9 +1,10 @@
+//go:build evidence
+
 package job
 
 import (
 	"fmt"
 	"math"
-	"os"
 	"testing"
 )
 
@@ -19,9 +20,6 @@ var effectSeeds = []int{0, 1, 2}
 // table trains every arm with every seed and logs, as a table, what measure finds
 // of each run. It returns the rows, arm by arm, seed by seed.
 func table(t *testing.T, head string, arms []arm, measure func(dir string) []float64) [][][]float64 {
-	if os.Getenv("TEMPER_EVIDENCE") == "" {
-		t.Skip("TEMPER_EVIDENCE is not set: these experiments take minutes (make evidence-effects)")
-	}
 	var all [][][]float64
 	t.Logf("| arm | seed | %s |", head)
 	for _, a := range arms {

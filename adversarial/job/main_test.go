@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -54,7 +55,9 @@ func TestMainExitCodes(t *testing.T) {
 // TestMainLosesNothing: a result that could not be written is no success.
 func TestMainLosesNothing(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
+	if err != nil && runtime.GOOS == "linux" {
+		t.Fatal(err)
+	} else if err != nil {
 		t.Skip("no /dev/full")
 	}
 	defer full.Close()

@@ -100,6 +100,9 @@ func TestCompletionsAreUsed(t *testing.T) {
 func TestBash(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
+		if slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "bash") {
+			t.Fatal("TEMPER_REQUIRE lists bash, but there is none")
+		}
 		t.Skip("no bash")
 	}
 	dir := t.TempDir()

@@ -4,6 +4,9 @@ package kernel
 
 import (
 	"math"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"temper/engine/rng"
@@ -12,6 +15,9 @@ import (
 // The assembly interleaves as its Go loop does.
 func TestInterleave(t *testing.T) {
 	if !avx2.supported {
+		if slices.Contains(strings.Split(os.Getenv("TEMPER_REQUIRE"), ","), "avx2") {
+			t.Fatal("TEMPER_REQUIRE lists avx2, but it was not found")
+		}
 		t.Skip("no AVX2")
 	}
 	s := rng.NewStream(1, "interleave", 0)
