@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
+
 	"temper/adversarial/job"
 	"temper/adversarial/report"
 	"temper/adversarial/run"
@@ -46,6 +48,9 @@ type kept struct {
 
 // Command is temper features.
 func Command(ctx context.Context, c job.Console, o Options) error {
+	if structured := o.Dataset == "" || o.Dataset == "structured"; structured && o.Resume != "" {
+		o.Dataset = o.resumed()
+	}
 	switch {
 	case o.Dataset != "" && o.Dataset != "structured":
 		return imagesCommand(ctx, c, o)
@@ -138,12 +143,26 @@ type folder struct{ *run.Run }
 
 // openFolder locks the run that a command line goes on with.
 func openFolder(o Options) (folder, error) {
-	dir := o.Resume
-	if _, err := os.Stat(dir); err != nil && filepath.Base(dir) == dir {
-		dir = filepath.Join(o.Root, dir)
-	}
-	r, err := run.Resume(dir)
+	r, err := run.Resume(o.resumeDir())
 	return folder{r}, err
+}
+
+// resumeDir is the folder that --resume names, which may stand in the folder of runs.
+func (o Options) resumeDir() string {
+	if _, err := os.Stat(o.Resume); err != nil && filepath.Base(o.Resume) == o.Resume {
+		return filepath.Join(o.Root, o.Resume)
+	}
+	return o.Resume
+}
+
+// resumed is the data set of the run that is gone on with, if it is of real images
+// and can be read; what is wrong with it is found by who opens it.
+func (o Options) resumed() string {
+	var k struct{ Dataset string }
+	if content, err := os.ReadFile(filepath.Join(o.resumeDir(), run.ConfigFile)); err != nil || toml.Unmarshal(content, &k) != nil {
+		return ""
+	}
+	return k.Dataset
 }
 
 func newFolder(root, name string, settings any) (folder, error) {

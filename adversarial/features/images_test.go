@@ -305,6 +305,10 @@ func TestImagesResume(t *testing.T) {
 	if resumed, err := do(t.Context(), again); err != nil || resumed != straight {
 		t.Errorf("%v\nresumed:  %s\nstraight: %s", err, resumed, straight)
 	}
+	again.Dataset = "" // the run's
+	if resumed, err := do(t.Context(), again); err != nil || resumed != straight {
+		t.Errorf("without the data set's name: %v\nresumed:  %s\nstraight: %s", err, resumed, straight)
+	}
 	again.Dataset = "svhn"
 	if _, err := do(t.Context(), again); err == nil || !strings.Contains(err.Error(), "is a run on mnist") {
 		t.Errorf("another data set: %v", err)

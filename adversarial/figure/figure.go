@@ -79,6 +79,7 @@ var Numbered = plot.TickerFunc(func(lo, hi float64) []plot.Tick {
 	var ticks []plot.Tick
 	for i := math.Ceil(lo / step); i*step <= hi; i++ {
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(i*step, 'g', 6, 64), 64)
+		v += 0 // which makes 0 of −0
 		format := byte('f')
 		if a := math.Abs(v); v != 0 && (a < 1e-4 || a >= 1e6) {
 			format = 'g'
