@@ -20,12 +20,16 @@ type Choice struct {
 	Parts         int    // that the products are added up in
 }
 
-// The ways of computing a contraction: conv_sm90.h; tensor.h, which serves float32
-// without tensor cores too; and that with taps for columns.
+// The ways of computing a contraction: conv_sm90.h, with pixels in strips or not, by
+// groups that take turns or not, the operands crossed or not; tensor.h, which serves float32 without
+// tensor cores too; and that with taps for columns.
 const (
-	onWGMMA = "wgmma"
-	onMMA   = "mma.sync"
-	onTaps  = "mma.sync by taps"
+	onWGMMA  = "wgmma"
+	inStrips = " in strips"
+	inTurns  = " in turns"
+	crossed  = ", crossed"
+	onMMA    = "mma.sync"
+	onTaps   = "mma.sync by taps"
 )
 
 func (c Choice) tile() tensorTile { return tensorTile{c.Rows, c.Columns} }
@@ -91,42 +95,52 @@ func (op *tensorOp) accepts(c Choice) bool {
 	})
 }
 
-// A way of computing a contraction has at most mostCandidates that are worth a
-// measurement, and none that the cost model takes to be hopeless: so many times as
-// slow as its own choice.
+// Of the ways that the cost model compares with each other at most mostCandidates are
+// worth a measurement, of others one, and none that it takes to be hopeless: so many
+// times as slow as its own choice.
 const (
-	mostCandidates = 5
+	mostCandidates = 8
 	hopeless       = 2.5
 )
 
 // candidates are the choices between ways that are worth a measurement, the
-// cost model's own first: of each way those that it ranks highest, but of one tile
-// only numbers of parts that are far apart, and the best with one stage more.
+// cost model's own first: those that it ranks highest, but of one way and tile only
+// numbers of parts that are far apart, and the best of tensor.h with one stage more.
 func candidates(ops []*tensorOp) (list []Choice) {
-	for i, op := range ops {
+	for first := 0; first < len(ops); {
 		var own []Choice
-		rank := op.rank()
+		rank, next := ranks(ops[first:])
 		for _, r := range rank {
 			near := func(c Choice) bool {
-				return c.tile() == r.tile() && 2*min(c.Parts, r.Parts) > max(c.Parts, r.Parts)
+				return c.Way == r.Way && c.tile() == r.tile() && 2*min(c.Parts, r.Parts) > max(c.Parts, r.Parts)
 			}
 			if len(own) < mostCandidates && r.cost < hopeless*rank[0].cost && !slices.ContainsFunc(own, near) {
 				own = append(own, r.Choice)
 			}
 		}
-		if op.wgmma == nil {
+		if op := ops[first]; op.wgmma == nil {
 			deeper := own[0]
 			deeper.Stages++
 			if op.tensorTile = deeper.tile(); op.tensorTile.shared(op.t.Size(), deeper.Stages, op.aAlongK, op.bAlongK) <= smallestShared {
 				own = append(own, deeper)
 			}
 		}
-		if i > 0 { // the second choice of ways
+		if first > 0 {
 			own = own[:1]
 		}
 		list = append(list, own...)
+		first += next
 	}
 	return list
+}
+
+// ranks is the rank of the first way and of those behind it that its cost model
+// compares it with, and how many these are.
+func ranks(ops []*tensorOp) (list []ranked, n int) {
+	for n = 0; n < len(ops) && (n == 0 || ops[0].wgmma != nil && ops[n].wgmma != nil); n++ {
+		list = append(list, ops[n].rank()...)
+	}
+	return sorted(list), n
 }
 
 // smallestShared is the shared memory that a block can have on every device that

@@ -1,7 +1,9 @@
 package cuda
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"temper/engine/graph"
@@ -33,11 +35,56 @@ const multiprocessors = 132
 
 // wgmma is how a convolution is computed by conv_sm90.h.
 type wgmma struct {
-	name   string         // of the contraction
-	width  int            // channels at a time
-	shared int            // bytes in all
-	turned bool           // results are stored column by column
-	maps   [2][]TensorMap // of the operands
+	name    string         // of the contraction
+	width   int            // channels at a time
+	shared  int            // bytes in all
+	turned  bool           // results are stored column by column
+	maps    [2][]TensorMap // of the operands
+	strips  *strips        // nil where a stage's pixels are one tap's
+	groups  int            // of threads: 2 take turns
+	crossed bool           // the tensor cores take 64 columns at a time, and all rows
+}
+
+// way is the one of a choice.
+func (w *wgmma) way() string {
+	way := onWGMMA
+	if w.strips != nil {
+		way += inStrips
+	}
+	if w.groups > 1 {
+		way += inTurns
+	}
+	if w.crossed {
+		way += crossed
+	}
+	return way
+}
+
+// strips are the pixels that the taps of one column of a convolution's windows read:
+// those of windows one line high, on images that are so much higher.
+type strips struct {
+	conv
+	taps int // one above the other
+}
+
+// image is the number of pixels of a result's image.
+func (s *strips) image() int { return (s.P - s.taps + 1) * s.Q }
+
+// pixels is the number of a tile's, and of copies that bring them; 0 where tiles are
+// no pieces of images, or not whole ones, or where shared memory would not begin
+// with an eighth line where the tensor cores do.
+func (s *strips) pixels(rows, width int) (pixels, copies int) {
+	image := s.image()
+	piece := min(rows, image)
+	if rows%piece != 0 || image%piece != 0 || piece%s.Q != 0 || piece%64 != 0 || s.N*image%rows != 0 {
+		return 0, 0
+	}
+	pixels = rows / piece * (piece + (s.taps-1)*s.Q)
+	copies = ceil(pixels, 256)
+	if pixels%(8*copies) != 0 || pixels*2*width%1024 != 0 {
+		return 0, 0
+	}
+	return pixels, copies
 }
 
 // mostMaps is the number of maps of an operand: kernels have 4096 bytes of
@@ -90,42 +137,78 @@ func width(channels int) int {
 	return best
 }
 
-// sm90Tiles are the tiles of conv_sm90.h, the largest first: sums of more would not
-// fit into registers.
+// sm90Tiles are the tiles of conv_sm90.h, the largest first.
 var sm90Tiles = []tensorTile{{256, 128}, {128, 160}, {128, 128}, {256, 64}, {128, 64}, {128, 32}}
 
 // costsSM90 is costs for conv_sm90.h: multiprocessors take items in waves, and a
-// block as long for an item's products as for bringing the operands of a square,
-// balance long. That length is what the tensor cores multiply while the
-// second-level cache delivers a number, on paper.
+// block first brings the operands of an item and then multiplies, at the pace of the
+// tensor cores or of shared memory, whichever is the slower. balance and fast are
+// what the tensor cores multiply, on paper, while the second-level cache delivers a
+// number, and while shared memory takes or gives one. A result costs two such
+// deliveries: it is stored, and often something is read beside it.
 func (op *tensorOp) costsSM90(inParts bool) (list []ranked) {
 	const (
 		balance   = 64
-		start     = 1 << 19 // of an item, in products
-		partStore = 256     // and of storing and adding up one of its sums
-		shortest  = 512     // products that are worth a part
+		fast      = 32
+		start     = 1 << 19     // of an item, in products
+		store     = 2 * balance // and of one of its results
+		partStore = 2 * store   // which are stored and added up if they are parts
+		shortest  = 512         // products that are worth a part
 	)
 	depth := op.depth / len(op.heights)
 	for _, t := range sm90Tiles {
+		if !op.wgmma.takes(t) {
+			continue
+		}
+		brought := op.brought(t)
+		products := max(t.rows*t.columns*op.step, fast*(op.read(t)+brought)) // of a stage
 		for parts := 1; parts == 1 || inParts && parts <= multiprocessors && depth/parts >= shortest; parts++ {
-			d, each := op.divided(t, parts), start
+			d, each := op.divided(t, parts), start+store*t.rows*t.columns
 			if parts > 1 {
-				each += partStore * t.rows * t.columns
+				each = start + partStore*t.rows*t.columns
 			}
 			stages, _ := op.stagesOf(d)
 			if stages < fewestStages {
 				continue
 			}
-			cost := ceil(d.tiles*d.parts, multiprocessors) * (d.length*(t.rows*t.columns+balance*(t.rows+t.columns)) + each)
-			list = append(list, ranked{Choice{onWGMMA, t.rows, t.columns, stages, d.parts}, float64(cost)})
+			work := d.length * (products + balance*brought) / op.step
+			cost := ceil(d.tiles*d.parts, multiprocessors)
+			if op.wgmma.groups == 1 {
+				cost *= work + each
+			} else {
+				cost = cost*max(work, (work+each)/2) + each
+			}
+			list = append(list, ranked{Choice{op.wgmma.way(), t.rows, t.columns, stages, d.parts}, float64(cost)})
 		}
 	}
 	return sorted(list)
 }
 
-// onWarpgroups has an operation that onSM90 accepts computed by warpgroups.
-func (op *tensorOp) onWarpgroups(n *graph.Node) {
-	op.wgmma = &wgmma{}
+// onWarpgroups lists the ways in which conv_sm90.h computes an operation that onSM90
+// accepts, the one that the cost model prefers first.
+func onWarpgroups(n *graph.Node) (ops []*tensorOp) {
+	add := func(in func(*tensorOp, *graph.Node), w wgmma) {
+		op := undivided(n, nil)
+		op.wgmma = &w
+		if in(op, n); w.name != "" && len(op.estimates(false)) > 0 {
+			ops = append(ops, op)
+		}
+	}
+	add((*tensorOp).tapsSM90, wgmma{groups: 1})
+	if n.Op() == graph.OpConv2DFilterGrad {
+		return ops // its items are few and long
+	}
+	add((*tensorOp).tapsSM90, wgmma{groups: 2})
+	for groups := 1; groups <= 2; groups++ {
+		add((*tensorOp).stripsSM90, wgmma{groups: groups})
+		add((*tensorOp).stripsSM90, wgmma{groups: groups, crossed: true})
+	}
+	slices.SortStableFunc(ops, func(a, b *tensorOp) int { return cmp.Compare(a.rank()[0].cost, b.rank()[0].cost) })
+	return ops
+}
+
+// tapsSM90 has the operation computed tap by tap.
+func (op *tensorOp) tapsSM90(n *graph.Node) {
 	switch n.Op() {
 	case graph.OpConv2D:
 		op.forwardSM90(geometry(n, n.In(0), n.In(1), n))
@@ -140,20 +223,59 @@ func (op *tensorOp) onWarpgroups(n *graph.Node) {
 // are more than any latency asks for.
 const fewestStages, mostStages = 3, 8
 
-// results is the shared memory that a tile's results take.
-func (op *tensorOp) results(d division) int {
+// beside is the shared memory that is wanted beside the stages: for each group's
+// results, and its turn.
+func (op *tensorOp) beside(d division) int {
 	lines, line := d.rows, d.columns
 	if op.wgmma.turned {
 		lines, line = line, lines
 	}
-	return lines * (line + 8) * op.kept(d).Size()
+	results := lines * (line + 8) * op.kept(d).Size()
+	if op.wgmma.groups == 1 {
+		return results
+	}
+	return op.wgmma.groups * (results + 8)
 }
 
-// stagesOf is the number of stages that there is room for beside the results, and
+// brought is how many numbers of the operands a stage has.
+func (op *tensorOp) brought(t tensorTile) int {
+	if op.wgmma == nil || op.wgmma.strips == nil {
+		return (t.rows + t.columns) * op.step
+	}
+	pixels, _ := op.wgmma.strips.pixels(t.rows, op.wgmma.width)
+	return pixels*op.wgmma.width + t.columns*op.step
+}
+
+// takes says whether warpgroups can compute such tiles: their sums fit into registers,
+// and a strip's pixels are pieces of images, or whole ones. Where the tensor cores take
+// all pixels at once these are in one piece, and there are 64 columns for each
+// warpgroup: of more, the assembler makes its products wait for one another.
+func (w *wgmma) takes(t tensorTile) bool {
+	const mostSums = 256 * 160
+	if t.rows*t.columns > mostSums/w.groups {
+		return false
+	}
+	if w.strips == nil {
+		return true
+	}
+	pixels, _ := w.strips.pixels(t.rows, w.width)
+	return pixels > 0 && (!w.crossed || t.columns*w.groups == 128 && t.rows <= w.strips.image())
+}
+
+// read is how many numbers the tensor cores read of shared memory for a stage.
+func (op *tensorOp) read(t tensorTile) int {
+	m, n := t.rows, t.columns
+	if op.wgmma.crossed {
+		m, n = n, m
+	}
+	return m / 64 * (64 + n) * op.step
+}
+
+// stagesOf is the number of stages that there is room for, and
 // the shared memory of one.
 func (op *tensorOp) stagesOf(d division) (stages, stage int) {
-	stage = 2*(d.rows+d.columns)*op.step + 16
-	return min(mostStages, (sharedPerBlock-op.results(d))/stage), stage
+	stage = 2*op.brought(d.tensorTile) + 16
+	return min(mostStages, (sharedPerBlock-op.beside(d))/stage), stage
 }
 
 func (op *tensorOp) forwardSM90(g conv) {
@@ -181,6 +303,45 @@ func (op *tensorOp) inputGradSM90(g conv) {
 	})
 }
 
+// stripsSM90 has a convolution, or the gradient of its input, computed by
+// conv_strips_sm90, where that is possible.
+func (op *tensorOp) stripsSM90(n *graph.Node) {
+	var g conv
+	var s *strips
+	w, gradient := op.wgmma, n.Op() == graph.OpConv2DInputGrad
+	switch n.Op() {
+	case graph.OpConv2D:
+		g = geometry(n, n.In(0), n.In(1), n)
+		s, op.splits = &strips{g, g.R}, seldom
+	case graph.OpConv2DInputGrad:
+		g = geometry(n, n, n.In(1), n.In(0))
+		s = &strips{conv{N: g.N, C: g.O, H: g.P, W: g.Q, O: g.C, P: g.H, Q: g.W, S: g.S, strideH: 1, strideW: 1, padH: g.R - 1 - g.padH, padW: g.S - 1 - g.padW}, g.R}
+	}
+	if s == nil || g.R == 1 || s.Q%8 != 0 || max(g.strideH, g.strideW, g.dilationH, g.dilationW) > 1 {
+		return
+	}
+	// Lines of 128 bytes would leave room for two stages.
+	w.strips, w.width = s, min(32, width(s.C))
+	op.step, op.products, op.types = g.R*w.width, g.products(), g.shape()
+	op.extents(s.N*s.P*s.Q, s.O, op.step*g.S*ceil(s.C, w.width), op.splits)
+	s.P += g.R - 1
+	if !fit(s.conv.pixels(1, w.width)) {
+		return
+	}
+	w.name = "conv_forward_strips_sm90"
+	if gradient {
+		w.name = "conv_input_grad_strips_sm90"
+	}
+	op.mapped(func() [2][]TensorMap {
+		pixels, copies := s.pixels(op.rows, w.width)
+		filters := g.filters(w.width, op.columns)
+		if gradient {
+			filters = g.filters(op.block(), w.width)
+		}
+		return [2][]TensorMap{{s.conv.pixels(pixels/copies, w.width)}, {filters}}
+	})
+}
+
 func (op *tensorOp) filterGradSM90(g conv) {
 	op.products = g.products()
 	w := op.wgmma
@@ -201,7 +362,7 @@ func (op *tensorOp) filterGradSM90(g conv) {
 func (op *tensorOp) mapped(maps func() [2][]TensorMap) {
 	op.finish = func() {
 		_, stage := op.stagesOf(op.division)
-		op.wgmma.shared = op.stages*stage + op.results(op.division)
+		op.wgmma.shared = op.stages*stage + op.beside(op.division)
 		op.wgmma.maps = maps()
 	}
 }
@@ -234,7 +395,7 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
 	}
 	item := fmt.Sprintf("%s, %s, %s", tile, begin, end)
 	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(wgmma_threads, 1) NAME(%s, u32 n) {
-%s  typedef %s<shape, %d, %d, %d, %d, %v> conv;
+%s  typedef %s<shape, %d, %d, %d, %d, %d, %v, %v> conv;
   typedef conv::tile tile;
   static_assert(tile::SHARED == %d, "");
   DYNAMIC_SHARED(u8, memory);
@@ -247,14 +408,15 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
   } else {
     acquire_registers<MULTIPLYING_REGISTERS>();
 %s    for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
+      if (!pipe.mine(conv::steps(%s))) continue;
 %s      conv::compute(pipe, %s,
         %s);
 %s    }
   }
 }
 EXPORT(NAME)
-`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, op.stages, op.kept(op.division), w.shared, item,
-		shared, indented(before), item, result, indented(after))
+`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, op.stages, w.groups, w.crossed, op.kept(op.division), w.shared, item,
+		shared, item, indented(before), item, result, indented(after))
 }
 
 func indented(lines string) (all string) {

@@ -60,7 +60,7 @@ const (
 // first.
 func (op *tensorOp) rank() []ranked {
 	list := op.estimates(op.splits == freely)
-	if op.splits == seldom && 2*op.divided(list[0].tile(), 1).tiles <= multiprocessors {
+	if op.splits == seldom && 2*op.divided(tensorTile{128, 64}, 1).tiles <= multiprocessors {
 		list = op.estimates(true)
 	}
 	return list
@@ -184,9 +184,7 @@ func newTensorOp(n *graph.Node, w *way, t target, behind bool) *tensorOp {
 // that is usually the fastest first.
 func tensorOps(n *graph.Node, w *way, capability int) (ops []*tensorOp) {
 	if w == nil && onSM90(n, capability) {
-		op := undivided(n, nil)
-		op.onWarpgroups(n)
-		ops = append(ops, op)
+		ops = onWarpgroups(n)
 	}
 	if n.Op() == graph.OpConv2DInputGrad {
 		op := undivided(n, nil)
@@ -330,9 +328,9 @@ func (g conv) products() int { return g.N * g.P * g.Q * g.O * g.R * g.S * g.C }
 // multiplied is the number of products that tiles compute, and the bytes of operands
 // that are brought to shared memory for them.
 func (op *tensorOp) multiplied() (products, bytes int) {
-	depth := ceil(op.depth/len(op.heights), op.step) * op.step
+	stages := ceil(op.depth/len(op.heights), op.step)
 	tiles := op.tiles * op.batch
-	return tiles * op.rows * op.columns * depth, tiles * (op.rows + op.columns) * depth * op.t.Size()
+	return tiles * op.rows * op.columns * stages * op.step, tiles * op.brought(op.tensorTile) * stages * op.t.Size()
 }
 
 // kernels of the operation: its own, and where the depth is split one that adds
@@ -406,7 +404,7 @@ func (op *tensorOp) tiling() string {
 	}
 	switch {
 	case op.wgmma != nil:
-		text = fmt.Sprintf("wgmma, %s, %d stages of %d", text, op.stages, op.step)
+		text = fmt.Sprintf("%s, %s, %d stages of %d", op.wgmma.way(), text, op.stages, op.step)
 	case op.t == graph.F32 && op.precision == graph.PrecisionFloat32:
 		text = "no tensor cores, " + text
 	default:

@@ -81,7 +81,7 @@ func TestLosses(t *testing.T) {
   f32 sums[1][32] = {};
   for (u32 k = 0; k < 4; k++) {
     wgmma_fence(sums);
-    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0), operand::matrix(shared, 0), operand::STEP, operand::STEP);
+    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0, 0), operand::matrix(shared, 0, 0), operand::STEP, operand::STEP);
     wgmma_commit();
     TOUCH
   }

@@ -37,6 +37,11 @@ var tensorGeometries = []struct {
 	{"kernel beyond image", 2, 8, 2, 3, 8, 5, 5, [2]int{1, 1}, [2]int{2, 2}, [2]int{1, 1}},
 	{"one pixel", 5, 16, 1, 1, 17, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
 	{"deep", 3, 72, 12, 12, 64, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"strips of two images", 4, 16, 8, 8, 24, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"strips of halves", 1, 72, 16, 16, 40, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"strips in two copies", 1, 32, 8, 32, 64, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
+	{"high strips", 2, 16, 18, 10, 24, 5, 3, [2]int{1, 1}, [2]int{1, 0}, [2]int{1, 1}},
+	{"wide strips", 2, 16, 16, 8, 24, 3, 5, [2]int{1, 1}, [2]int{0, 1}, [2]int{1, 1}},
 }
 
 func tensorGraphs(t *testing.T, dt graph.DType, precision graph.Precision) map[string]*graph.Graph {

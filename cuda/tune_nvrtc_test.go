@@ -27,11 +27,11 @@ func TestChoicesCompile(t *testing.T) {
 		var names, sources []string
 		for _, s := range p.Steps {
 			for i, op := range tensorOps(s.Op, nil, capabilityOf(arch)) {
-				if i > 0 { // the other way is compiled on sm_80
+				if i > 0 && op.wgmma == nil { // that way is compiled on sm_80
 					continue
 				}
 				for _, choice := range everyChoice(op) {
-					if choice.Parts > 2 || choice.Stages == fewestStages && choice.Way == onWGMMA {
+					if choice.Parts > 2 || choice.Stages == fewestStages && op.wgmma != nil {
 						continue
 					}
 					ks, err := stepKernels(p, s, target{capability: capabilityOf(arch), chosen: map[string]Choice{problem(s.Op, nil, false): choice}}, false)

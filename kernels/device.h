@@ -518,11 +518,15 @@ template <int M, int Q> DEVICE void wgmma_wait_for(f32 (&d)[M][Q]) {
 #define REGISTERS_64 REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
                      ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define REGISTERS_80 REGISTERS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
+#define REGISTERS_128 REGISTERS_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95" \
+                      ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"  \
+                      ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define SUMS_8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define SUMS_16(i) SUMS_8(i), SUMS_8(i + 8)
 #define SUMS_32(i) SUMS_16(i), SUMS_16(i + 16)
 #define SUMS_64(i) SUMS_32(i), SUMS_32(i + 32)
 #define SUMS_80(i) SUMS_64(i), SUMS_16(i + 64)
+#define SUMS_128(i) SUMS_64(i), SUMS_64(i + 64)
 #define WGMMA(N, Q, A, B, A_ACROSS, B_ACROSS)                                                                                     \
   template <bool A_ALONG_K, bool B_ALONG_K> DEVICE void wgmma_bf16(f32 (&d)[Q], u64 a, u64 b) {                                   \
     asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" REGISTERS_##Q "}, " A ", " B ", 1, 1, 1, " A_ACROSS \
@@ -533,6 +537,7 @@ WGMMA(32, 16, "%16", "%17", "%18", "%19")
 WGMMA(64, 32, "%32", "%33", "%34", "%35")
 WGMMA(128, 64, "%64", "%65", "%66", "%67")
 WGMMA(160, 80, "%80", "%81", "%82", "%83")
+WGMMA(256, 128, "%128", "%129", "%130", "%131")
 
 // The same for K / 16 steps, the operands of which are so many bytes apart: the
 // emulator lets the warpgroup meet once for all.

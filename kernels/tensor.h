@@ -28,7 +28,9 @@ template <class T_, u32 ROWS_, u32 COLUMNS_, precision P_ = EXACT, u32 STAGES_ =
   static constexpr u32 WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS / WARPS_ACROSS;
   static constexpr u32 M = WARP_ROWS / 16, N = WARP_COLUMNS / 8;  // fragments of 16 x 8
   static constexpr u32 RESULT_STRIDE = COLUMNS + 8;               // of sums in shared memory
-  METHOD static void sync() { __syncthreads(); }                  // of the threads that give results
+  static constexpr u32 THREADS = BLOCK;                           // that give a tile's results
+  METHOD static u32 thread() { return threadIdx.x; }              // which of them this is
+  METHOD static void sync() { __syncthreads(); }                  // is theirs
 };
 
 // Chunks are the 16 bytes that an asynchronous copy moves.
@@ -334,19 +336,20 @@ DEVICE constexpr u32 half_of(u32 n) {
 // of tile i have of their eight columns, of COLUMNS in all, and stores the tile's
 // row of parts.
 template <class Tile, u32 COLUMNS, class F> DEVICE void store_part(u8* shared, f32 (&v)[8], f32* parts, u32 i, F join) {
-  constexpr u32 ACROSS = Tile::COLUMNS / 8, DOWN = BLOCK / ACROSS, TILES = (COLUMNS + Tile::COLUMNS - 1) / Tile::COLUMNS;
+  constexpr u32 ACROSS = Tile::COLUMNS / 8, DOWN = Tile::THREADS / ACROSS, TILES = (COLUMNS + Tile::COLUMNS - 1) / Tile::COLUMNS;
   f32* const tree = (f32*)shared;
+  const u32 t = Tile::thread();
   Tile::sync();  // the tile's sums, or the last tree, have been read
-  store_vector(tree + threadIdx.x * 8, v);
+  store_vector(tree + t * 8, v);
   UNROLL for (u32 rows = half_of(DOWN); rows > 0; rows /= 2) {
     Tile::sync();
-    if (threadIdx.x < rows * ACROSS && (2 * rows <= DOWN || threadIdx.x + rows * ACROSS < DOWN * ACROSS)) {
+    if (t < rows * ACROSS && (2 * rows <= DOWN || t + rows * ACROSS < DOWN * ACROSS)) {
       f32 other[8];
-      load_vector(other, tree + (threadIdx.x + rows * ACROSS) * 8);
+      load_vector(other, tree + (t + rows * ACROSS) * 8);
       UNROLL for (u32 e = 0; e < 8; e++) v[e] = join(v[e], other[e]);
-      store_vector(tree + threadIdx.x * 8, v);
+      store_vector(tree + t * 8, v);
     }
   }
-  const u32 column = i % TILES * Tile::COLUMNS + threadIdx.x * 8;
-  if (threadIdx.x < ACROSS && column < COLUMNS) store8<COLUMNS>(parts + i / TILES * COLUMNS + column, column, v);
+  const u32 column = i % TILES * Tile::COLUMNS + t * 8;
+  if (t < ACROSS && column < COLUMNS) store8<COLUMNS>(parts + i / TILES * COLUMNS + column, column, v);
 }

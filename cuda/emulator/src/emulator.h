@@ -140,7 +140,7 @@ static inline void wgmma_commit() { emulator->wgmma_commit(); }
 template <int GROUPS> static inline void wgmma_wait(LOCATION) { emulator->wgmma_wait(GROUPS, file, line); }
 template <int M, int Q> static inline void wgmma_wait_for(f32 (&)[M][Q], LOCATION) { emulator->wgmma_wait(0, file, line); }
 template <bool A_ALONG_K, bool B_ALONG_K, u32 K, int Q> static inline void wgmma_bf16(f32 (&d)[Q], u64 a, u64 b, u32 a_step, u32 b_step, LOCATION) {
-  static_assert(Q == 16 || Q == 32 || Q == 64 || Q == 80, "device.h has no such product");
+  static_assert(Q == 16 || Q == 32 || Q == 64 || Q == 80 || Q == 128, "device.h has no such product");
   const wgmma_call call = {d, 2 * Q, K, a, b, a_step, b_step, A_ALONG_K, B_ALONG_K};
   emulator->wgmma(&call, file, line);
 }

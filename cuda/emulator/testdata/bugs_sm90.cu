@@ -60,7 +60,7 @@ extern "C" __global__ void product_without_wait(const __grid_constant__ tensor_m
   for (u32 k = 0; k < 4; k++) {
     if (k > 0) mbarrier_wait(r.filled + k % 2, k / 2);
     wgmma_fence(sums);
-    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0), operand::matrix(r.stage(k), 0), 32, 32);  // bug: product_without_wait
+    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0, 0), operand::matrix(r.stage(k), 0, 0), 32, 32);  // bug: product_without_wait
     wgmma_commit();
     wgmma_wait_for(sums);
     release(r, k);
@@ -80,7 +80,7 @@ extern "C" __global__ void release_too_early(const __grid_constant__ tensor_maps
   for (u32 k = 0; k < 4; k++) {
     mbarrier_wait(r.filled + k % 2, k / 2);
     wgmma_fence(sums);
-    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0), operand::matrix(r.stage(k), 0), 32, 32);  // bug: release_too_early
+    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0, 0), operand::matrix(r.stage(k), 0, 0), 32, 32);  // bug: release_too_early
     wgmma_commit();
     release(r, k);
   }
@@ -100,7 +100,7 @@ extern "C" __global__ void sums_not_waited_for(const __grid_constant__ tensor_ma
   for (u32 k = 0; k < 4; k++) {
     mbarrier_wait(r.filled + k % 2, k / 2);
     wgmma_fence(sums);
-    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0), operand::matrix(r.stage(k), 0), 32, 32);  // bug: sums_not_waited_for
+    wgmma_bf16<true, true, 64>(sums[0], operand::matrix(r.stage(k), 0, 0), operand::matrix(r.stage(k), 0, 0), 32, 32);  // bug: sums_not_waited_for
     wgmma_commit();
     wgmma_wait<1>();
     if (k > 0) release(r, k - 1);
@@ -118,7 +118,7 @@ extern "C" __global__ void registers_not_fenced(const __grid_constant__ tensor_m
   }
   f32 sums[1][32] = {};
   mbarrier_wait(r.filled, 0);
-  wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0), operand::matrix(shared, 0), 32, 32);  // bug: registers_not_fenced
+  wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0, 0), operand::matrix(shared, 0, 0), 32, 32);  // bug: registers_not_fenced
   wgmma_commit();
   wgmma_wait_for(sums);
   store(out, sums);
@@ -132,7 +132,7 @@ extern "C" __global__ void operand_not_fenced(const __grid_constant__ tensor_map
   if (threadIdx.x >= 128) return;
   f32 sums[1][32] = {};
   wgmma_fence(sums);
-  wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0), operand::matrix(shared, 0), 32, 32);  // bug: operand_not_fenced
+  wgmma_bf16<true, true, 64>(sums[0], operand::matrix(shared, 0, 0), operand::matrix(shared, 0, 0), 32, 32);  // bug: operand_not_fenced
   wgmma_commit();
   wgmma_wait_for(sums);
   store(out, sums);

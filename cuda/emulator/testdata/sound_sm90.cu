@@ -28,7 +28,7 @@ template <u32 SPAN, bool A_ALONG_K, bool B_ALONG_K, u32 N> DEVICE void products(
     fence_proxy_async();
     __syncthreads();
     wgmma_fence(sums);
-    wgmma_bf16<A_ALONG_K, B_ALONG_K, DEPTH>(sums[0], rows::matrix(shared, 0), columns::matrix(shared + 8192, 0), rows::STEP, columns::STEP);
+    wgmma_bf16<A_ALONG_K, B_ALONG_K, DEPTH>(sums[0], rows::matrix(shared, 0, 0), columns::matrix(shared + 8192, 0, 0), rows::STEP, columns::STEP);
     wgmma_commit();
     wgmma_wait_for(sums);
     __syncthreads();
