@@ -21,12 +21,14 @@ type Choice struct {
 }
 
 // The ways of computing a contraction: conv_sm90.h, with pixels in strips or not, by
-// groups that take turns or not, the operands crossed or not; tensor.h, which serves float32 without
-// tensor cores too; and that with taps for columns.
+// groups that take turns or not, blocks in pairs or not, the operands crossed or not;
+// tensor.h, which serves float32 without tensor cores too; and that with taps for
+// columns.
 const (
 	onWGMMA  = "wgmma"
 	inStrips = " in strips"
 	inTurns  = " in turns"
+	inPairs  = " in pairs"
 	crossed  = ", crossed"
 	onMMA    = "mma.sync"
 	onTaps   = "mma.sync by taps"
@@ -104,11 +106,12 @@ const (
 )
 
 // candidates are the choices between ways that are worth a measurement, the
-// cost model's own first: those that it ranks highest, but of one way and tile only
-// numbers of parts that are far apart, and the best of tensor.h with one stage more.
+// cost model's own first: then those that it ranks highest, with and without an
+// epilogue, but of one way and tile only numbers of parts that are far apart, and the
+// best of tensor.h with one stage more.
 func candidates(ops []*tensorOp) (list []Choice) {
 	for first := 0; first < len(ops); {
-		var own []Choice
+		own := []Choice{ops[first].rank()[0].Choice}
 		rank, next := ranks(ops[first:])
 		for _, r := range rank {
 			near := func(c Choice) bool {
@@ -138,7 +141,7 @@ func candidates(ops []*tensorOp) (list []Choice) {
 // compares it with, and how many these are.
 func ranks(ops []*tensorOp) (list []ranked, n int) {
 	for n = 0; n < len(ops) && (n == 0 || ops[0].wgmma != nil && ops[n].wgmma != nil); n++ {
-		list = append(list, ops[n].rank()...)
+		list = append(list, ops[n].estimates(ops[n].splits != never)...)
 	}
 	return sorted(list), n
 }

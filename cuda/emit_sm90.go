@@ -42,6 +42,8 @@ type wgmma struct {
 	maps    [2][]TensorMap // of the operands
 	strips  *strips        // nil where a stage's pixels are one tap's
 	groups  int            // of threads: 2 take turns
+	pairs   bool           // of blocks have an operand in common
+	pairing pairing        // of those that the tiles have
 	crossed bool           // the tensor cores take 64 columns at a time, and all rows
 }
 
@@ -53,6 +55,9 @@ func (w *wgmma) way() string {
 	}
 	if w.groups > 1 {
 		way += inTurns
+	}
+	if w.pairs {
+		way += inPairs
 	}
 	if w.crossed {
 		way += crossed
@@ -70,21 +75,73 @@ type strips struct {
 // image is the number of pixels of a result's image.
 func (s *strips) image() int { return (s.P - s.taps + 1) * s.Q }
 
-// pixels is the number of a tile's, and of copies that bring them; 0 where tiles are
-// no pieces of images, or not whole ones, or where shared memory would not begin
-// with an eighth line where the tensor cores do.
-func (s *strips) pixels(rows, width int) (pixels, copies int) {
+// pixels is the number of a tile's; 0 where tiles are no pieces of images, or not
+// whole ones, or where shared memory would not begin with an eighth line where the
+// tensor cores do.
+func (s *strips) pixels(rows, width int) int {
 	image := s.image()
 	piece := min(rows, image)
 	if rows%piece != 0 || image%piece != 0 || piece%s.Q != 0 || piece%64 != 0 || s.N*image%rows != 0 {
-		return 0, 0
+		return 0
 	}
-	pixels = rows / piece * (piece + (s.taps-1)*s.Q)
-	copies = ceil(pixels, 256)
-	if pixels%(8*copies) != 0 || pixels*2*width%1024 != 0 {
-		return 0, 0
+	pixels := rows / piece * (piece + (s.taps-1)*s.Q)
+	if pixels*2*width%1024 != 0 {
+		return 0
 	}
-	return pixels, copies
+	return pixels
+}
+
+// ofCopy is the number of pixels of a copy, of those that bring a tile's in so many
+// parts; 0 where they would not be whole atoms.
+func ofCopy(pixels, parts int) int {
+	copies := parts * ceil(pixels/parts, 256)
+	if pixels%(8*copies) != 0 {
+		return 0
+	}
+	return pixels / copies
+}
+
+// pairing is what a block has in common with another: one operand of its tile.
+type pairing string
+
+const (
+	alone       pairing = "ALONE"
+	sameRows    pairing = "SAME_ROWS"
+	sameColumns pairing = "SAME_COLUMNS"
+)
+
+// pairing is how a tile's blocks would be paired: by the larger operand, where tiles
+// are even in number.
+func (op *tensorOp) pairing(t tensorTile) pairing {
+	if op.wgmma == nil || !op.wgmma.pairs {
+		return alone
+	}
+	ofRows, ofColumns := op.numbers(t)
+	rows, columns := ceil(op.breadth, t.columns)%2 == 0, true
+	for _, m := range op.heights {
+		columns = columns && ceil(m, t.rows)%2 == 0
+	}
+	if s := op.wgmma.strips; s != nil {
+		rows = rows && ofCopy(s.pixels(t.rows, op.wgmma.width), 2) > 0
+	}
+	switch {
+	case rows && (ofRows >= ofColumns || !columns):
+		return sameRows
+	case columns:
+		return sameColumns
+	}
+	return alone
+}
+
+// halves are the parts in which each operand of the operation's tiles is copied.
+func (op *tensorOp) halves() (rows, columns int) {
+	switch op.pairing(op.tensorTile) {
+	case sameRows:
+		return 2, 1
+	case sameColumns:
+		return 1, 2
+	}
+	return 1, 1
 }
 
 // mostMaps is the number of maps of an operand: kernels have 4096 bytes of
@@ -157,11 +214,10 @@ func (op *tensorOp) costsSM90(inParts bool) (list []ranked) {
 	)
 	depth := op.depth / len(op.heights)
 	for _, t := range sm90Tiles {
-		if !op.wgmma.takes(t) {
+		if !op.takes(t) {
 			continue
 		}
-		brought := op.brought(t)
-		products := max(t.rows*t.columns*op.step, fast*(op.read(t)+brought)) // of a stage
+		products := max(t.rows*t.columns*op.step, fast*(op.read(t)+op.brought(t))) // of a stage
 		for parts := 1; parts == 1 || inParts && parts <= multiprocessors && depth/parts >= shortest; parts++ {
 			d, each := op.divided(t, parts), start+store*t.rows*t.columns
 			if parts > 1 {
@@ -171,7 +227,7 @@ func (op *tensorOp) costsSM90(inParts bool) (list []ranked) {
 			if stages < fewestStages {
 				continue
 			}
-			work := d.length * (products + balance*brought) / op.step
+			work := d.length * (products + balance*op.gathered(t)) / op.step
 			cost := ceil(d.tiles*d.parts, multiprocessors)
 			if op.wgmma.groups == 1 {
 				cost *= work + each
@@ -194,14 +250,14 @@ func onWarpgroups(n *graph.Node) (ops []*tensorOp) {
 			ops = append(ops, op)
 		}
 	}
-	add((*tensorOp).tapsSM90, wgmma{groups: 1})
-	if n.Op() == graph.OpConv2DFilterGrad {
-		return ops // its items are few and long
-	}
-	add((*tensorOp).tapsSM90, wgmma{groups: 2})
-	for groups := 1; groups <= 2; groups++ {
-		add((*tensorOp).stripsSM90, wgmma{groups: groups})
-		add((*tensorOp).stripsSM90, wgmma{groups: groups, crossed: true})
+	for _, w := range []wgmma{{groups: 1}, {groups: 1, pairs: true}, {groups: 2}, {groups: 2, pairs: true}} {
+		if w.groups > 1 && n.Op() == graph.OpConv2DFilterGrad {
+			break // its items are few and long
+		}
+		add((*tensorOp).tapsSM90, w)
+		add((*tensorOp).stripsSM90, w)
+		w.crossed = true
+		add((*tensorOp).stripsSM90, w)
 	}
 	slices.SortStableFunc(ops, func(a, b *tensorOp) int { return cmp.Compare(a.rank()[0].cost, b.rank()[0].cost) })
 	return ops
@@ -237,29 +293,48 @@ func (op *tensorOp) beside(d division) int {
 	return op.wgmma.groups * (results + 8)
 }
 
+// numbers is how many of each operand a stage has.
+func (op *tensorOp) numbers(t tensorTile) (ofRows, ofColumns int) {
+	if op.wgmma == nil || op.wgmma.strips == nil {
+		return t.rows * op.step, t.columns * op.step
+	}
+	return op.wgmma.strips.pixels(t.rows, op.wgmma.width) * op.wgmma.width, t.columns * op.step
+}
+
 // brought is how many numbers of the operands a stage has.
 func (op *tensorOp) brought(t tensorTile) int {
-	if op.wgmma == nil || op.wgmma.strips == nil {
-		return (t.rows + t.columns) * op.step
+	ofRows, ofColumns := op.numbers(t)
+	return ofRows + ofColumns
+}
+
+// gathered is how many of them the second-level cache delivers for the block: a pair
+// has what is common to both delivered once.
+func (op *tensorOp) gathered(t tensorTile) int {
+	ofRows, ofColumns := op.numbers(t)
+	switch op.pairing(t) {
+	case sameRows:
+		ofRows /= 2
+	case sameColumns:
+		ofColumns /= 2
 	}
-	pixels, _ := op.wgmma.strips.pixels(t.rows, op.wgmma.width)
-	return pixels*op.wgmma.width + t.columns*op.step
+	return ofRows + ofColumns
 }
 
 // takes says whether warpgroups can compute such tiles: their sums fit into registers,
 // and a strip's pixels are pieces of images, or whole ones. Where the tensor cores take
 // all pixels at once these are in one piece, and there are 64 columns for each
 // warpgroup: of more, the assembler makes its products wait for one another.
-func (w *wgmma) takes(t tensorTile) bool {
+func (op *tensorOp) takes(t tensorTile) bool {
 	const mostSums = 256 * 160
-	if t.rows*t.columns > mostSums/w.groups {
+	w := op.wgmma
+	if t.rows*t.columns > mostSums/w.groups || w.pairs && op.pairing(t) == alone {
 		return false
 	}
 	if w.strips == nil {
 		return true
 	}
-	pixels, _ := w.strips.pixels(t.rows, w.width)
-	return pixels > 0 && (!w.crossed || t.columns*w.groups == 128 && t.rows <= w.strips.image())
+	pixels := w.strips.pixels(t.rows, w.width)
+	return pixels > 0 && ofCopy(pixels, 1) > 0 && (!w.crossed || t.columns*w.groups == 128 && t.rows <= w.strips.image())
 }
 
 // read is how many numbers the tensor cores read of shared memory for a stage.
@@ -286,7 +361,8 @@ func (op *tensorOp) forwardSM90(g conv) {
 	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width, seldom)
 	op.types = g.shape()
 	op.mapped(func() [2][]TensorMap {
-		return [2][]TensorMap{{g.pixels(op.rows, w.width)}, {g.filters(w.width, op.columns)}}
+		rows, columns := op.halves()
+		return [2][]TensorMap{{g.pixels(op.rows/rows, w.width)}, {g.filters(w.width, op.columns/columns)}}
 	})
 }
 
@@ -295,11 +371,14 @@ func (op *tensorOp) inputGradSM90(g conv) {
 	w := op.wgmma
 	w.name, w.width = "conv_input_grad_sm90", width(g.O)
 	op.step = w.width
-	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width, never)
-	op.heights = g.phasePixels()
+	op.extents(g.N*g.H*g.W, g.C, g.R*g.S*ceil(g.O, w.width)*w.width, seldom)
+	if op.heights = g.phasePixels(); len(op.heights) > 1 {
+		op.splits = never
+	}
 	op.types = g.shape()
 	op.mapped(func() [2][]TensorMap {
-		return [2][]TensorMap{g.phases(op.rows, w.width), {g.filters(op.block(), w.width)}}
+		rows, columns := op.halves()
+		return [2][]TensorMap{g.phases(op.rows/rows, w.width), {g.filters(op.block(), w.width/columns)}}
 	})
 }
 
@@ -312,7 +391,7 @@ func (op *tensorOp) stripsSM90(n *graph.Node) {
 	switch n.Op() {
 	case graph.OpConv2D:
 		g = geometry(n, n.In(0), n.In(1), n)
-		s, op.splits = &strips{g, g.R}, seldom
+		s = &strips{g, g.R}
 	case graph.OpConv2DInputGrad:
 		g = geometry(n, n, n.In(1), n.In(0))
 		s = &strips{conv{N: g.N, C: g.O, H: g.P, W: g.Q, O: g.C, P: g.H, Q: g.W, S: g.S, strideH: 1, strideW: 1, padH: g.R - 1 - g.padH, padW: g.S - 1 - g.padW}, g.R}
@@ -323,7 +402,7 @@ func (op *tensorOp) stripsSM90(n *graph.Node) {
 	// Lines of 128 bytes would leave room for two stages.
 	w.strips, w.width = s, min(32, width(s.C))
 	op.step, op.products, op.types = g.R*w.width, g.products(), g.shape()
-	op.extents(s.N*s.P*s.Q, s.O, op.step*g.S*ceil(s.C, w.width), op.splits)
+	op.extents(s.N*s.P*s.Q, s.O, op.step*g.S*ceil(s.C, w.width), seldom)
 	s.P += g.R - 1
 	if !fit(s.conv.pixels(1, w.width)) {
 		return
@@ -333,12 +412,12 @@ func (op *tensorOp) stripsSM90(n *graph.Node) {
 		w.name = "conv_input_grad_strips_sm90"
 	}
 	op.mapped(func() [2][]TensorMap {
-		pixels, copies := s.pixels(op.rows, w.width)
-		filters := g.filters(w.width, op.columns)
+		rows, columns := op.halves()
+		filters := g.filters(w.width, op.columns/columns)
 		if gradient {
-			filters = g.filters(op.block(), w.width)
+			filters = g.filters(op.block(), w.width/columns)
 		}
-		return [2][]TensorMap{{s.conv.pixels(pixels/copies, w.width)}, {filters}}
+		return [2][]TensorMap{{s.conv.pixels(ofCopy(s.pixels(op.rows, w.width), rows), w.width)}, {filters}}
 	})
 }
 
@@ -353,8 +432,9 @@ func (op *tensorOp) filterGradSM90(g conv) {
 	op.types = g.shape()
 	op.mapped(func() [2][]TensorMap {
 		const size = 2
-		dy := TensorMap{Extents: [4]int{g.O, pixels, 1}, Strides: [3]int{size * g.O, size * g.O * pixels}, Box: [3]int{op.block(), op.step, 1}, Steps: [4]int{1, 1, 1}, Swizzle: size * op.block()}
-		return [2][]TensorMap{{g.pixels(op.step, w.width)}, {dy}}
+		rows, columns := op.halves()
+		dy := TensorMap{Extents: [4]int{g.O, pixels, 1}, Strides: [3]int{size * g.O, size * g.O * pixels}, Box: [3]int{op.block(), op.step / columns, 1}, Steps: [4]int{1, 1, 1}, Swizzle: size * op.block()}
+		return [2][]TensorMap{{g.pixels(op.step/rows, w.width)}, {dy}}
 	})
 }
 
@@ -363,7 +443,7 @@ func (op *tensorOp) mapped(maps func() [2][]TensorMap) {
 	op.finish = func() {
 		_, stage := op.stagesOf(op.division)
 		op.wgmma.shared = op.stages*stage + op.beside(op.division)
-		op.wgmma.maps = maps()
+		op.wgmma.maps, op.wgmma.pairing = maps(), op.pairing(op.tensorTile)
 	}
 }
 
@@ -394,8 +474,14 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
 		shared = "    u8* const shared = pipe.results;\n"
 	}
 	item := fmt.Sprintf("%s, %s, %s", tile, begin, end)
-	return fmt.Sprintf(`extern "C" __global__ void __launch_bounds__(wgmma_threads, 1) NAME(%s, u32 n) {
-%s  typedef %s<shape, %d, %d, %d, %d, %d, %v, %v> conv;
+	bounds, leave, export := "", "", "EXPORT(NAME)"
+	if w.pairing != alone {
+		bounds, leave, export = "__cluster_dims__(2, 1, 1) ", "  pipe.meet();\n", "EXPORT_CLUSTER(NAME, 2)"
+	}
+	const each = "for (u32 j = blockIdx.x; j < n; j += gridDim.x) {\n%sconst u32 i = way::item<conv::ACROSS>(j);\n"
+	return fmt.Sprintf(`extern "C" __global__ void %s__launch_bounds__(wgmma_threads, 1) NAME(%s, u32 n) {
+  typedef wgmma_way<%d, %v, %s> way;
+%s  typedef %s<shape, %d, %d, %d, %d, way, %v> conv;
   typedef conv::tile tile;
   static_assert(tile::SHARED == %d, "");
   DYNAMIC_SHARED(u8, memory);
@@ -404,19 +490,19 @@ func (op *tensorOp) sourceSM90(params []string, before, result, after string) st
   if (threadIdx.x >= BLOCK) {
     release_registers<COPYING_REGISTERS>();
     if (threadIdx.x == BLOCK)
-      for (u32 i = blockIdx.x; i < n; i += gridDim.x) conv::fill(pipe, in0.of, in1.of, %s);
+      %s        conv::fill(pipe, in0.of, in1.of, %s);
+      }
   } else {
     acquire_registers<MULTIPLYING_REGISTERS>();
-%s    for (u32 i = blockIdx.x; i < n; i += gridDim.x) {
-      if (!pipe.mine(conv::steps(%s))) continue;
+%s    %s      if (!pipe.mine(conv::steps(%s))) continue;
 %s      conv::compute(pipe, %s,
         %s);
 %s    }
   }
-}
-EXPORT(NAME)
-`, strings.Join(params, ", "), op.types, w.name, op.rows, op.columns, w.width, op.stages, w.groups, w.crossed, op.kept(op.division), w.shared, item,
-		shared, item, indented(before), item, result, indented(after))
+%s}
+%s
+`, bounds, strings.Join(params, ", "), w.groups, w.crossed, w.pairing, op.types, w.name, op.rows, op.columns, w.width, op.stages, op.kept(op.division), w.shared,
+		fmt.Sprintf(each, "        "), item, shared, fmt.Sprintf(each, "      "), item, indented(before), item, result, indented(after), leave, export)
 }
 
 func indented(lines string) (all string) {

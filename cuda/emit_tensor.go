@@ -330,7 +330,7 @@ func (g conv) products() int { return g.N * g.P * g.Q * g.O * g.R * g.S * g.C }
 func (op *tensorOp) multiplied() (products, bytes int) {
 	stages := ceil(op.depth/len(op.heights), op.step)
 	tiles := op.tiles * op.batch
-	return tiles * op.rows * op.columns * stages * op.step, tiles * op.brought(op.tensorTile) * stages * op.t.Size()
+	return tiles * op.rows * op.columns * stages * op.step, tiles * op.gathered(op.tensorTile) * stages * op.t.Size()
 }
 
 // kernels of the operation: its own, and where the depth is split one that adds

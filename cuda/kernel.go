@@ -68,6 +68,9 @@ func (k *Kernel) grid(multiprocessors int) int {
 func (k *Kernel) onWarpgroups(w *wgmma) {
 	if w != nil {
 		k.Maps, k.Threads, k.PerSM = w.maps[:], wgmmaThreads, 1
+		if w.pairing != alone {
+			k.Multiple = 2
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func TestCompile(t *testing.T) {
 			if !bytes.HasPrefix(cubin, []byte("\x7fELF")) {
 				t.Errorf("%s, %s: %q is no cubin", name, arch, cubin[:min(8, len(cubin))])
 			}
-			if want := strings.Count(source, "\nEXPORT("); len(resources) != want {
+			if want := strings.Count(source, "\nEXPORT"); len(resources) != want {
 				t.Errorf("%s, %s: resources of %d kernels, want %d", name, arch, len(resources), want)
 			}
 			for kernel, r := range resources {

@@ -7,7 +7,8 @@
 // to a Result as the tiles of tensor.h do. A block takes tile after tile, so that
 // the next one's operands come while the last one's results are stored. The
 // warpgroups share a tile, or take turns: one multiplies its tile while the other
-// stores the results of the last.
+// stores the results of the last. Blocks may be pairs, neighbours with one operand
+// in common: each brings half of it to both.
 #pragma once
 #include "conv.h"
 
@@ -40,17 +41,41 @@ template <u32 ROWS, u32 WIDTH, u32 PIECE, u32 LINE, u32 TAPS_> struct wgmma_stri
   }
 };
 
+// wgmma_way is how the threads share the work. A block's first BLOCK threads, two
+// warpgroups, multiply, in GROUPS_ with a tile each; one more copies. The tensor cores
+// take 64 rows at a time and all columns, or, CROSSED_, 64 columns and all rows. A
+// block is alone, or one of two with the same rows or the same columns: copy gives each
+// half of the COPIES of an operand that they have in common, to BLOCKS, both.
+enum pairing { ALONE, SAME_ROWS, SAME_COLUMNS };
+template <u32 GROUPS_, bool CROSSED_, pairing PAIRS_> struct wgmma_way {
+  static constexpr u32 GROUPS = GROUPS_, PARTNERS = PAIRS_ == ALONE ? 1 : 2;
+  static constexpr bool CROSSED = CROSSED_;
+  static constexpr pairing PAIRS = PAIRS_;
+  template <pairing SAME> struct operand {
+    static constexpr bool COMMON = PAIRS == SAME;
+    static constexpr u32 HALVES = COMMON ? 2 : 1, BLOCKS = COMMON ? 3 : 0;
+    template <u32 COPIES, class F> METHOD static void copy(F one) {
+      static_assert(COPIES % HALVES == 0, "");
+      UNROLL for (u32 j = 0; j < COPIES; j += HALVES) one(COMMON ? j + blockIdx.x % 2 : j);
+    }
+  };
+  typedef operand<SAME_ROWS> rows;
+  typedef operand<SAME_COLUMNS> columns;
+  // item is the j-th tile where there are ACROSS side by side: a pair's follow one
+  // another.
+  template <u32 ACROSS> METHOD static u32 item(u32 j) { return PAIRS == SAME_COLUMNS ? (j / 2 / ACROSS * 2 + j % 2) * ACROSS + j / 2 % ACROSS : j; }
+};
+
 // wgmma_tile is a tile: ROWS x COLUMNS results, which reach their Result as R, from
 // stages of operands A, of the rows, and B, of the columns, with DEPTH products of each
-// tap. A block's first BLOCK threads, two warpgroups, multiply, in GROUPS with a tile
-// each; one more copies. The tensor cores take 64 rows at a time and all columns, or,
-// CROSSED, 64 columns and all rows.
-template <u32 ROWS_, u32 COLUMNS_, u32 DEPTH_, u32 STAGES_, u32 GROUPS_, bool CROSSED_, class A_, class B_, class R_> struct wgmma_tile {
+// tap, by threads that share the work as W says.
+template <u32 ROWS_, u32 COLUMNS_, u32 DEPTH_, u32 STAGES_, class W_, class A_, class B_, class R_> struct wgmma_tile {
+  typedef W_ W;
   typedef A_ A;
   typedef B_ B;
   typedef R_ R;
-  static constexpr bool CROSSED = CROSSED_;
-  static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = DEPTH_, STAGES = STAGES_, GROUPS = GROUPS_, TAPS = A::TAPS;
+  static constexpr bool CROSSED = W::CROSSED;
+  static constexpr u32 ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = DEPTH_, STAGES = STAGES_, GROUPS = W::GROUPS, TAPS = A::TAPS;
   static constexpr u32 THREADS = BLOCK / GROUPS, N = CROSSED ? ROWS : COLUMNS, M = ROWS * COLUMNS / N * 2 / THREADS;  // of a warpgroup, 64 x N each
   static constexpr u32 STRIDE = COLUMNS + 8;                                                                          // of results in shared memory
   static constexpr u32 STAGE = A::BYTES + B::BYTES, RESULTS = ROWS * STRIDE * sizeof(R);
@@ -69,7 +94,7 @@ template <u32 ROWS_, u32 COLUMNS_, u32 DEPTH_, u32 STAGES_, u32 GROUPS_, bool CR
 
 // wgmma_threads are those of a block. Of its registers those that multiply get
 // more, for their sums.
-constexpr u32 wgmma_threads = BLOCK + 128, COPYING_REGISTERS = 40, MULTIPLYING_REGISTERS = 232;
+constexpr u32 wgmma_threads = BLOCK + 128, COPYING_REGISTERS = 56, MULTIPLYING_REGISTERS = 224;
 
 // wgmma_pipeline is the stages in shared memory, and which of them this thread is
 // at: those that are filled follow one another in a ring. Groups take turns at them.
@@ -84,11 +109,17 @@ template <class Tile> struct wgmma_pipeline {
         filled((u64*)(shared + Tile::STAGES * Tile::STAGE + Tile::GROUPS * Tile::RESULTS)), emptied(filled + Tile::STAGES), turns(emptied + Tile::STAGES),
         stage(0), parity(0), turn(0) {
     if (threadIdx.x == 0) {
-      UNROLL for (u32 i = 0; i < Tile::STAGES; i++) mbarrier_init(filled + i, 1), mbarrier_init(emptied + i, Tile::THREADS / 32);
+      UNROLL for (u32 i = 0; i < Tile::STAGES; i++) mbarrier_init(filled + i, 1), mbarrier_init(emptied + i, Tile::W::PARTNERS * Tile::THREADS / 32);
       UNROLL for (u32 i = 0; i < Tile::TURNS; i++) mbarrier_init(turns + i, Tile::THREADS / 32);
       fence_proxy_async();
     }
-    __syncthreads();
+    meet();
+  }
+  // meet is a barrier of all threads, the partner's too. Behind the last tile it keeps
+  // a block whose partner may yet arrive.
+  METHOD static void meet() {
+    if constexpr (Tile::W::PARTNERS == 1) __syncthreads();
+    else cluster_sync();
   }
   // mine says whether a tile is this group's, and otherwise passes over its stages.
   METHOD bool mine(u32 steps) {
@@ -118,7 +149,10 @@ template <class Tile> struct wgmma_pipeline {
   // release gives back the stage before this one, of which the warp's products are
   // done.
   METHOD void release() {
-    if (threadIdx.x % 32 == 0) mbarrier_arrive(emptied + (stage == 0 ? Tile::STAGES : stage) - 1);
+    if (threadIdx.x % 32 != 0) return;
+    u64* const last = emptied + (stage == 0 ? Tile::STAGES : stage) - 1;
+    mbarrier_arrive(last);
+    if constexpr (Tile::W::PARTNERS == 2) mbarrier_arrive_at(last, 1 - blockIdx.x % 2);
   }
 };
 
@@ -173,20 +207,25 @@ DEVICE void wgmma_contract(wgmma_pipeline<Tile>& pipe, u32 steps, u32 row0, u32 
 // conv_forward_sm90: pixels are rows, filters columns, and products run from begin
 // to end, multiples of WIDTH. a is of x: ROWS pixels, through the windows' first
 // ones; b of the filters, (C, R S, O).
-template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, bool CROSSED, class R> struct conv_forward_sm90 {
-  typedef wgmma_tile<ROWS, COLUMNS, WIDTH, STAGES, GROUPS, CROSSED, wgmma_operand<ROWS, WIDTH, 2 * WIDTH, true>, wgmma_operand<COLUMNS, WIDTH, 2 * WIDTH, true>, R> tile;
+template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class W, class R> struct conv_forward_sm90 {
+  typedef wgmma_tile<ROWS, COLUMNS, WIDTH, STAGES, W, wgmma_operand<ROWS, WIDTH, 2 * WIDTH, true>, wgmma_operand<COLUMNS, WIDTH, 2 * WIDTH, true>, R> tile;
   typedef wgmma_pipeline<tile> pipeline;
   static constexpr u32 ACROSS = (G::O + COLUMNS - 1) / COLUMNS, CHUNKS = (G::C + WIDTH - 1) / WIDTH;
 
   METHOD static u32 steps(u32, u32 begin, u32 end) { return (end - begin) / WIDTH; }
   METHOD static void fill(pipeline& pipe, const tensor_map* a, const tensor_map* b, u32 i, u32 begin, u32 end) {
-    const u32 pixel = i / ACROSS * ROWS, q = pixel % G::Q, p = pixel / G::Q % G::P, n = pixel / (G::Q * G::P);
+    constexpr u32 PIXELS = ROWS / W::rows::HALVES, FILTERS = COLUMNS / W::columns::HALVES;  // of a copy
     for (u32 k = begin / WIDTH; k < end / WIDTH; k++, pipe.next()) {
       const u32 c = k % CHUNKS * WIDTH, tap = k / CHUNKS, r = tap / G::S, s = tap % G::S;
       u8* const to = pipe.fill();
       u64* const filled = pipe.filled + pipe.stage;
-      copy_pixels(to, a, filled, c, (i32)q * G::STRIDE_W - G::PAD_W, (i32)p * G::STRIDE_H - G::PAD_H, n, s * G::DILATION_W, r * G::DILATION_H);
-      copy_tile(to + tile::A::BYTES, b, filled, c, tap, i % ACROSS * COLUMNS);
+      W::rows::template copy<W::rows::HALVES>([&](u32 j) {
+        const u32 pixel = i / ACROSS * ROWS + j * PIXELS, q = pixel % G::Q, p = pixel / G::Q % G::P, n = pixel / (G::Q * G::P);
+        copy_pixels<W::rows::BLOCKS>(to + j * PIXELS * 2 * WIDTH, a, filled, c, (i32)q * G::STRIDE_W - G::PAD_W, (i32)p * G::STRIDE_H - G::PAD_H, n, s * G::DILATION_W, r * G::DILATION_H);
+      });
+      W::columns::template copy<W::columns::HALVES>([&](u32 j) {
+        copy_tile<W::columns::BLOCKS>(to + tile::A::BYTES + j * FILTERS * 2 * WIDTH, b, filled, c, tap, i % ACROSS * COLUMNS + j * FILTERS);
+      });
     }
   }
   template <class Result> METHOD static void compute(pipeline& pipe, u32 i, u32 begin, u32 end, Result result) {
@@ -194,12 +233,15 @@ template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, boo
   }
 };
 
-// conv_input_grad_sm90: a phase's pixels are rows (conv.h), channels columns. a are
+// conv_input_grad_sm90: a phase's pixels are rows (conv.h), channels columns, and
+// products run from begin to end, multiples of WIDTH, of which phases with fewer taps
+// have fewer. a are
 // of dy, one for each phase: ROWS pixels, through the windows' first ones; b of the
-// filters, (C, R S, O), in blocks of SPAN bytes of channels by WIDTH outputs.
-template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, bool CROSSED, class R> struct conv_input_grad_sm90 {
+// filters, (C, R S, O), in blocks of SPAN bytes of channels by WIDTH outputs, or half
+// as many.
+template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class W, class R> struct conv_input_grad_sm90 {
   static constexpr u32 SPAN = COLUMNS % 64 == 0 ? 128 : 64;
-  typedef wgmma_tile<ROWS, COLUMNS, WIDTH, STAGES, GROUPS, CROSSED, wgmma_operand<ROWS, WIDTH, 2 * WIDTH, true>, wgmma_operand<COLUMNS, WIDTH, SPAN, false>, R> tile;
+  typedef wgmma_tile<ROWS, COLUMNS, WIDTH, STAGES, W, wgmma_operand<ROWS, WIDTH, 2 * WIDTH, true>, wgmma_operand<COLUMNS, WIDTH, SPAN, false>, R> tile;
   typedef wgmma_pipeline<tile> pipeline;
   static constexpr u32 ACROSS = (G::C + COLUMNS - 1) / COLUMNS, CHUNKS = (G::O + WIDTH - 1) / WIDTH;
 
@@ -218,29 +260,34 @@ template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, boo
         i -= tiles;
       }
   }
-  METHOD static u32 steps(const phase<G>& f) { return f.down.taps * f.across.taps * CHUNKS; }
-  METHOD static u32 steps(u32 i, u32, u32) {
+  METHOD static u32 last(const phase<G>& f, u32 end) { return smaller(f.down.taps * f.across.taps * CHUNKS, end / WIDTH); }
+  METHOD static u32 steps(u32 i, u32 begin, u32 end) {
     u32 n = 0;
-    with_phase(i, [&](const phase<G>& f, u32, u32) { n = steps(f); });
+    with_phase(i, [&](const phase<G>& f, u32, u32) { n = last(f, end) - begin / WIDTH; });
     return n;
   }
-  METHOD static void fill(pipeline& pipe, const tensor_map* a, const tensor_map* b, u32 i, u32, u32) {
+  METHOD static void fill(pipeline& pipe, const tensor_map* a, const tensor_map* b, u32 i, u32 begin, u32 end) {
+    constexpr u32 PIXELS = ROWS / W::rows::HALVES, OUTPUTS = WIDTH / W::columns::HALVES;  // of a copy
     with_phase(i, [&](const phase<G>& f, u32 number, u32 i) {
-      const u32 pixel = i / ACROSS * ROWS, x = pixel % f.across.pixels, y = pixel / f.across.pixels % f.down.pixels, n = pixel / (f.across.pixels * f.down.pixels);
-      for (u32 k = 0; k < steps(f); k++, pipe.next()) {
+      for (u32 k = begin / WIDTH; k < last(f, end); k++, pipe.next()) {
         const u32 o = k % CHUNKS * WIDTH, tap = k / CHUNKS, r = tap / f.across.taps, s = tap % f.across.taps;
         const u32 down = (f.down.taps - 1) * f.down.SHIFT, across = (f.across.taps - 1) * f.across.SHIFT;  // of the window, but for its first pixel
         u8* const to = pipe.fill();
         u64* const filled = pipe.filled + pipe.stage;
-        copy_pixels(to, a + number, filled, o, (i32)(x - across) + f.across.base, (i32)(y - down) + f.down.base, n, across - s * f.across.SHIFT, down - r * f.down.SHIFT);
+        W::rows::template copy<W::rows::HALVES>([&](u32 j) {
+          const u32 pixel = i / ACROSS * ROWS + j * PIXELS, x = pixel % f.across.pixels, y = pixel / f.across.pixels % f.down.pixels, n = pixel / (f.across.pixels * f.down.pixels);
+          copy_pixels<W::rows::BLOCKS>(to + j * PIXELS * 2 * WIDTH, a + number, filled, o, (i32)(x - across) + f.across.base, (i32)(y - down) + f.down.base, n, across - s * f.across.SHIFT, down - r * f.down.SHIFT);
+        });
         UNROLL for (u32 c = 0; c < COLUMNS; c += SPAN / 2)
-          copy_tile(to + tile::A::BYTES + c * 2 * WIDTH, b, filled, i % ACROSS * COLUMNS + c, (f.down.first + r * f.down.STEP) * G::S + f.across.first + s * f.across.STEP, o);
+          W::columns::template copy<W::columns::HALVES>([&](u32 j) {
+            copy_tile<W::columns::BLOCKS>(to + tile::A::BYTES + c * 2 * WIDTH + j * OUTPUTS * SPAN, b, filled, i % ACROSS * COLUMNS + c, (f.down.first + r * f.down.STEP) * G::S + f.across.first + s * f.across.STEP, o + j * OUTPUTS);
+          });
       }
     });
   }
-  template <class Result> METHOD static void compute(pipeline& pipe, u32 i, u32, u32, Result result) {
+  template <class Result> METHOD static void compute(pipeline& pipe, u32 i, u32 begin, u32 end, Result result) {
     with_phase(i, [&](const phase<G>& f, u32, u32 i) {
-      wgmma_contract(pipe, steps(f), i / ACROSS * ROWS, i % ACROSS * COLUMNS, f.pixels(), G::C,
+      wgmma_contract(pipe, last(f, end) - begin / WIDTH, i / ACROSS * ROWS, i % ACROSS * COLUMNS, f.pixels(), G::C,
                      [&](u32 row, u32 column, f32 (&v)[8]) { result(f.pixel(row), column, v); });
     });
   }
@@ -252,69 +299,77 @@ template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, boo
 // for each of them. Products run over stages, from begin to end, multiples of
 // R * WIDTH. a is of x, or of dy, as for windows that are one line high; b of the
 // filters, as above.
-template <class G, bool GRADIENT, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, bool CROSSED, class R> struct conv_strips_sm90 {
+template <class G, bool GRADIENT, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class W, class R> struct conv_strips_sm90 {
   static constexpr u32 DOWN = GRADIENT ? G::H : G::P, LINE = GRADIENT ? G::W : G::Q, PIXELS = G::N * DOWN * LINE;  // of the result
   static constexpr u32 IN = GRADIENT ? G::O : G::C, OUT = GRADIENT ? G::C : G::O;
   static constexpr i32 ABOVE = GRADIENT ? (i32)G::R - 1 - G::PAD_H : G::PAD_H, BESIDE = GRADIENT ? (i32)G::S - 1 - G::PAD_W : G::PAD_W;  // of padding
   static constexpr u32 PIECE = ROWS < DOWN * LINE ? ROWS : DOWN * LINE, SPAN = GRADIENT && COLUMNS % 64 == 0 ? 128 : 64;
   typedef wgmma_strips<ROWS, WIDTH, PIECE, LINE, G::R> A;
   typedef wgmma_operand<COLUMNS, WIDTH, GRADIENT ? SPAN : 2 * WIDTH, !GRADIENT, G::R> B;
-  typedef wgmma_tile<ROWS, COLUMNS, WIDTH, STAGES, GROUPS, CROSSED, A, B, R> tile;
+  typedef wgmma_tile<ROWS, COLUMNS, WIDTH, STAGES, W, A, B, R> tile;
   typedef wgmma_pipeline<tile> pipeline;
   static constexpr u32 ACROSS = (OUT + COLUMNS - 1) / COLUMNS, CHUNKS = (IN + WIDTH - 1) / WIDTH;
-  static constexpr u32 COPIES = (A::PIXELS + 255) / 256, COPY = A::PIXELS / COPIES;
+  static constexpr u32 COPIES = (A::PIXELS / W::rows::HALVES + 255) / 256 * W::rows::HALVES, COPY = A::PIXELS / COPIES;
   static_assert(A::PIXELS % (8 * COPIES) == 0 && PIXELS % ROWS == 0 && DOWN * LINE % PIECE == 0, "");
 
   METHOD static u32 steps(u32, u32 begin, u32 end) { return (end - begin) / (G::R * WIDTH); }
   METHOD static void fill(pipeline& pipe, const tensor_map* a, const tensor_map* b, u32 i, u32 begin, u32 end) {
+    constexpr u32 HALF = (GRADIENT ? WIDTH : COLUMNS) / W::columns::HALVES;  // of a tap's filters
     const u32 line = i / ACROSS * ROWS / LINE, first = (line / DOWN * (DOWN + G::R - 1) + line % DOWN) * LINE;  // pixel, of images that have their padding above and below
     for (u32 k = begin / (G::R * WIDTH); k < end / (G::R * WIDTH); k++, pipe.next()) {
       const u32 c = k % CHUNKS * WIDTH, s = k / CHUNKS;
       u8* const to = pipe.fill();
       u64* const filled = pipe.filled + pipe.stage;
-      UNROLL for (u32 j = 0; j < COPIES; j++) {
+      W::rows::template copy<COPIES>([&](u32 j) {
         const u32 pixel = first + j * COPY, y = pixel / LINE % (DOWN + G::R - 1), n = pixel / (LINE * (DOWN + G::R - 1));
-        copy_pixels(to + j * COPY * 2 * WIDTH, a, filled, c, (i32)(pixel % LINE) - BESIDE, (i32)y - ABOVE, n, s, 0);
-      }
-      UNROLL for (u32 r = 0; r < G::R; r++) {
-        u8* const filters = to + A::BYTES + r * B::TAP;
-        if constexpr (GRADIENT) {
-          UNROLL for (u32 o = 0; o < COLUMNS; o += SPAN / 2)
-            copy_tile(filters + o * 2 * WIDTH, b, filled, i % ACROSS * COLUMNS + o, (G::R - 1 - r) * G::S + G::S - 1 - s, c);
-        } else copy_tile(filters, b, filled, c, r * G::S + s, i % ACROSS * COLUMNS);
-      }
+        copy_pixels<W::rows::BLOCKS>(to + j * COPY * 2 * WIDTH, a, filled, c, (i32)(pixel % LINE) - BESIDE, (i32)y - ABOVE, n, s, 0);
+      });
+      UNROLL for (u32 r = 0; r < G::R; r++)
+        W::columns::template copy<W::columns::HALVES>([&](u32 j) {
+          u8* const filters = to + A::BYTES + r * B::TAP + j * HALF * (GRADIENT ? SPAN : 2 * WIDTH);
+          if constexpr (GRADIENT) {
+            UNROLL for (u32 o = 0; o < COLUMNS; o += SPAN / 2)
+              copy_tile<W::columns::BLOCKS>(filters + o * 2 * WIDTH, b, filled, i % ACROSS * COLUMNS + o, (G::R - 1 - r) * G::S + G::S - 1 - s, c + j * HALF);
+          } else copy_tile<W::columns::BLOCKS>(filters, b, filled, c, r * G::S + s, i % ACROSS * COLUMNS + j * HALF);
+        });
     }
   }
   template <class Result> METHOD static void compute(pipeline& pipe, u32 i, u32 begin, u32 end, Result result) {
     wgmma_contract(pipe, steps(i, begin, end), i / ACROSS * ROWS, i % ACROSS * COLUMNS, PIXELS, OUT, result);
   }
 };
-template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, bool CROSSED, class R> using conv_forward_strips_sm90 = conv_strips_sm90<G, false, ROWS, COLUMNS, WIDTH, STAGES, GROUPS, CROSSED, R>;
-template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, bool CROSSED, class R> using conv_input_grad_strips_sm90 = conv_strips_sm90<G, true, ROWS, COLUMNS, WIDTH, STAGES, GROUPS, CROSSED, R>;
+template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class W, class R> using conv_forward_strips_sm90 = conv_strips_sm90<G, false, ROWS, COLUMNS, WIDTH, STAGES, W, R>;
+template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class W, class R> using conv_input_grad_strips_sm90 = conv_strips_sm90<G, true, ROWS, COLUMNS, WIDTH, STAGES, W, R>;
 
 // conv_filter_grad_sm90: taps (r, s, c), with WIDTH channels at a time, are rows,
 // filters columns, and products run over output pixels, from begin to end,
 // multiples of DEPTH. The results are turned: the filters' layout is (O, R S C). a
-// is of x: DEPTH pixels, the first ones of windows, and WIDTH channels; b of dy,
-// (O, N P Q), in blocks of SPAN bytes of outputs by DEPTH pixels.
-template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, u32 GROUPS, bool CROSSED, class R> struct conv_filter_grad_sm90 {
+// is of x: DEPTH pixels, or half as many, the first ones of windows, and WIDTH
+// channels; b of dy, (O, N P Q), in blocks of SPAN bytes of outputs by as many pixels.
+template <class G, u32 ROWS, u32 COLUMNS, u32 WIDTH, u32 STAGES, class W, class R> struct conv_filter_grad_sm90 {
   static constexpr u32 DEPTH = 64, SPAN = COLUMNS % 64 == 0 ? 128 : 64;
-  typedef wgmma_tile<COLUMNS, ROWS, DEPTH, STAGES, GROUPS, !CROSSED, wgmma_operand<COLUMNS, DEPTH, SPAN, false>, wgmma_operand<ROWS, DEPTH, 2 * WIDTH, false>, R> tile;
+  typedef wgmma_tile<COLUMNS, ROWS, DEPTH, STAGES, wgmma_way<W::GROUPS, !W::CROSSED, W::PAIRS>, wgmma_operand<COLUMNS, DEPTH, SPAN, false>, wgmma_operand<ROWS, DEPTH, 2 * WIDTH, false>, R> tile;
   typedef wgmma_pipeline<tile> pipeline;
   static constexpr u32 ACROSS = (G::O + COLUMNS - 1) / COLUMNS, CHUNKS = (G::C + WIDTH - 1) / WIDTH, TAPS = G::R * G::S;
 
   METHOD static u32 steps(u32, u32 begin, u32 end) { return (end - begin) / DEPTH; }
   METHOD static void fill(pipeline& pipe, const tensor_map* a, const tensor_map* b, u32 i, u32 begin, u32 end) {
-    for (u32 pixel = begin; pixel < end; pixel += DEPTH, pipe.next()) {
-      const u32 q = pixel % G::Q, p = pixel / G::Q % G::P, n = pixel / (G::Q * G::P);
+    constexpr u32 PIXELS = DEPTH / W::rows::HALVES, OUTPUTS = DEPTH / W::columns::HALVES;  // of a copy
+    for (u32 k = begin; k < end; k += DEPTH, pipe.next()) {
       u8* const to = pipe.fill();
       u64* const filled = pipe.filled + pipe.stage;
-      UNROLL for (u32 k = 0; k < ROWS / WIDTH; k++) {
-        const u32 chunk = i / ACROSS * (ROWS / WIDTH) + k, tap = smaller(chunk / CHUNKS, TAPS - 1), r = tap / G::S, s = tap % G::S;
-        const u32 c = (chunk - tap * CHUNKS) * WIDTH;  // beyond the last tap, beyond the channels
-        copy_pixels(to + tile::A::BYTES + k * DEPTH * 2 * WIDTH, a, filled, c, (i32)q * G::STRIDE_W - G::PAD_W, (i32)p * G::STRIDE_H - G::PAD_H, n, s * G::DILATION_W, r * G::DILATION_H);
-      }
-      UNROLL for (u32 o = 0; o < COLUMNS; o += SPAN / 2) copy_tile(to + o * 2 * DEPTH, b, filled, i % ACROSS * COLUMNS + o, pixel, 0);
+      W::rows::template copy<W::rows::HALVES>([&](u32 j) {
+        const u32 pixel = k + j * PIXELS, q = pixel % G::Q, p = pixel / G::Q % G::P, n = pixel / (G::Q * G::P);
+        UNROLL for (u32 part = 0; part < ROWS / WIDTH; part++) {
+          const u32 chunk = i / ACROSS * (ROWS / WIDTH) + part, tap = smaller(chunk / CHUNKS, TAPS - 1), r = tap / G::S, s = tap % G::S;
+          const u32 c = (chunk - tap * CHUNKS) * WIDTH;  // beyond the last tap, beyond the channels
+          copy_pixels<W::rows::BLOCKS>(to + tile::A::BYTES + (part * DEPTH + j * PIXELS) * 2 * WIDTH, a, filled, c, (i32)q * G::STRIDE_W - G::PAD_W, (i32)p * G::STRIDE_H - G::PAD_H, n, s * G::DILATION_W, r * G::DILATION_H);
+        }
+      });
+      W::columns::template copy<W::columns::HALVES>([&](u32 j) {
+        UNROLL for (u32 o = 0; o < COLUMNS; o += SPAN / 2)
+          copy_tile<W::columns::BLOCKS>(to + o * 2 * DEPTH + j * OUTPUTS * SPAN, b, filled, i % ACROSS * COLUMNS + o, k + j * OUTPUTS, 0);
+      });
     }
   }
   template <class Result> METHOD static void compute(pipeline& pipe, u32 i, u32 begin, u32 end, Result result) {

@@ -30,6 +30,7 @@ template <u32 N> struct tensor_maps { tensor_map of[N]; };
 #define UNROLL8 _Pragma("unroll 8")
 // EXPORT(kernel) follows each kernel: the emulator needs the parameters' sizes.
 #define EXPORT(kernel)
+#define EXPORT_CLUSTER(kernel, blocks)  // of one with __cluster_dims__(blocks)
 // DYNAMIC_SHARED declares the launch's dynamic shared memory as an array of T.
 #define DYNAMIC_SHARED(T, name)                              \
   extern __shared__ __align__(1024) u8 dynamic_shared[]; \
@@ -473,22 +474,41 @@ DEVICE void mbarrier_wait(u64* b, u32 parity) {
   asm volatile("{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}"
                ::"r"(shared_address(b)), "r"(parity) : "memory");
 }
+// Arrives at a barrier as another block of the cluster has it, at the same place.
+DEVICE void mbarrier_arrive_at(u64* b, u32 block) {
+  asm volatile("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}"
+               ::"r"(shared_address(b)), "r"(block) : "memory");
+}
+// A barrier of all threads of the cluster's blocks that have not ended.
+DEVICE void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
 // What this thread has written to shared memory, mbarriers included, is seen by
 // tensor copies and the tensor cores.
 DEVICE void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// Copies a box of a tensor of three axes, the one at (x, y, z), to shared memory.
-DEVICE void copy_tile(void* to, const tensor_map* from, u64* done, i32 x, i32 y, i32 z) {
-  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
-               ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(x), "r"(y), "r"(z) : "memory");
+// Copies a box of a tensor of three axes, the one at (x, y, z), to shared memory: to
+// this block's, or to the same place of some BLOCKS of the cluster, a bit for each,
+// whose own barriers at the place of done hear of it.
+template <u32 BLOCKS = 0> DEVICE void copy_tile(void* to, const tensor_map* from, u64* done, i32 x, i32 y, i32 z) {
+  if constexpr (BLOCKS == 0)
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
+                 ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(x), "r"(y), "r"(z) : "memory");
+  else
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;"
+                 ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(x), "r"(y), "r"(z), "h"((u16)BLOCKS) : "memory");
 }
 // Copies channels c, c + 1, … of pixels of images (N,H,W,C) to shared memory: the
 // map has how many of both, and the box through which the pixels run, from
 // (n, h, w), row by row. Each is the one right and down of there; those outside
 // of the image are 0.
-DEVICE void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 w, i32 h, i32 n, u16 right, u16 down) {
-  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
-               ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(c), "r"(w), "r"(h), "r"(n), "h"(right), "h"(down) : "memory");
+template <u32 BLOCKS = 0> DEVICE void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 w, i32 h, i32 n, u16 right, u16 down) {
+  if constexpr (BLOCKS == 0)
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
+                 ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(c), "r"(w), "r"(h), "r"(n), "h"(right), "h"(down) : "memory");
+  else
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8}, %9;"
+                 ::"r"(shared_address(to)), "l"(from), "r"(shared_address(done)), "r"(c), "r"(w), "r"(h), "r"(n), "h"(right), "h"(down), "h"((u16)BLOCKS) : "memory");
 }
 
 // The compiler takes sums that it is told to be touched to be where they are by

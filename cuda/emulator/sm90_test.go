@@ -36,6 +36,9 @@ func TestPlantedBugsSM90(t *testing.T) {
 		"too_few_bytes":        {"deadlock in block (0,0,0): 256 threads (first 0) wait at mbarrier_wait"},
 		"too_many_arrivals":    {"mbarrier_arrive: more than 1 arrivals in a phase, thread 0 "},
 		"copy_not_swizzled":    {"copy_tile: the destination is no multiple of 1024 bytes, thread 0 "},
+		"partner_not_ready":    {"copy_tile: thread 128 of block (0,0,0) knows of no mbarrier_init"},
+		"partner_not_asked":    {"race in shared memory (write after read) at byte "},
+		"partner_gone":         {"mbarrier_arrive_at: block 0 of the cluster has ended, thread 255 of block (1,0,0)"},
 		"warpgroup_divergence": {"warpgroup 0 of block (0,0,0) diverges: wgmma_wait at "},
 	} {
 		for copies := range 2 {
@@ -51,7 +54,11 @@ func TestPlantedBugsSM90(t *testing.T) {
 				x := upload(t, dev, s, make([]uint16, 256*64))
 				maps := must(dev.Encode([]cuda.TensorMap{{Extents: [4]int{64, 256, 1}, Strides: [3]int{128, 128 * 256}, Box: [3]int{64, 64, 1}, Steps: [4]int{1, 1, 1}, Swizzle: 128}}, x))(t)
 				out := must(dev.Alloc(1 << 16))(t)
-				err := launch(t, m, s, name, [3]int{1, 1, 1}, [3]int{256, 1, 1}, 16384+32, maps, out)
+				blocks := 1
+				if strings.HasPrefix(name, "partner") {
+					blocks = 2
+				}
+				err := launch(t, m, s, name, [3]int{blocks, 1, 1}, [3]int{256, 1, 1}, 16384+32, maps, out)
 				if err == nil {
 					t.Fatal("no error")
 				}
@@ -146,6 +153,28 @@ func TestTensorCopies(t *testing.T) {
 			}
 		}
 		compare(fmt.Sprint("tile at ", begin), download[uint16](t, s, out, len(want)), want)
+	}
+
+	// Each of a pair of blocks brings half of what both get: an image's first line.
+	lines := cuda.TensorMap{Extents: [4]int{channels, width, images}, Strides: [3]int{2 * channels, 2 * channels * width * height}, Box: [3]int{32, 8, 1}, Steps: [4]int{1, 1, 1}, Swizzle: 64}
+	line := cuda.TensorMap{Pixels: true, Extents: [4]int{channels, width, height, images}, Strides: [3]int{2 * channels, 2 * channels * width, 2 * channels * width * height},
+		Box: [3]int{32, 8}, Steps: [4]int{1, 1, 1, 1}, Swizzle: 64}
+	for copies := range 2 {
+		set(t, "copies", copies)
+		if err := launch(t, m, s, "halves", [3]int{4, 1, 1}, [3]int{128, 1, 1}, 32768+8, must(dev.Encode([]cuda.TensorMap{lines}, p))(t), must(dev.Encode([]cuda.TensorMap{line}, p))(t), out, uint32(8)); err != nil {
+			t.Fatal(err)
+		}
+		var want []uint16
+		for i := range 4 * 4 * 8 * 32 {
+			c, w, n := i%32, i/32%8, i/256%4
+			switch {
+			case n < 2: // a tile ends with its line, pixels go on with the next one
+				want = append(want, at(n, 0, w, c))
+			default:
+				want = append(want, at(n-2, w/width, w%width, c))
+			}
+		}
+		compare(fmt.Sprint("halves, copies=", copies), download[uint16](t, s, out, len(want)), want)
 	}
 
 	for _, g := range []struct{ taps, stride, pad, dilation int }{{3, 1, 1, 1}, {3, 2, 1, 1}, {1, 2, 0, 1}, {3, 1, 2, 2}, {2, 3, 0, 1}} {

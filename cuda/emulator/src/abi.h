@@ -8,6 +8,7 @@ struct emulated_kernel {
   const char* name;
   int params;
   const unsigned short* sizes;  // of the parameters, in bytes
+  unsigned cluster;             // blocks of one
   void (*call)(void** params);
 };
 
@@ -45,6 +46,7 @@ struct tensor_copy_call {
   int at[4];
   unsigned right, down;
   bool pixels;
+  unsigned blocks;  // of the cluster that get it, a bit for each; 0: this one
 };
 
 struct wgmma_call {
@@ -72,6 +74,8 @@ struct emulator_calls {
   void (*group_sync)(unsigned barrier, unsigned threads, const char* file, int line);
   void (*mbarrier_init)(void* b, unsigned arrivals, const char* file, int line);
   void (*mbarrier_arrive)(void* b, unsigned bytes, const char* file, int line);
+  void (*mbarrier_arrive_at)(void* b, unsigned rank, const char* file, int line);
+  void (*cluster_sync)(const char* file, int line);
   void (*mbarrier_wait)(void* b, unsigned parity, const char* file, int line);
   void (*fence_async)();
   void (*tensor_copy)(const tensor_copy_call* call, const char* file, int line);

@@ -1,5 +1,5 @@
-// A block of threads: one fiber a thread, on one thread of the host, switched
-// where threads meet. Blocks run one after the other.
+// A cluster of blocks of threads, usually of one: one fiber a thread, on one thread
+// of the host, switched where threads meet. Clusters run one after the other.
 #pragma once
 #include <dlfcn.h>
 #include <link.h>
@@ -57,7 +57,7 @@ static void image_of(const void* address, uintptr_t* from, uintptr_t* to) {
 
 // ---- fibers
 
-enum State { NEW, READY, RUNNING, AT_BARRIER, IN_WARP, AT_GROUP, AT_MBARRIER, IN_WARPGROUP, DONE };
+enum State { NEW, READY, RUNNING, AT_BARRIER, AT_CLUSTER, IN_WARP, AT_GROUP, AT_MBARRIER, IN_WARPGROUP, DONE };
 
 struct Copy {
   unsigned char* to;
@@ -70,7 +70,8 @@ struct Fiber : emulated_thread {
   void* sp;
   unsigned char* stack;
   State state;
-  int id, warp, lane;
+  int id, warp, lane;  // in the cluster
+  struct Block* of;
   const char *what, *file;  // where it waits, and for what
   int line;
   unsigned mask;
@@ -88,21 +89,28 @@ struct Meeting {
   int line;
 };
 
-static const int MAX_THREADS = 1024, MAX_WARPS = 32, QUEUE = 2048, STACK = 64 << 10, PAGE = 4096;
+static const int MAX_THREADS = 1024, MAX_WARPS = 32, MAX_CLUSTER = 8, QUEUE = 2048, STACK = 64 << 10, PAGE = 4096;
 static const size_t SHARED_CAPACITY = 227 << 10;
 
 static Fiber fibers[MAX_THREADS];
 static emulated_thread* current_thread;
-static emulated_block block;
+static emulated_block block;  // of the thread that runs
+static struct Block {
+  uint3 index;
+  unsigned char* shared;  // dynamic
+  int first, finished, at_barrier;  // threads
+  bool barrier_differs;
+  const char* barrier_file;
+  int barrier_line;
+  struct { unsigned threads, arrived; } named[16];  // barriers
+} blocks[MAX_CLUSTER];
+static unsigned cluster;  // blocks
 static Module* module;
 static unsigned char* stacks;  // MAX_THREADS of STACK bytes
 static std::vector<unsigned char*> free_stacks;
 static Fiber* ready[QUEUE];
 static unsigned head, tail;
-static int thread_count, started, finished, at_barrier;
-static bool barrier_differs;
-static const char* barrier_file;
-static int barrier_line;
+static int block_threads, thread_count, started, finished, at_cluster;
 static Meeting meetings[MAX_WARPS][4];
 static void* main_sp;
 static const int MAX_PARAMS = 512;  // more than 4 KiB hold
@@ -163,7 +171,7 @@ __attribute__((format(printf, 1, 2))) static void fail(const char* format, ...) 
 
 static std::string here() {
   char text[200];
-  snprintf(text, sizeof text, "thread %d of block (%u,%u,%u)", self()->id, block.index.x, block.index.y, block.index.z);
+  snprintf(text, sizeof text, "thread %d of block (%u,%u,%u)", self()->id - self()->of->first, block.index.x, block.index.y, block.index.z);
   return text;
 }
 
@@ -176,9 +184,14 @@ static void push_front(Fiber* f) {
   ready[--head % QUEUE] = f;
 }
 
+static void become(Fiber* f) {
+  current_thread = f;
+  f->state = RUNNING;
+  block.index = f->of->index, block.dynamic_shared = f->of->shared;
+}
+
 static void resume(Fiber* from, Fiber* to) {
-  current_thread = to;
-  to->state = RUNNING;
+  become(to);
   emulator_switch(from ? &from->sp : &main_sp, to->sp);
 }
 
@@ -215,6 +228,7 @@ static void deadlock() {
     Fiber& f = fibers[i];
     char text[400] = "have finished";
     if (f.state == AT_BARRIER) snprintf(text, sizeof text, "wait at __syncthreads, %s:%d", f.file, f.line);
+    if (f.state == AT_CLUSTER) snprintf(text, sizeof text, "wait at cluster_sync, %s:%d", f.file, f.line);
     if (f.state == AT_GROUP) snprintf(text, sizeof text, "wait at group_sync, %s:%d", f.file, f.line);
     if (f.state == AT_MBARRIER) snprintf(text, sizeof text, "wait at mbarrier_wait, %s:%d", f.file, f.line);
     if (f.state == IN_WARPGROUP) snprintf(text, sizeof text, "wait at %s, %s:%d", f.what, f.file, f.line);
@@ -239,7 +253,8 @@ static void wait() {
   else resume(f, n);
 }
 
-static void release_barrier();
+static void release_barrier(Block& b);
+static void release_cluster();
 static void leave_hopper();
 static void leave_early();
 
@@ -253,13 +268,14 @@ static void fiber_main() {
     f->groups.clear();
     f->state = DONE;
     finished++;
-    if (at_barrier && at_barrier == thread_count - finished) release_barrier();
+    Block& b = *f->of;
+    if (++b.finished < block_threads && b.at_barrier == block_threads - b.finished) release_barrier(b);
+    if (at_cluster && at_cluster == thread_count - finished) release_cluster();
     if (!opt_seed && head == tail && started < thread_count) {
       // The next thread starts on this stack, which is hot, without a switch.
       Fiber* n = &fibers[started++];
       n->stack = f->stack;
-      current_thread = n;
-      n->state = RUNNING;
+      become(n);
       continue;
     }
     if (finished == thread_count) emulator_switch(&f->sp, main_sp);
@@ -277,21 +293,28 @@ enum { COPIES = MAX_WARPS, CLOCKS, COPIER = COPIES * 32 };
 static uint32_t clocks[MAX_WARPS][CLOCKS];
 static int warp_count;
 
-static void join_all_clocks() {
+static void join_clock(uint32_t* to, const uint32_t* from) {
+  for (int i = 0; i < CLOCKS; i++) to[i] = std::max(to[i], from[i]);
+}
+
+// join_clocks lets the warps of threads from first on know all that each of them knows.
+static void join_clocks(int first, int threads) {
   uint32_t all[CLOCKS] = {};
-  for (int w = 0; w < warp_count; w++) {
-    all[w] = clocks[w][w];
-    all[COPIES] = std::max(all[COPIES], clocks[w][COPIES]);
-  }
-  for (int w = 0; w < warp_count; w++) {
+  const int from = first / 32, to = (first + threads + 31) / 32;
+  for (int w = from; w < to; w++) join_clock(all, clocks[w]);
+  for (int w = from; w < to; w++) {
     std::copy(all, all + CLOCKS, clocks[w]);
     clocks[w][w]++;
   }
 }
 
-static std::string thread_name(int thread) { return thread == COPIER ? "a tensor copy" : "thread " + std::to_string(thread); }
+static std::string thread_name(int thread) {
+  if (thread == COPIER) return "a tensor copy";
+  std::string name = "thread " + std::to_string(thread % block_threads);
+  return cluster == 1 ? name : name + " of the cluster's block " + std::to_string(thread / block_threads);
+}
 
-// happened_before says whether an earlier access by a thread of this block is
+// happened_before says whether an earlier access by a thread of this cluster is
 // ordered before what thread f does now.
 static bool happened_before(int thread, uint32_t at, Fiber* f) {
   int w = thread / 32;
@@ -300,19 +323,20 @@ static bool happened_before(int thread, uint32_t at, Fiber* f) {
 
 // ---- barriers
 
-static void release_barrier() {
-  if (barrier_differs) {
+static void release_barrier(Block& b) {
+  Fiber* const of = fibers + b.first;
+  if (b.barrier_differs) {
     std::map<std::string, int> places;
-    for (int i = 0; i < thread_count; i++)
-      if (fibers[i].state == AT_BARRIER) places[fibers[i].file + (":" + std::to_string(fibers[i].line))]++;
+    for (int i = 0; i < block_threads; i++)
+      if (of[i].state == AT_BARRIER) places[of[i].file + (":" + std::to_string(of[i].line))]++;
     std::string s;
     for (auto& p : places) s += (s.empty() ? "" : ", ") + std::to_string(p.second) + " threads at " + p.first;
     fail("divergent __syncthreads in block (%u,%u,%u): %s", block.index.x, block.index.y, block.index.z, s.c_str());
   }
-  at_barrier = 0;
-  join_all_clocks();
-  for (int i = 0; i < thread_count; i++)
-    if (fibers[i].state == AT_BARRIER) push(&fibers[i]);
+  b.at_barrier = 0;
+  join_clocks(b.first, block_threads);
+  for (int i = 0; i < block_threads; i++)
+    if (of[i].state == AT_BARRIER) push(&of[i]);
 }
 
 static bool same_place(const char* a, int i, const char* b, int j) { return i == j && (a == b || !strcmp(a, b)); }
@@ -320,9 +344,24 @@ static bool same_place(const char* a, int i, const char* b, int j) { return i ==
 static void barrier(const char* file, int line) {
   Fiber* f = self();
   f->state = AT_BARRIER, f->file = file, f->line = line;
-  if (at_barrier++ == 0) barrier_file = file, barrier_line = line, barrier_differs = false;
-  else if (!same_place(barrier_file, barrier_line, file, line)) barrier_differs = true;
-  if (at_barrier == thread_count - finished) release_barrier();
+  Block& b = *f->of;
+  if (b.at_barrier++ == 0) b.barrier_file = file, b.barrier_line = line, b.barrier_differs = false;
+  else if (!same_place(b.barrier_file, b.barrier_line, file, line)) b.barrier_differs = true;
+  if (b.at_barrier == block_threads - b.finished) release_barrier(b);
+  wait();
+}
+
+static void release_cluster() {
+  at_cluster = 0;
+  join_clocks(0, thread_count);
+  for (int i = 0; i < thread_count; i++)
+    if (fibers[i].state == AT_CLUSTER) push(&fibers[i]);
+}
+
+static void cluster_sync(const char* file, int line) {
+  Fiber* f = self();
+  f->state = AT_CLUSTER, f->file = file, f->line = line;
+  if (++at_cluster == thread_count - finished) release_cluster();
   wait();
 }
 

@@ -46,7 +46,7 @@ static std::string place(uint32_t site) {
 
 // ---- races
 
-static uint32_t this_block, first_block;  // serial numbers: the one that runs, the launch's first
+static uint32_t this_block, first_block;  // serial numbers of clusters: the one that runs, the launch's first
 
 struct Readers {
   uint32_t at[MAX_WARPS], from[MAX_WARPS];
@@ -59,7 +59,7 @@ static void race(const char* memory, const char* order, size_t offset, const std
        here().c_str(), place(site).c_str());
 }
 
-static std::string block_name(uint32_t serial) { return "the launch's block number " + std::to_string(serial - first_block) + " in its order of running"; }
+static std::string block_name(uint32_t serial) { return std::string("the launch's ") + (cluster > 1 ? "cluster" : "block") + " number " + std::to_string(serial - first_block) + " in its order of running"; }
 
 // What runs of a graph: of each kernel so far the serial number of the block before
 // its first one and its name, and which of them come before the one that runs.
@@ -142,13 +142,20 @@ static void check_cell(Cell& c, size_t offset, bool write, bool shared, uint32_t
 // ---- memory
 
 static Region dynamic_region, static_region;
+alignas(1024) static unsigned char dynamic_memory[MAX_CLUSTER * SHARED_CAPACITY];
 static uintptr_t library_from, library_to;
 
 static void check_shared(Region& r, size_t at, size_t n, bool write, uint32_t site) {
   r.each(at, n, [&](Cell& c, size_t offset) {
+    offset %= SHARED_CAPACITY;
     if (!write && c.written_by != this_block) fail("read of shared memory that nothing has been written to yet: byte %zu, %s, at %s", offset, here().c_str(), place(site).c_str());
     check_cell(c, offset, write, true, site);
   });
+}
+
+// check_shared looks at dynamic shared memory, of any block of the cluster.
+static void check_shared(const void* p, size_t n, bool write, uint32_t site) {
+  check_shared(dynamic_region, (size_t)((const unsigned char*)p - dynamic_memory), n, write, site);
 }
 
 static void check_global(Allocation* a, size_t at, size_t n, bool write, uint32_t site) {
@@ -167,9 +174,12 @@ static void check(const void* p, size_t n, bool write, uint32_t site) {
   uintptr_t a = (uintptr_t)p;
   auto offset = [&](const void* from) { return a - (uintptr_t)from; };
   if (offset(stacks) < (size_t)MAX_THREADS * STACK) return;  // a thread's own
-  if (a >= library_from && a < library_to && offset(block.dynamic_shared) >= SHARED_CAPACITY) return;
+  const bool of_cluster = offset(dynamic_memory) < sizeof dynamic_memory;
+  if (a >= library_from && a < library_to && !of_cluster) return;
   Allocation* g = nullptr;
   bool is_dynamic = offset(block.dynamic_shared) < SHARED_CAPACITY;
+  if (of_cluster && !is_dynamic)
+    fail("%s of %zu bytes of another block's shared memory, or outside of this one's, %s, at %s", write ? "write" : "read", n, here().c_str(), place(site).c_str());
   bool is_static = a >= (uintptr_t)module->shared_from && a < (uintptr_t)module->shared_to;
   if (!is_dynamic && !is_static) {
     if (a >= module->from && a < module->to) return;  // constants
@@ -188,7 +198,7 @@ static void check(const void* p, size_t n, bool write, uint32_t site) {
     if (offset(block.dynamic_shared) + n > shared_size)
       fail("out of bounds: %s of %zu bytes, from byte %zu of %zu bytes of dynamic shared memory, %s, at %s", write ? "write" : "read", n,
            (size_t)offset(block.dynamic_shared), shared_size, here().c_str(), place(site).c_str());
-    check_shared(dynamic_region, offset(block.dynamic_shared), n, write, site);
+    check_shared(p, n, write, site);
   }
 }
 
@@ -196,14 +206,14 @@ static void check(const void* p, size_t n, bool write, uint32_t site) {
 static void check_pending(const void* p, size_t n, uint32_t) {
   bool is_static = (uintptr_t)p >= (uintptr_t)module->shared_from && (uintptr_t)p < (uintptr_t)module->shared_to;
   Region& r = is_static ? static_region : dynamic_region;
-  r.each((size_t)((const char*)p - (is_static ? module->shared_from : (char*)block.dynamic_shared)), n, [](Cell& c, size_t) { c.written_by = 0; });
+  r.each((size_t)((const char*)p - (is_static ? module->shared_from : (char*)dynamic_memory)), n, [](Cell& c, size_t) { c.written_by = 0; });
 }
 
 // mark_copied notes what a tensor copy has written, which nobody may have touched
 // since it began.
 static void mark_copied(const void* p, size_t n, uint32_t at, uint32_t site) {
-  dynamic_region.each((size_t)((const unsigned char*)p - block.dynamic_shared), n, [&](Cell& c, size_t offset) {
-    if (c.written_by == this_block) race("shared", "write after write", offset, thread_name(c.writer), c.written_from, site);
+  dynamic_region.each((size_t)((const unsigned char*)p - dynamic_memory), n, [&](Cell& c, size_t offset) {
+    if (c.written_by == this_block) race("shared", "write after write", offset % SHARED_CAPACITY, thread_name(c.writer), c.written_from, site);
     c.read_by = c.read_by_another = c.readers = 0;
     c.written_by = this_block, c.writer = COPIER, c.written_at = at, c.written_from = site;
   });
@@ -212,9 +222,9 @@ static void mark_copied(const void* p, size_t n, uint32_t at, uint32_t site) {
 // check_operand looks at 16 bytes that a product reads.
 static void check_operand(const void* p, uint32_t site) {
   check(p, 16, false, site);
-  dynamic_region.each((size_t)((const unsigned char*)p - block.dynamic_shared), 16, [&](Cell& c, size_t offset) {
+  dynamic_region.each((size_t)((const unsigned char*)p - dynamic_memory), 16, [&](Cell& c, size_t offset) {
     if (c.writer != COPIER && c.written_at > fenced[c.writer / 32])
-      fail("wgmma: byte %zu of shared memory was written by %s at %s, without fence_proxy_async behind it, and read at %s", offset, thread_name(c.writer).c_str(),
+      fail("wgmma: byte %zu of shared memory was written by %s at %s, without fence_proxy_async behind it, and read at %s", offset % SHARED_CAPACITY, thread_name(c.writer).c_str(),
            place(c.written_from).c_str(), place(site).c_str());
   });
 }
@@ -230,20 +240,23 @@ static void access_range(const void* p, unsigned long n, int is_write, const voi
 
 static const emulator_calls calls = {
     &current_thread, &block, barrier, sync_warp, shuffle, vote, copy_async, copy_commit, copy_wait, load_matrices, mma, wait_for_turn,
-    group_sync, mbarrier_init, mbarrier_arrive, mbarrier_wait, fence_async, tensor_copy, wgmma_fence, wgmma, wgmma_commit, wgmma_wait, access, access_range,
+    group_sync, mbarrier_init, mbarrier_arrive, mbarrier_arrive_at, cluster_sync, mbarrier_wait, fence_async, tensor_copy, wgmma_fence, wgmma, wgmma_commit, wgmma_wait, access, access_range,
 };
 
-alignas(1024) static unsigned char dynamic_memory[SHARED_CAPACITY];
-
-static void run_block(unsigned long long number) {
+static void run_cluster(unsigned long long number) {
   dim3 g = block.grid, t = block.threads;
-  block.index = uint3{(unsigned)(number % g.x), (unsigned)(number / g.x % g.y), (unsigned)(number / g.x / g.y)};
+  for (unsigned rank = 0; rank < cluster; rank++) {
+    const unsigned long long i = number * cluster + rank;
+    Block& b = blocks[rank] = Block{};
+    b.index = uint3{(unsigned)(i % g.x), (unsigned)(i / g.x % g.y), (unsigned)(i / g.x / g.y)};
+    b.shared = dynamic_memory + rank * SHARED_CAPACITY, b.first = (int)rank * block_threads;
+    memset(b.shared, 0xff, shared_size);
+  }
   this_block++;
   head = tail = QUEUE;
-  started = finished = at_barrier = 0;
+  started = finished = at_cluster = 0;
   memset(meetings, 0, sizeof meetings);
   prepare_hopper();
-  memset(dynamic_memory, 0xff, shared_size);
   if (module->shared_from) memset(module->shared_from, 0xff, (size_t)(module->shared_to - module->shared_from));
   for (int w = 0; w < warp_count; w++) {
     memset(clocks[w], 0, sizeof clocks[w]);
@@ -251,15 +264,15 @@ static void run_block(unsigned long long number) {
   }
   many_readers.resize(1);
   int id = 0;
-  for (unsigned z = 0; z < t.z; z++)
-    for (unsigned y = 0; y < t.y; y++)
-      for (unsigned x = 0; x < t.x; x++, id++) {
-        Fiber& f = fibers[id];
-        f.index = uint3{x, y, z};
-        f.state = NEW, f.id = id, f.warp = id / 32, f.lane = id % 32;
-        f.copies.clear(), f.groups.clear();
-        f.fenced = f.waited = false;
-      }
+  for (unsigned rank = 0; rank < cluster; rank++)
+    for (unsigned i = 0; i < (unsigned)block_threads; i++, id++) {
+      Fiber& f = fibers[id];
+      f.index = uint3{i % t.x, i / t.x % t.y, i / t.x / t.y};
+      f.of = blocks + rank;
+      f.state = NEW, f.id = id, f.warp = id / 32, f.lane = id % 32;
+      f.copies.clear(), f.groups.clear();
+      f.fenced = f.waited = false;
+    }
   free_stacks.clear();
   for (int i = thread_count - 1; i >= 0; i--) free_stacks.push_back(stacks + (size_t)i * STACK);
   resume(nullptr, next());
@@ -270,7 +283,6 @@ static void prepare_machine() {
   if (stacks) return;
   stacks = (unsigned char*)mmap(nullptr, (size_t)MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   for (int i = 0; i < MAX_THREADS; i++) mprotect(stacks + (size_t)i * STACK, PAGE, PROT_NONE);  // overflow stops there
-  block.dynamic_shared = dynamic_memory;
   image_of(&calls, &library_from, &library_to);
 }
 
@@ -297,21 +309,28 @@ static bool run(Module* m, const emulated_kernel* k, const unsigned* grid, const
   }
   block.grid = dim3{grid[0], grid[1], grid[2]};
   block.threads = dim3{threads[0], threads[1], threads[2]};
-  thread_count = (int)(threads[0] * threads[1] * threads[2]);
+  cluster = k->cluster;
+  block_threads = (int)(threads[0] * threads[1] * threads[2]);
+  thread_count = (int)cluster * block_threads;
+  block_failed = false;
+  if (cluster > 1 && (grid[0] % cluster || block_threads % 32 || thread_count > MAX_THREADS || m->shared_from != m->shared_to)) {
+    report = "the emulator runs no clusters of " + std::to_string(cluster) + " blocks of " + std::to_string(block_threads) +
+             " threads in a grid of " + std::to_string(grid[0]) + ", or with static shared memory";
+    return false;
+  }
   warp_count = (thread_count + 31) / 32;
   if (opt_checked) {
-    dynamic_region.cover(SHARED_CAPACITY);
+    dynamic_region.cover(cluster * SHARED_CAPACITY);
     static_region.cover((size_t)(m->shared_to - m->shared_from));
   }
-  unsigned long long n = (unsigned long long)grid[0] * grid[1] * grid[2];
+  unsigned long long n = (unsigned long long)grid[0] * grid[1] * grid[2] / cluster;
   first_block = this_block + 1;
-  block_failed = false;
   std::vector<unsigned long long> order;
   if (opt_seed) {
     random_state = random_state ? random_state : opt_seed;
     for (unsigned long long i = 0; i < n; i++) order.push_back(i);
     for (unsigned long long i = n; i > 1; i--) std::swap(order[i - 1], order[random_below((unsigned)i)]);
   }
-  for (unsigned long long i = 0; i < n && !block_failed; i++) run_block(opt_seed ? order[i] : i);
+  for (unsigned long long i = 0; i < n && !block_failed; i++) run_cluster(opt_seed ? order[i] : i);
   return !block_failed;
 }

@@ -19,6 +19,7 @@ struct alignas(16) float4 { float x, y, z, w; };
 #define __constant__ static const
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __restrict__ __restrict
@@ -60,9 +61,10 @@ template <class... A, void (*F)(A...)> struct emulator_export<F> {
   template <int... I> static void spread(void** params, emulator_indices<I...>) { F(*(A*)params[I]...); }
   static void call(void** params) { spread(params, typename emulator_upto<sizeof...(A)>::type{}); }
 };
-#define EXPORT(name)                                                                          \
+#define EXPORT(name) EXPORT_CLUSTER(name, 1)
+#define EXPORT_CLUSTER(name, blocks)                                                          \
   extern "C" __attribute__((visibility("default"))) const emulated_kernel emulated_##name = { \
-      #name, sizeof(emulator_export<name>::sizes) / sizeof(short) - 1, emulator_export<name>::sizes, emulator_export<name>::call};
+      #name, sizeof(emulator_export<name>::sizes) / sizeof(short) - 1, emulator_export<name>::sizes, blocks, emulator_export<name>::call};
 
 // Intrinsics. The compiler is told not to fuse products with sums.
 static inline unsigned __float_as_uint(float a) { unsigned r; memcpy(&r, &a, 4); return r; }
@@ -125,14 +127,16 @@ template <u32 N> static inline void acquire_registers() { static_assert(N % 8 ==
 static inline void mbarrier_init(u64* b, u32 arrivals, LOCATION) { emulator->mbarrier_init(b, arrivals, file, line); }
 static inline void mbarrier_arrive(u64* b, LOCATION) { emulator->mbarrier_arrive(b, 0, file, line); }
 static inline void mbarrier_arrive_expecting(u64* b, u32 bytes, LOCATION) { emulator->mbarrier_arrive(b, bytes, file, line); }
+static inline void mbarrier_arrive_at(u64* b, u32 block, LOCATION) { emulator->mbarrier_arrive_at(b, block, file, line); }
+static inline void cluster_sync(LOCATION) { emulator->cluster_sync(file, line); }
 static inline void mbarrier_wait(u64* b, u32 parity, LOCATION) { emulator->mbarrier_wait(b, parity, file, line); }
 static inline void fence_proxy_async() { emulator->fence_async(); }
-static inline void copy_tile(void* to, const tensor_map* from, u64* done, i32 x, i32 y, i32 z, LOCATION) {
-  const tensor_copy_call call = {to, from, done, {x, y, z, 0}, 0, 0, false};
+template <u32 BLOCKS = 0> static inline void copy_tile(void* to, const tensor_map* from, u64* done, i32 x, i32 y, i32 z, LOCATION) {
+  const tensor_copy_call call = {to, from, done, {x, y, z, 0}, 0, 0, false, BLOCKS};
   emulator->tensor_copy(&call, file, line);
 }
-static inline void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 w, i32 h, i32 n, u16 right, u16 down, LOCATION) {
-  const tensor_copy_call call = {to, from, done, {c, w, h, n}, right, down, true};
+template <u32 BLOCKS = 0> static inline void copy_pixels(void* to, const tensor_map* from, u64* done, i32 c, i32 w, i32 h, i32 n, u16 right, u16 down, LOCATION) {
+  const tensor_copy_call call = {to, from, done, {c, w, h, n}, right, down, true, BLOCKS};
   emulator->tensor_copy(&call, file, line);
 }
 template <int M, int Q> static inline void wgmma_fence(f32 (&)[M][Q]) { emulator->wgmma_fence(); }

@@ -12,21 +12,12 @@
 
 static bool at_once() { return opt_copies == 1 || (opt_copies == 2 && random_below(2)); }
 
-static void join_clock(uint32_t* to, const uint32_t* from) {
-  for (int i = 0; i < CLOCKS; i++) to[i] = std::max(to[i], from[i]);
-}
-
 // ---- barriers of some of the block's warps
-
-struct NamedBarrier {
-  unsigned threads, arrived;
-};
-static NamedBarrier named_barriers[16];
 
 static void group_sync(unsigned number, unsigned threads, const char* file, int line) {
   Fiber* f = self();
   if (!number || number > 15 || !threads || threads % 32) fail("group_sync: no barrier %u of %u threads, at %s:%d", number, threads, file, line);
-  NamedBarrier& b = named_barriers[number];
+  auto& b = f->of->named[number];
   if (b.arrived && b.threads != threads) fail("group_sync: barrier %u is of %u threads, and of %u at %s:%d", number, b.threads, threads, file, line);
   b.threads = threads;
   f->state = AT_GROUP, f->slot = &b, f->file = file, f->line = line;
@@ -93,6 +84,21 @@ static void mbarrier_arrive(void* b, unsigned bytes, const char* file, int line)
   proceed(m);
 }
 
+// there is where an address of shared memory lies in another block of the cluster.
+static void* there(const void* p, unsigned rank) { return blocks[rank].shared + ((const unsigned char*)p - block.dynamic_shared); }
+
+// running checks that another block of the cluster is there, and has not ended: the
+// memory of one that has may be another's.
+static void running(unsigned rank, const char* what, const char* file, int line) {
+  if (rank >= cluster) fail("%s: the cluster has %u blocks, and none is number %u, %s, at %s:%d", what, cluster, rank, here().c_str(), file, line);
+  if (blocks[rank].finished == block_threads) fail("%s: block %u of the cluster has ended, %s, at %s:%d", what, rank, here().c_str(), file, line);
+}
+
+static void mbarrier_arrive_at(void* b, unsigned rank, const char* file, int line) {
+  running(rank, "mbarrier_arrive_at", file, line);
+  mbarrier_arrive(there(b, rank), 0, file, line);
+}
+
 static void mbarrier_wait(void* b, unsigned parity, const char* file, int line) {
   Mbarrier& m = mbarrier_at(b, "mbarrier_wait", file, line);
   Fiber* f = self();
@@ -116,11 +122,13 @@ static void fence_async() {
 // ---- copies of tensors
 
 static void check_operand(const void* p, uint32_t site);
+static void check_shared(const void* p, size_t n, bool write, uint32_t site);
 static void mark_copied(const void* p, size_t n, uint32_t at, uint32_t site);
 
 struct TensorCopy {
   tensor_copy_call call;
   emulated_tensor_map map;
+  Block* of;  // whose memory it fills
   Mbarrier* done;
   uint32_t site;
 };
@@ -167,11 +175,11 @@ static void land_tensor(size_t i) {
   const emulated_tensor_map& m = c.map;
   const size_t inner = (size_t)m.element_bytes * m.box[0];
   const size_t there = std::min<size_t>(inner, (size_t)std::max(0, (int)m.extent[0] - c.call.at[0]) * m.element_bytes);
-  unsigned offset = (unsigned)((unsigned char*)c.call.to - block.dynamic_shared);
+  unsigned offset = (unsigned)((unsigned char*)c.call.to - c.of->shared);
   copies_done++;
   each_line(c, [&](const unsigned char* from) {
     for (size_t k = 0; k < inner; k += 16, offset += 16) {
-      unsigned char* to = block.dynamic_shared + swizzled(offset, m.swizzle);
+      unsigned char* to = c.of->shared + swizzled(offset, m.swizzle);
       size_t n = from && k < there ? std::min<size_t>(16, there - k) : 0;
       if (n) memcpy(to, from + k, n);
       memset(to + n, 0, 16 - n);
@@ -183,8 +191,21 @@ static void land_tensor(size_t i) {
   proceed(*c.done);
 }
 
+// begin_copy has a copy of n bytes to a block begin.
+static void begin_copy(TensorCopy& c, size_t n, const char* what, const char* file, int line) {
+  c.done = &mbarrier_at(c.call.barrier, what, file, line);
+  if (!c.done->visible) fail("%s: no fence_proxy_async behind mbarrier_init, %s, at %s:%d", what, here().c_str(), file, line);
+  if (opt_checked) {
+    for (size_t k = 0; k < n; k += 16) check_shared((char*)c.call.to + k, 16, true, c.site);
+    check_pending(c.call.to, n, c.site);
+  }
+  memset(c.call.to, 0xff, n);
+  copies_under_way.push_back(c);
+  if (at_once()) land_tensor(copies_under_way.size() - 1);
+}
+
 static void tensor_copy(const tensor_copy_call* call, const char* file, int line) {
-  TensorCopy c{*call, {}, nullptr, opt_checked ? site_of(file, line) : 0};
+  TensorCopy c{*call, {}, self()->of, nullptr, opt_checked ? site_of(file, line) : 0};
   memcpy(&c.map, call->map, sizeof c.map);
   const char* what = call->pixels ? "copy_pixels" : "copy_tile";
   const emulated_tensor_map& m = c.map;
@@ -197,19 +218,22 @@ static void tensor_copy(const tensor_copy_call* call, const char* file, int line
   for (int i = 0; call->pixels && i < 2; i++)
     if (call->at[1 + i] < m.lower[i] || call->at[1 + i] >= (int)m.extent[1 + i] + m.upper[i] || (i ? call->down : call->right) > 255)
       fail("%s: pixel (%d,%d) right %u down %u is outside of the map's box, %s, at %s:%d", what, call->at[2], call->at[1], call->right, call->down, here().c_str(), file, line);
-  c.done = &mbarrier_at(call->barrier, what, file, line);
-  if (!c.done->visible) fail("%s: no fence_proxy_async behind mbarrier_init, %s, at %s:%d", what, here().c_str(), file, line);
   if (opt_checked) {
     const long there = std::min<long>((long)m.box[0], (long)m.extent[0] - call->at[0]) * m.element_bytes;
     each_line(c, [&](const unsigned char* from) {
       for (long k = 0; from && k < there; k += 16) check(from + k, 16, false, c.site);
     });
-    for (size_t k = 0; k < n; k += 16) check((char*)call->to + k, 16, true, c.site);
-    check_pending(call->to, n, c.site);
   }
-  memset(call->to, 0xff, n);
-  copies_under_way.push_back(c);
-  if (at_once()) land_tensor(copies_under_way.size() - 1);
+  if (!call->blocks) {
+    begin_copy(c, n, what, file, line);
+    return;
+  }
+  for (unsigned rank = 0; call->blocks >> rank; rank++) {
+    if (!(call->blocks >> rank & 1)) continue;
+    running(rank, what, file, line);
+    c.of = blocks + rank, c.call.to = there(call->to, rank), c.call.barrier = there(call->barrier, rank);
+    begin_copy(c, n, what, file, line);
+  }
 }
 
 // land_some lets a copy land, if there is one: nothing else can go on.
@@ -402,7 +426,6 @@ static void prepare_hopper() {
   mbarriers.clear();
   copies_under_way.clear();
   copies_done = 0;
-  memset(named_barriers, 0, sizeof named_barriers);
   memset(fenced, 0, sizeof fenced);
   for (Warpgroup& g : warpgroups) g.arrived = 0, g.sums.clear(), g.products.clear(), g.groups.clear();
 }
@@ -410,5 +433,7 @@ static void prepare_hopper() {
 static void leave_hopper() {
   Warpgroup& g = warpgroup_of(self());
   if (!g.products.empty()) fail("%s ends, and nobody has waited for its products, at %s:%d", here().c_str(), g.products[0].file, g.products[0].line);
-  if (finished + 1 == thread_count && !copies_under_way.empty()) fail("the block ends with a tensor copy under way, %s", here().c_str());
+  Block* b = self()->of;
+  for (TensorCopy& c : copies_under_way)
+    if (c.of == b && b->finished + 1 == block_threads) fail("the block ends with a tensor copy under way, %s", here().c_str());
 }

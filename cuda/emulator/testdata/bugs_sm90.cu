@@ -202,6 +202,46 @@ extern "C" __global__ void warpgroup_divergence(const __grid_constant__ tensor_m
 }
 EXPORT(warpgroup_divergence)
 
+// Those of a pair of blocks: each copies to both.
+
+extern "C" __global__ void __cluster_dims__(2, 1, 1) partner_not_ready(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  const ring r = prepared(shared);
+  if (threadIdx.x == 128) {
+    mbarrier_arrive_expecting(r.filled, 2 * 8192);
+    copy_tile<3>(r.stage(blockIdx.x % 2), x.of, r.filled, 0, 0, 0);  // bug: partner_not_ready
+  }
+  mbarrier_wait(r.filled, 0);
+  cluster_sync();
+}
+EXPORT_CLUSTER(partner_not_ready, 2)
+
+extern "C" __global__ void __cluster_dims__(2, 1, 1) partner_not_asked(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  const ring r = prepared(shared);
+  cluster_sync();
+  for (u32 k = 0; k < 2; k++) {
+    if (threadIdx.x == 128) mbarrier_arrive_expecting(r.filled, 8192);
+    if (threadIdx.x == 128 && blockIdx.x % 2 == k) copy_tile<3>(shared, x.of, r.filled, 0, 0, 0);  // bug: partner_not_asked
+    mbarrier_wait(r.filled, k);
+    out[(blockIdx.x * 2 + k) * 256 + threadIdx.x] = ((const f32*)shared)[threadIdx.x];
+    __syncthreads();
+  }
+  cluster_sync();
+}
+EXPORT_CLUSTER(partner_not_asked, 2)
+
+extern "C" __global__ void __cluster_dims__(2, 1, 1) partner_gone(const __grid_constant__ tensor_maps<1> x, f32* out) {
+  DYNAMIC_SHARED(u8, shared);
+  const ring r = prepared(shared);
+  cluster_sync();
+  if (blockIdx.x == 1 && threadIdx.x == 255) {
+    mbarrier_wait(r.emptied, 1);
+    mbarrier_arrive_at(r.emptied, 0);  // bug: partner_gone
+  }
+}
+EXPORT_CLUSTER(partner_gone, 2)
+
 // Those that are launched early, behind turns. The first of them has none.
 
 extern "C" __global__ void turns(const __grid_constant__ tensor_maps<1> x, f32* out) {

@@ -48,6 +48,8 @@ PRODUCTS(128, k, m, 128)
 PRODUCTS(32, m, k, 64)
 PRODUCTS(64, m, m, 160)
 PRODUCTS(128, m, m, 64)
+PRODUCTS(64, k, k, 256)
+PRODUCTS(128, m, m, 256)
 
 // What a copy brings, line by line: n lines of SPAN bytes.
 template <u32 SPAN, class F> DEVICE void copied(u16* out, u32 n, F copy) {
@@ -67,6 +69,26 @@ extern "C" __global__ void tile_64(const __grid_constant__ tensor_maps<1> x, u16
   copied<64>(out, n, [&](void* to, u64* done) { copy_tile(to, x.of, done, c, y, z); });
 }
 EXPORT(tile_64)
+// halves has each of a pair of blocks copy half of 2 n lines to both.
+extern "C" __global__ void __cluster_dims__(2, 1, 1) halves(const __grid_constant__ tensor_maps<1> x, const __grid_constant__ tensor_maps<1> pixels, u16* out, u32 n) {
+  DYNAMIC_SHARED(u8, shared);
+  u64* const done = (u64*)(shared + 32768);
+  if (threadIdx.x == 0) {
+    mbarrier_init(done, 1);
+    fence_proxy_async();
+  }
+  cluster_sync();
+  const u32 half = blockIdx.x % 2;
+  if (threadIdx.x == 0) {
+    mbarrier_arrive_expecting(done, 4 * n * 64);
+    copy_tile<3>(shared + half * n * 64, x.of, done, 0, 0, half);
+    copy_pixels<3>(shared + (2 + half) * n * 64, pixels.of, done, 0, 0, 0, half, 0, 0);
+  }
+  mbarrier_wait(done, 0);
+  for (u32 e = threadIdx.x; e < 4 * n * 32; e += blockDim.x) out[blockIdx.x * 4 * n * 32 + e] = *(const u16*)(shared + swizzled(2 * e, 64));
+  cluster_sync();
+}
+EXPORT_CLUSTER(halves, 2)
 extern "C" __global__ void pixels_32(const __grid_constant__ tensor_maps<2> x, u16* out, u32 n, i32 c, i32 w, i32 h, i32 image, u32 right, u32 down) {
   copied<32>(out, n, [&](void* to, u64* done) { copy_pixels(to, x.of + 1, done, c, w, h, image, right, down); });
 }
