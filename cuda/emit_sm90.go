@@ -209,7 +209,9 @@ func (op *tensorOp) costsSM90(inParts bool) (list []ranked) {
 		fast      = 32
 		start     = 1 << 19     // of an item, in products
 		store     = 2 * balance // and of one of its results
-		partStore = 2 * store   // which are stored and added up if they are parts
+		partStore = 2 * store   // which are stored and added up if they are parts,
+		uncached  = 3           // so many times as long where the cache cannot hold these:
+		cached    = 32 << 20    // bytes
 		shortest  = 512         // products that are worth a part
 	)
 	depth := op.depth / len(op.heights)
@@ -221,7 +223,11 @@ func (op *tensorOp) costsSM90(inParts bool) (list []ranked) {
 		for parts := 1; parts == 1 || inParts && parts <= multiprocessors && depth/parts >= shortest; parts++ {
 			d, each := op.divided(t, parts), start+store*t.rows*t.columns
 			if parts > 1 {
-				each = start + partStore*t.rows*t.columns
+				each = partStore * t.rows * t.columns
+				if d.parts*op.m*op.n*graph.F32.Size() > cached {
+					each *= uncached
+				}
+				each += start
 			}
 			stages, _ := op.stagesOf(d)
 			if stages < fewestStages {
