@@ -20,12 +20,16 @@ import (
 // large for the memory.
 const stub = `#!/usr/bin/env bash
 case "$*" in
+*wgmma_in_turns*) [ -z "$HANGS" ] || sleep 9 ;;&
+*wgmma_in_pairs*) [ -z "$HANGS" ] || exit 3 ;;&
+*test.run*TestChoices*) echo "$* ${TEMPER_CUDA_WITHOUT:-}" >>ways; echo "--- PASS: TestChoices (0.1s)" ;;
 *test.run*) echo "--- PASS: TestKernels (0.1s)" ;;
 devices) echo "cuda:0  Stub  sm_90" ;;
 *gpu*--list) for n in 2 4 8; do echo "step/tiny/standard/batch=$n"; done ;;
 *kernels*--list) echo conv2d/3x3; echo conv2d/5x5 ;;
 *--list) echo step/tiny/standard/batch=512 ;;
 bench*)
+  echo "without=$TEMPER_CUDA_WITHOUT" >>measured
   echo "$*" | grep -o 'precision.*match [^ ]*' >>measured
   case "$*" in
   *batch=4\$*) [ -e failed ] || { touch failed; echo "temper: a reason" >&2; exit 1; } ;;
@@ -102,6 +106,7 @@ func TestBundle(t *testing.T) {
 	for _, want := range []string{
 		"bf16     tiny/standard/batch=2                             10 images/s     200.00 ms     300.00 ms graph          1.50x\n",
 		"bf16     conv2d                 2 cases  ratio  0.50x, at least  0.50x (conv2d/3x3)\n",
+		"ways       ok      all agree with the reference\n",
 		"parity     ok      1 passed, 0 failed, 0 skipped\n",
 		"methods    ok      1 measured, 0 larger than the memory, 0 failed\n",
 		"repeat     ok      checkpoints of two runs in bf16: ",
@@ -119,7 +124,7 @@ func TestBundle(t *testing.T) {
 	}
 	var summary struct{ Parts, Benchmarks, Attacks []map[string]any }
 	b, err := os.ReadFile(filepath.Join(dir, "results", "cuda:0", "summary.json"))
-	if err != nil || json.Unmarshal(b, &summary) != nil || len(summary.Parts) != 10 || len(summary.Benchmarks) != 4 || len(summary.Attacks) != 2 {
+	if err != nil || json.Unmarshal(b, &summary) != nil || len(summary.Parts) != 11 || len(summary.Benchmarks) != 4 || len(summary.Attacks) != 2 {
 		t.Errorf("summary.json: %v, %s", err, b)
 	}
 
@@ -129,6 +134,12 @@ func TestBundle(t *testing.T) {
 	}
 	if _, _, measured = run("AGAIN=1"); !strings.Contains(strings.Join(measured, " "), "batch=2$") {
 		t.Errorf("AGAIN=1 measured %v", measured)
+	}
+
+	// A way that hangs, and one that faults: what follows does without them.
+	table, _, measured = run("AGAIN=1", "HANGS=yes", "WAY_SECONDS=0.5")
+	if want := "ways       FAILED  all that follows is without turns,pairs: see "; !strings.Contains(table, want) || !slices.Contains(measured, "without=turns,pairs") {
+		t.Errorf("the table lacks %q, or what follows does not do without: %v", want, measured)
 	}
 	if t.Failed() {
 		t.Log(table)

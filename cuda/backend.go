@@ -161,6 +161,7 @@ type gpu struct {
 	functions map[string]*Function // by the kernel's name
 	noGraph   bool                 // launch step by step instead of as a graph
 	early     bool                 // kernels may begin before those before them have ended
+	without   []string             // ways of computing contractions that the user left out
 	arena     arena                // of all programs, which run one at a time
 	programs  map[*program]bool    // that are loaded
 	compiled  int                  // kernels compiled or found in the cache
@@ -180,6 +181,10 @@ func openGPU(lib *Library, ordinal int, spec string, compiler func(*gpu) (compil
 	g := &gpu{Device: d, spec: spec, compiler: compiler, functions: map[string]*Function{}, programs: map[*program]bool{}, noGraph: os.Getenv("TEMPER_CUDA_GRAPH") == "off",
 		early: d.Info.Capability >= 90 && lib.Version >= earlyDriver && os.Getenv("TEMPER_CUDA_EARLY") != "off",
 		tuner: tuner{used: map[string]Choice{}, times: map[string]map[string]float64{}}}
+	if g.without, err = leftOut(); err != nil {
+		d.Close()
+		return nil, err
+	}
 	for _, s := range []**Stream{&g.work, &g.inputs, &g.beside} {
 		if *s, err = d.NewStream(); err != nil {
 			d.Close()

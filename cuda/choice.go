@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -33,6 +34,20 @@ const (
 	onMMA    = "mma.sync"
 	onTaps   = "mma.sync by taps"
 )
+
+// features are the words for parts of a way that the user can have left out.
+var features = []string{onWGMMA, "strips", "turns", "pairs", "crossed"}
+
+// leftOut lists the words of TEMPER_CUDA_WITHOUT.
+func leftOut() ([]string, error) {
+	list := strings.FieldsFunc(os.Getenv("TEMPER_CUDA_WITHOUT"), func(r rune) bool { return r == ',' || r == ' ' })
+	for _, word := range list {
+		if !slices.Contains(features, word) {
+			return nil, fmt.Errorf("TEMPER_CUDA_WITHOUT: nothing is called %q: there are %s", word, strings.Join(features, ", "))
+		}
+	}
+	return list, nil
+}
 
 func (c Choice) tile() tensorTile { return tensorTile{c.Rows, c.Columns} }
 
@@ -176,8 +191,14 @@ func problem(n *graph.Node, w *way, behind bool) string {
 // target is what kernels are written for.
 type target struct {
 	capability int
+	without    []string                      // features that no way may have
 	chosen     map[string]Choice             // by problem; for others the cost model chooses
 	times      map[string]map[string]float64 // of what was chosen by time
+}
+
+// leavesOut says whether a way has a feature that the user does without.
+func (t target) leavesOut(way string) bool {
+	return slices.ContainsFunc(t.without, func(word string) bool { return strings.Contains(way, word) })
 }
 
 // tunable is a step of a plan that can be computed in several ways.
@@ -206,7 +227,7 @@ func (c *tunable) kernels(p *plan.Plan, capability int) (list [][]Kernel, err er
 
 // tunablesOf lists the contractions of a plan with more than one candidate, each
 // problem once, in the order in which they run.
-func tunablesOf(p *plan.Plan, capability int) (all []tunable) {
+func tunablesOf(p *plan.Plan, t target) (all []tunable) {
 	seen := map[string]bool{}
 	var visit func(steps []plan.Step)
 	visit = func(steps []plan.Step) {
@@ -219,7 +240,7 @@ func tunablesOf(p *plan.Plan, capability int) (all []tunable) {
 				continue
 			}
 			w, next := wayOf(p, s.Op, s.Prologue), groupBehind(steps[i:])
-			c := tunable{problem: problem(s.Op, w, next != nil), ops: tensorOps(s.Op, w, capability), steps: steps[i : i+1]}
+			c := tunable{problem: problem(s.Op, w, next != nil), ops: tensorOps(s.Op, w, t), steps: steps[i : i+1]}
 			if next != nil {
 				c.steps = steps[i : i+2]
 			}

@@ -64,6 +64,10 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 	if k.compiler == nil {
 		return Prebuilt{}, k.missing
 	}
+	of := target{capability: capabilityOf(arch)}
+	if of.without, err = leftOut(); err != nil {
+		return Prebuilt{}, err
+	}
 	var kernels []Kernel
 	seen := map[string]bool{}
 	add := func(list []Kernel) {
@@ -75,7 +79,7 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 		}
 	}
 	for _, p := range plans {
-		_, all, err := kernelsOf(p, target{capability: capabilityOf(arch)})
+		_, all, err := kernelsOf(p, of)
 		if err != nil {
 			return Prebuilt{}, err
 		}
@@ -86,7 +90,7 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 		if tuningOff() {
 			break
 		}
-		for _, c := range tunablesOf(p, capabilityOf(arch)) {
+		for _, c := range tunablesOf(p, of) {
 			list, err := c.kernels(p, capabilityOf(arch))
 			if err != nil {
 				return Prebuilt{}, err

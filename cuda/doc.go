@@ -60,6 +60,8 @@
 //   - TEMPER_CUDA_GRAPH=off: launch step by step instead of as a graph, for
 //     debuggers and profilers
 //   - TEMPER_CUDA_EARLY=off: start no kernel before the one before it has ended
+//   - TEMPER_CUDA_WITHOUT: parts of sm_90's ways of computing convolutions that are
+//     to be left out, such as pairs,strips (see features in choice.go)
 //   - TEMPER_EMULATOR: options of the emulator, such as checked,seed=3,memory=64
 //     (see emulator_set in emulator/src/driver.cc)
 //

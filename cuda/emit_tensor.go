@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"temper/engine/graph"
@@ -165,7 +166,7 @@ type tensorOp struct {
 // newTensorOp is a contraction, of which the image goes some way if that is not
 // nil, divided as a record says for the problem or else as the cost model does.
 func newTensorOp(n *graph.Node, w *way, t target, behind bool) *tensorOp {
-	ops := tensorOps(n, w, t.capability)
+	ops := tensorOps(n, w, t)
 	name := problem(n, w, behind)
 	if c, found := t.chosen[name]; found {
 		for _, op := range ops {
@@ -182,9 +183,9 @@ func newTensorOp(n *graph.Node, w *way, t target, behind bool) *tensorOp {
 
 // tensorOps are the ways of computing a contraction, not divided yet; the one
 // that is usually the fastest first.
-func tensorOps(n *graph.Node, w *way, capability int) (ops []*tensorOp) {
-	if w == nil && onSM90(n, capability) {
-		ops = onWarpgroups(n)
+func tensorOps(n *graph.Node, w *way, t target) (ops []*tensorOp) {
+	if w == nil && onSM90(n, t.capability) {
+		ops = slices.DeleteFunc(onWarpgroups(n), func(op *tensorOp) bool { return t.leavesOut(op.wgmma.way()) })
 	}
 	if n.Op() == graph.OpConv2DInputGrad {
 		op := undivided(n, nil)

@@ -33,7 +33,7 @@ func TestFirstLayer(t *testing.T) {
 			}
 		}
 	}
-	plain := tensorOps(g.Make(graph.OpConv2DInputGrad, dx, dy, w), nil, 80)[1]
+	plain := tensorOps(g.Make(graph.OpConv2DInputGrad, dx, dy, w), nil, target{capability: 80})[1]
 	plain.take(plain.rank()[0].Choice)
 	if products, bytes := plain.multiplied(); fmt.Sprint(100*count/products, bytes>>20) != "18 162" {
 		t.Errorf("with channels as columns: %d products, %d bytes", products, bytes)

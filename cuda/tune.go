@@ -107,14 +107,14 @@ func (g *gpu) arch() string { return Arch(g.Device.Info.Capability) }
 
 // target is what programs that are loaded now are written for.
 func (g *gpu) target() target {
-	return target{capability: g.Device.Info.Capability, chosen: g.tuner.used, times: g.tuner.times}
+	return target{capability: g.Device.Info.Capability, without: g.without, chosen: g.tuner.used, times: g.tuner.times}
 }
 
 // tune makes the choices that a plan needs.
 func (g *gpu) tune(p *plan.Plan) error {
 	var unknown []tunable
 	was := len(g.tuner.used)
-	for _, c := range tunablesOf(p, g.Device.Info.Capability) {
+	for _, c := range tunablesOf(p, g.target()) {
 		if _, found := g.tuner.used[c.problem]; found {
 			continue
 		}

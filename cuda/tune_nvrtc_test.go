@@ -26,7 +26,7 @@ func TestChoicesCompile(t *testing.T) {
 		p := plan.Build(g, plan.Options{})
 		var names, sources []string
 		for _, s := range p.Steps {
-			for i, op := range tensorOps(s.Op, nil, capabilityOf(arch)) {
+			for i, op := range tensorOps(s.Op, nil, target{capability: capabilityOf(arch)}) {
 				if i > 0 && op.wgmma == nil { // that way is compiled on sm_80
 					continue
 				}

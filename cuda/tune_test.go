@@ -64,52 +64,98 @@ func TestChoices(t *testing.T) {
 				choice Choice
 				name   string
 			}
-			var all []one
-			var kernels []Kernel
-			graphs := tensorGraphs(t, c.dt, graph.PrecisionFloat32)
-			for _, name := range []string{"conv2d/deep", "conv2d/strips of halves", "conv2d/strips in two copies", "conv2d/high strips", "conv2d-input-grad/wide strips", "conv2d-input-grad/strips of two images", "conv2d-input-grad/strips of halves", "conv2d-input-grad/deep", "conv2d-input-grad/3x3,s2", "conv2d-input-grad/first layer", "conv2d-input-grad/one channel", "conv2d-filter-grad/deep", "matmul/[1 5 1200][1 1200 10],ta=false,tb=false"} {
+			all, kernels, ways := map[string][]one{}, map[string][]Kernel{}, []string{} // by the way
+			pairs := map[string]bool{}
+			graphs, n := tensorGraphs(t, c.dt, graph.PrecisionFloat32), 0
+			for _, name := range []string{"conv2d/deep", "conv2d/strips of halves", "conv2d/strips in two copies", "conv2d/high strips", "conv2d-input-grad/wide strips", "conv2d-input-grad/strips of two images", "conv2d-input-grad/strips of halves", "conv2d-input-grad/deep", "conv2d-input-grad/3x3,s2", "conv2d-input-grad/first layer", "conv2d-input-grad/one channel", "conv2d-filter-grad/deep", "conv2d-filter-grad/strips of halves", "matmul/[1 5 1200][1 1200 10],ta=false,tb=false"} {
 				g := graphs[name]
 				p := plan.Build(g, plan.Options{})
 				s := p.Steps[len(p.Steps)-1]
-				for _, op := range tensorOps(s.Op, nil, c.capability) {
+				for _, op := range tensorOps(s.Op, nil, target{capability: c.capability}) {
 					for _, choice := range everyChoice(op) {
-						all = append(all, one{g, p, choice, problem(s.Op, nil, false)})
-						_, ks, err := kernelsOf(p, target{capability: c.capability, chosen: map[string]Choice{all[len(all)-1].name: choice}})
+						o := one{g, p, choice, problem(s.Op, nil, false)}
+						_, ks, err := kernelsOf(p, target{capability: c.capability, chosen: map[string]Choice{o.name: choice}})
 						if err != nil {
 							t.Fatal(err)
 						}
-						kernels = append(kernels, ks...)
+						if all[choice.Way] == nil {
+							ways = append(ways, choice.Way)
+						}
+						all[choice.Way], kernels[choice.Way] = append(all[choice.Way], o), append(kernels[choice.Way], ks...)
+						if n++; op.wgmma != nil {
+							pairs[op.wgmma.name+" "+string(op.pairing(choice.tile()))] = true
+						}
 					}
 				}
 			}
-			if len(all) < c.least {
-				t.Fatalf("%d choices", len(all))
+			if n < c.least {
+				t.Fatalf("%d choices", n)
+			}
+			for _, name := range []string{"conv_forward_sm90", "conv_forward_strips_sm90", "conv_input_grad_sm90", "conv_input_grad_strips_sm90", "conv_filter_grad_sm90"} {
+				for _, with := range []pairing{alone, sameRows, sameColumns} {
+					if c.capability == 90 && !pairs[name+" "+string(with)] {
+						t.Errorf("no choice has %s for %s", with, name)
+					}
+				}
 			}
 			_, dev := openEmulator(t, fmt.Sprint("capability=", c.capability))
 			if c.dt == graph.BF16 && dev.Device.Info.Capability != c.capability {
 				t.Skip("not for this GPU")
 			}
-			if err := dev.load(kernels); err != nil {
-				t.Fatal(err)
-			}
 			wants := map[string]*interp.Tensor{}
-			for _, o := range all {
-				feed := uniformFeed(o.g)
-				want := wants[o.name]
-				if want == nil {
-					want = must(interp.RunRounded(o.g, feed))(t).Outputs["y"]
-					wants[o.name] = want
-				}
-				dev.tuner.used = map[string]Choice{o.name: o.choice}
-				got := evaluate(t, dev, o.p, feed)["y"]
-				if err := c.tolerance.Compare(want, got); err != nil {
-					t.Errorf("%s as %v: %v", o.name, o.choice, err)
-				}
-				if again := evaluate(t, dev, o.p, feed)["y"]; !bytes.Equal(got.Bytes(), again.Bytes()) {
-					t.Errorf("%s as %v gives other bits the second time", o.name, o.choice)
-				}
+			for _, way := range ways {
+				t.Run(way, func(t *testing.T) {
+					if err := dev.load(kernels[way]); err != nil {
+						t.Fatal(err)
+					}
+					for _, o := range all[way] {
+						feed := uniformFeed(o.g)
+						want := wants[o.name]
+						if want == nil {
+							want = must(interp.RunRounded(o.g, feed))(t).Outputs["y"]
+							wants[o.name] = want
+						}
+						dev.tuner.used = map[string]Choice{o.name: o.choice}
+						got := evaluate(t, dev, o.p, feed)["y"]
+						if err := c.tolerance.Compare(want, got); err != nil {
+							t.Errorf("%s as %v: %v", o.name, o.choice, err)
+						}
+						if again := evaluate(t, dev, o.p, feed)["y"]; !bytes.Equal(got.Bytes(), again.Bytes()) {
+							t.Errorf("%s as %v gives other bits the second time", o.name, o.choice)
+						}
+					}
+				})
 			}
 		})
+	}
+}
+
+// What the user leaves out is no way of computing a convolution, chosen or not.
+func TestLeftOut(t *testing.T) {
+	s := tuningPlan(t).Steps[0]
+	for _, c := range []struct{ without, want string }{
+		{"", "wgmma in strips in pairs"},
+		{"pairs", "wgmma in strips"},
+		{"pairs, strips,turns", "wgmma"},
+		{"wgmma", "mma.sync"},
+	} {
+		t.Setenv("TEMPER_CUDA_WITHOUT", c.without)
+		of := target{capability: 90, without: must(leftOut())(t)}
+		for _, op := range tensorOps(s.Op, nil, of) {
+			for _, word := range of.without {
+				if way := op.rank()[0].Way; strings.Contains(way, word) {
+					t.Errorf("without %s: %s", c.without, way)
+				}
+			}
+		}
+		if got := newTensorOp(s.Op, nil, of, false).tiling(); !strings.HasPrefix(got, c.want+", ") {
+			t.Errorf("without %q: %s", c.without, got)
+		}
+	}
+	t.Setenv("TEMPER_CUDA_WITHOUT", "pears")
+	const want = `TEMPER_CUDA_WITHOUT: nothing is called "pears": there are wgmma, strips, turns, pairs, crossed`
+	if _, err := leftOut(); err == nil || err.Error() != want {
+		t.Error(err)
 	}
 }
 
@@ -187,7 +233,7 @@ func TestTune(t *testing.T) {
 		}
 	}
 	first := must(ParseTuning(record))(t)["sm_90a"].Choices
-	list := tunablesOf(p, 90)
+	list := tunablesOf(p, target{capability: 90})
 	for _, c := range list {
 		if first[c.problem] != c.list[1] {
 			t.Errorf("%s: %v, want %v", c.problem, first[c.problem], c.list[1])
@@ -271,7 +317,7 @@ func TestRecall(t *testing.T) {
 
 	// Without a clock, what is not recalled is the cost model's, and recorded too.
 	still, _, notes := tuned(t, nil, cached)
-	list := tunablesOf(p, 90)
+	list := tunablesOf(p, target{capability: 90})
 	one := Tuning{"sm_90a": {Choices: map[string]Choice{list[0].problem: list[0].list[1], list[1].problem: {onWGMMA, 96, 96, 4, 1}}}}
 	if err := still.Recall(one.Bytes()); err != nil {
 		t.Fatal(err)
@@ -303,7 +349,7 @@ func TestRecall(t *testing.T) {
 func TestMeasure(t *testing.T) {
 	p := tuningPlan(t)
 	_, g := openEmulator(t, "checked,memory=256")
-	list := tunablesOf(p, 90)
+	list := tunablesOf(p, target{capability: 90})
 	for _, c := range list[:2] {
 		c.list = c.list[:2]
 		candidates := must(c.kernels(p, 90))(t)

@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 DEVICE=${DEVICE:-cuda:0}
 PYTHON=${PYTHON:-python3}
 SECONDS_A_CASE=${SECONDS_A_CASE:-10}
-PARTS="info parity sanitizer repeat profile bench methods train robust attack"
+PARTS="info ways parity sanitizer repeat profile bench methods train robust attack"
 out=results/$DEVICE
 mkdir -p "$out"
 export TEMPER_CACHE=${TEMPER_CACHE:-$PWD/cache}
@@ -66,6 +66,25 @@ part_info() {
     "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__)' 2>/dev/null || echo "no PyTorch"; } >"$out/info.txt" 2>&1
   text=$(./temper devices 2>/dev/null | grep -m 1 "^$DEVICE" | tr -s ' ')
   [ -n "$text" ] || { text="no device $DEVICE: $(./temper devices 2>&1 | tail -n 1)"; false; }
+}
+
+part_ways() { # each way of computing a convolution on sm_90, in a process that may fault or hang; all that follows does without those that do
+  local way word ways="wgmma wgmma_in_strips wgmma_in_turns wgmma_in_pairs wgmma_in_strips,_crossed wgmma_in_strips_in_turns wgmma_in_turns_in_pairs
+    wgmma_in_strips_in_pairs wgmma_in_strips_in_turns_in_pairs wgmma_in_strips_in_turns,_crossed wgmma_in_strips_in_pairs,_crossed wgmma_in_strips_in_turns_in_pairs,_crossed"
+  local -a without=()
+  [ -n "$tiny" ] && ways=wgmma_in_strips,_crossed
+  rm -f "$out/without"
+  for way in $ways; do
+    for word in ${without[@]+"${without[@]}"}; do [[ $way == *$word* ]] && continue 2; done
+    tests "ways-$way" "^TestChoices\$/^bf16\$/^$way\$" timeout "${WAY_SECONDS:-120}" && continue
+    grep -q -- '--- SKIP' "$out/ways-$way.log" && { text="not run: they are sm_90's"; return 0; }
+    for word in pairs crossed turns strips wgmma; do [[ $way == *$word* ]] && break; done
+    without+=("$word")
+  done
+  [ ${#without[@]} = 0 ] && { text="all agree with the reference"; return 0; }
+  (IFS=, && echo "${without[*]}") >"$out/without"
+  text="all that follows is without $(cat "$out/without"): see $out/ways-*.log"
+  return 1
 }
 
 part_parity() { # op cases, contractions, what is computed before and behind them, draws, training steps
@@ -227,6 +246,7 @@ for part; do
     bench | methods) ;; # they skip the cases that they have
     *) grep '"ok": true' "$out/$part.json" 2>/dev/null | grep -qv '"not run' && continue ;;
   esac
+  [ -z "${TEMPER_CUDA_WITHOUT:-}" ] && [ -s "$out/without" ] && TEMPER_CUDA_WITHOUT=$(cat "$out/without") && export TEMPER_CUDA_WITHOUT
   echo "== $part" >&2
   text=
   if "part_$part"; then result "$part" yes "$text"; else result "$part" no "$text"; fi

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 
-PARTS = ("info", "parity", "sanitizer", "repeat", "profile", "bench", "methods", "train", "robust", "attack")
+PARTS = ("info", "ways", "parity", "sanitizer", "repeat", "profile", "bench", "methods", "train", "robust", "attack")
 
 
 def median(times):
