@@ -121,6 +121,110 @@ func TestDataElsewhere(t *testing.T) {
 	}
 }
 
+// TestSplitNPZ: the examples of one network's attack, saved and given to another
+// one, or to itself: what the attack said of them is what the evaluation counts. A
+// file that has changed is not gone on with.
+func TestSplitNPZ(t *testing.T) {
+	args := stripes(t)
+	r := trainedWith(t, append(args, "training.method=standard", "batches.epochs=12")...)
+	file := filepath.Join(t.TempDir(), "adv.npz")
+	attack := EvalOptions{Run: r.Run, Save: file, User: user("attack.name=pgd", "threat.eps=30/255", "seed=3")}
+	if err := Attack(context.Background(), silent, attack); err != nil {
+		t.Fatal(err)
+	}
+	e, err := prepare(silent, EvalOptions{Run: r.Run, User: user("split=npz:"+file, "attack.name=fgsm")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	if _, set, ok := strings.Cut(e.describeExamples(), " "); !ok || !strings.HasPrefix(set, "examples of adv.npz (x_adv), SHA-256 ") {
+		t.Errorf("it evaluates %s", e.describeExamples())
+	}
+	before := e.logPath(false)
+	saved, err := prepare(silent, EvalOptions{Run: r.Run, User: attack.User})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer saved.close()
+	under, err := saved.measure(context.Background(), silent, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := e.measure(context.Background(), silent, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if on.Clean != under.Robust || on.N != under.N || under.Robust == under.Clean {
+		t.Errorf("on the attacked examples %d of %d are right; the attack left %d of %d", on.Clean, on.N, under.Robust, under.Clean)
+	}
+
+	attack.User = user("attack.name=pgd", "threat.eps=30/255", "seed=4")
+	if err := Attack(context.Background(), silent, attack); err != nil {
+		t.Fatal(err)
+	}
+	changed, err := prepare(silent, EvalOptions{Run: r.Run, User: user("split=npz:"+file, "attack.name=fgsm")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changed.close()
+	if changed.logPath(false) == before {
+		t.Error("an evaluation goes on with a file that has changed")
+	}
+	for want, assignments := range map[string][]string{
+		"split_sha256 is for --split npz:FILE":    {"split_sha256=00"},
+		", not 00: it has changed, or is another": {"split=npz:" + file, "split_sha256=00"},
+		"no such file or directory":               {"split=npz:" + file + "x"},
+		"names no file":                           {"split=npz:"},
+		`want test, train, held-out or npz:FILE`:  {"split=npy:x"},
+	} {
+		if _, err := prepare(silent, EvalOptions{Run: r.Run, User: user(assignments...)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want one with %q", assignments, err, want)
+		}
+	}
+}
+
+// TestOwnDataChanged: own data are known by their SHA-256, and found from
+// anywhere; a run notices that they have changed.
+func TestOwnDataChanged(t *testing.T) {
+	args := stripes(t)
+	file := strings.TrimPrefix(args[0], "data.name="+ownData)
+	t.Chdir(filepath.Dir(file))
+	s := one(t, append(args, "data.name=npz:"+filepath.Base(file))...)
+	sum, err := fileSHA256(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Data.SHA256 != sum || s.Data.Name != ownData+file {
+		t.Errorf("data %+v, want %s with %s", s.Data, file, sum)
+	}
+	moved := s
+	moved.Data.Name = ownData + "/elsewhere.npz"
+	other := s
+	other.Data.SHA256 = strings.Repeat("0", 64)
+	if moved.hash() != s.hash() || other.hash() == s.hash() {
+		t.Error("the file's content decides the run, its place does not")
+	}
+	r := trainedWith(t, append(args, "batches.epochs=1")...)
+	changed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(changed, 0), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, evalError := prepare(silent, EvalOptions{Run: r.Run})
+	_, resumeError := resume(context.Background(), silent, r.Run, "", nil)
+	_, newError := Resolve(user(append(args, "data.sha256="+sum)...))
+	for what, err := range map[string]error{"eval": evalError, "resume": resumeError, "train": newError} {
+		if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), sum) || !strings.Contains(err.Error(), "it has changed, or is another file") {
+			t.Errorf("%s of a file that has changed: %v", what, err)
+		}
+	}
+	if _, err := Resolve(user("data.sha256=" + sum)); err == nil || !strings.Contains(err.Error(), "data.sha256 is for own data, npz:FILE, not for structured") {
+		t.Errorf("a sum of structured data: %v", err)
+	}
+}
+
 func TestEvalResumes(t *testing.T) {
 	root := trained(t)
 	args := slices.Concat(linf, []string{"attack.name=apgd-ce,square", "attack.steps=250", "batch_size=20"})

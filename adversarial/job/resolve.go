@@ -186,6 +186,9 @@ func (s *Settings) complete() error {
 	if s.Data.Dir, err = dataDir(s.Data.Dir); err != nil {
 		return err
 	}
+	if err := s.Data.complete(); err != nil {
+		return err
+	}
 	if !slices.Contains(nn.Names(), s.Model.Name) {
 		return fmt.Errorf("unknown model %q%s: there are %s", s.Model.Name, run.DidYouMean(s.Model.Name, nn.Names()), strings.Join(nn.Names(), ", "))
 	}
