@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"temper/adversarial"
-	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine/graph"
 	"temper/nn"
@@ -54,29 +53,6 @@ func list[T any](s []T) []T {
 	return s
 }
 
-func (s *Settings) optimizer() (nn.Optimizer, error) {
-	o := s.Optimizer
-	decay := nn.Decay{Decoupled: o.Name == "adamw", SkipVectors: o.SkipVectors}
-	switch {
-	case o.WeightDecay < 0:
-		return nil, fmt.Errorf("optimizer.weight_decay is %v: want at least 0", o.WeightDecay)
-	case o.Momentum < 0 || o.Momentum >= 1:
-		return nil, fmt.Errorf("optimizer.momentum is %v: want at least 0 and less than 1", o.Momentum)
-	case o.Nesterov && o.Momentum == 0 && o.Name == "sgd":
-		return nil, fmt.Errorf("optimizer.nesterov without momentum is plain sgd: set optimizer.momentum, 0.9 for example")
-	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1 && o.Eps > 0):
-		return nil, fmt.Errorf("optimizer.beta1, beta2 and eps are %v, %v and %v: want betas in [0,1) and a positive eps", o.Beta1, o.Beta2, o.Eps)
-	}
-	switch o.Name {
-	case "sgd":
-		return nn.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, Decay: decay}, nil
-	case "adam", "adamw":
-		return nn.Adam{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay}, nil
-	}
-	known := []string{"sgd", "adam", "adamw"}
-	return nil, fmt.Errorf("unknown optimizer %q: want sgd, adam or adamw%s", o.Name, run.DidYouMean(o.Name, known))
-}
-
 func (s *Settings) schedule() (nn.Schedule, error) {
 	c := s.Schedule
 	return nn.ScheduleConfig{
@@ -88,7 +64,7 @@ func (s *Settings) schedule() (nn.Schedule, error) {
 
 // stepGraph builds the training step for a batch size.
 func (s *Settings) stepGraph(m *nn.Model, in datasets.Info, batch int) (*graph.Graph, error) {
-	opt, err := s.optimizer()
+	opt, err := s.Optimizer.build()
 	if err != nil {
 		return nil, err
 	}

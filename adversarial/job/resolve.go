@@ -62,8 +62,8 @@ func (r Recipe) resolve(s Settings, user []Assignment) ([]Settings, error) {
 	return list, nil
 }
 
-// over reads the recipe over body. It reads it twice: what the name of a method
-// or an attack stands for comes before what the recipe says of it.
+// over reads the recipe over body. It reads it twice: what the name of a method,
+// an attack or an optimiser stands for comes before what the recipe says of it.
 func (r Recipe) over(body *recipeBody) error {
 	if err := run.ParseConfig(r.file, r.text, body); err != nil {
 		return err
@@ -71,6 +71,7 @@ func (r Recipe) over(body *recipeBody) error {
 	if err := body.named(body.Training.Method, body.Training.Attack.Name, body.Eval.Attack.Name); err != nil {
 		return err
 	}
+	body.Optimizer = defaultOptimizer(body.Optimizer.Name)
 	return run.ParseConfig(r.file, r.text, body)
 }
 
@@ -127,15 +128,18 @@ func didYouMean(err error, name string, known []string) error {
 // assign makes the user's assignments for one method, and completes and checks
 // the settings.
 func (s *Settings) assign(method string, user []Assignment) error {
-	attack, evalAttack := "", ""
+	attack, evalAttack, optimizer := "", "", ""
 	for _, a := range user {
 		switch a.Key {
 		case "training.attack.name":
 			attack = a.Value
 		case "eval.attack.name":
 			evalAttack = a.Value
+		case "optimizer.name":
+			optimizer = a.Value
 		}
 	}
+	s.Optimizer.named(optimizer)
 	if err := s.named(s.newMethod(method), attack, evalAttack); err != nil {
 		return err
 	}
@@ -234,7 +238,7 @@ func (s *Settings) validate() error {
 	if err := s.Eval.Attack.Validate(); err != nil {
 		return fmt.Errorf("eval: %w", err)
 	}
-	if _, err := s.optimizer(); err != nil {
+	if _, err := s.Optimizer.build(); err != nil {
 		return err
 	}
 	if _, err := s.schedule(); err != nil {

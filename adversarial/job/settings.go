@@ -100,9 +100,10 @@ type Batches struct {
 	DropLast bool `toml:"drop_last"` // leave out an epoch's last batch if it is not full
 }
 
-// Optimizer is what turns gradients into weights. See [nn.SGD] and [nn.Adam].
+// Optimizer is what turns gradients into weights. See [nn.SGD] and [nn.Adam]. A
+// setting that its optimiser does not have stands at its default.
 type Optimizer struct {
-	Name        string  `toml:"name"` // sgd, adam, adamw
+	Name        string  `toml:"name"` // sgd, adam: weight decay is part of the gradient, as in PyTorch; sgdw, adamw: it is decoupled
 	LR          float64 `toml:"lr"`   // where the schedule varies it, its peak
 	Momentum    float64 `toml:"momentum"`
 	Nesterov    bool    `toml:"nesterov"`
@@ -159,7 +160,7 @@ func Defaults() Settings {
 		Model:      Model{Normalize: "none"},
 		Threat:     adversarial.ThreatModel{Norm: adversarial.Linf, Domain: adversarial.Unit},
 		Batches:    Batches{Epochs: 1, Size: 128, Shuffle: true},
-		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
+		Optimizer:  defaultOptimizer("sgd"),
 		Schedule:   Schedule{Name: "constant"},
 		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
 		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep, Choice: lastCheckpoint},
