@@ -224,6 +224,7 @@ func TestBadImageInput(t *testing.T) {
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "limit", Value: "1", Source: "--set"}}}, "limit = 1"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "eps", Value: "1e-30", Source: "--set"}}}, "eps = 1e-30"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "patch", Value: "4", Source: "--set"}}}, "only the model patchcnn"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "model", Value: "patchcnn", Source: "--set"}, {Key: "patch", Value: "0", Source: "--set"}}}, "patch cannot be 0: leave it out, and it is 4"},
 	} {
 		c.o.Root = t.TempDir()
 		c.o.Device = "cpu"

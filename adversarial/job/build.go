@@ -53,13 +53,23 @@ func list[T any](s []T) []T {
 	return s
 }
 
-func (s *Settings) schedule() (nn.Schedule, error) {
-	c := s.Schedule
+// config is what the schedule is to nn.
+func (c Schedule) config(lr float64) nn.ScheduleConfig {
 	return nn.ScheduleConfig{
-		Name: c.Name, LR: s.Optimizer.LR, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
+		Name: c.Name, LR: lr, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
 		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
 		Knots: list(c.Knots), Factors: list(c.Factors),
-	}.Schedule()
+	}
+}
+
+// complete gives settings that nobody set the schedule's own.
+func (c *Schedule) complete(epochs int) {
+	full := c.config(0).Complete(epochs)
+	c.Up, c.Down, c.Warm, c.Div, c.FinalDiv = full.Up, full.Down, full.Warm, full.Div, full.FinalDiv
+}
+
+func (s *Settings) schedule() (nn.Schedule, error) {
+	return s.Schedule.config(s.Optimizer.LR).Schedule()
 }
 
 // stepGraph builds the training step for a batch size.

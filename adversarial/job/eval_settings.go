@@ -198,7 +198,11 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 	if err := applyAll(&one, user); err != nil {
 		return entry{}, err
 	}
-	a := one.Attack.Resolve(e.Threat)
+	given, a := one, one.Attack.Resolve(e.Threat)
+	one.Attack = a
+	if err := RefuseReplaced(&given, &one, user); err != nil {
+		return entry{}, err
+	}
 	switch {
 	case a.Target != "" && e.TargetLabels != "":
 		return entry{}, fmt.Errorf("--target %s and --target-labels %s: take one of them", a.Target, e.TargetLabels)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -149,10 +150,47 @@ func (s *Settings) assign(method string, user []Assignment) error {
 	}
 	s.inNorm(norm, user)
 	s.Training.Method = method
+	if normalize := s.Model.Normalize; normalize != "given" && (gives(user, "model.mean") || gives(user, "model.std")) {
+		return fmt.Errorf("model.mean and model.std are for model.normalize = \"given\": it is %q", normalize)
+	}
+	given := *s
 	if err := s.complete(); err != nil {
 		return err
 	}
+	if err := RefuseReplaced(&given, s, user); err != nil {
+		return err
+	}
 	return s.validate()
+}
+
+// RefuseReplaced reports the first of the user's numbers that resolving has
+// replaced: where 0 stands for a default, who writes it means none, and must not
+// get ten. Both are pointers to the settings. What resolving took away, because it
+// belongs to another method of those asked for, is no such number.
+func RefuseReplaced(given, resolved any, user []Assignment) error {
+	for _, a := range user {
+		was, ok := run.Setting(given, a.Key)
+		is, _ := run.Setting(resolved, a.Key)
+		if ok && isNumber(was) && !isNothing(is) && fmt.Sprint(was) != fmt.Sprint(is) {
+			return fmt.Errorf("%s: %s cannot be %v: leave it out, and it is %v", a.Source, a.Key, was, is)
+		}
+	}
+	return nil
+}
+
+// isNumber reports whether a value is a number or a list.
+func isNumber(value any) bool {
+	switch reflect.TypeOf(value).Kind() {
+	case reflect.Slice, reflect.Int, reflect.Uint32, reflect.Float64:
+		return true
+	}
+	return false
+}
+
+// isNothing reports whether a value is 0 or an empty list.
+func isNothing(value any) bool {
+	v := reflect.ValueOf(value)
+	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
 }
 
 // inNorm takes step sizes back to their defaults that were made for another norm,
@@ -202,6 +240,7 @@ func (s *Settings) complete() error {
 	if err := s.Init.complete(); err != nil {
 		return err
 	}
+	s.Schedule.complete(s.Batches.Epochs)
 	s.Training = s.Training.Resolve(s.Threat)
 	s.Eval.Attack = s.Eval.Attack.Resolve(s.Threat)
 	if s.Model.Normalize == "dataset" {
