@@ -415,6 +415,42 @@ func TestMixedSettings(t *testing.T) {
 	}
 }
 
+// TestRobustIsCleanToo: an example that is right under the attack alone is not robust.
+func TestRobustIsCleanToo(t *testing.T) {
+	labels := []int32{0, 0, 0, 1, 1, 2, 3, 3, 3, 3}
+	set, err := datasets.NewSet(datasets.Info{Name: "ten", DType: datasets.Float32, Channels: 1, Height: 1, Width: 1, Classes: make([]string, 4)},
+		datasets.Values{F32: make([]float32, len(labels))}, labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := device(t)
+	state := dev.NewState()
+	defer state.Free()
+	e := &evaluator{threat: adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: adversarial.MustEpsilon("0.1"), Domain: adversarial.Unit}, batch: 4}
+	// Class 0 is right always, 1 clean only, 2 under the attack only, 3 never.
+	e.program = dev.NewProgram(state, func(n int) (*graph.Graph, error) {
+		g := graph.New("ten")
+		x, y := g.Input("x", graph.F32, n, 1, 1, 1), g.Input("y", graph.I32, n)
+		g.Input("ids", graph.U32, n)
+		g.Output("clean_pred", graph.Select(y.Lt(y.C(2)), y, y.C(0).BroadcastTo(n)))
+		g.Output("adv_pred", graph.Select(y.Eq(y.C(0)).Or(y.Eq(y.C(2))), y, y.C(0).BroadcastTo(n)))
+		g.Output("norm", x.Reshape(n))
+		g.Output("adv_loss", x.Reshape(n))
+		g.Output("x_adv", x)
+		return g, g.Err()
+	}, engine.Options{})
+	defer e.close()
+	out, err := e.run(context.Background(), set, 0, func(int) {}, nil)
+	if err != nil || out.N != 10 || out.Clean != 5 || out.Robust != 3 {
+		t.Fatalf("%+v, %v: want 5 clean and 3 robust of 10", out, err)
+	}
+	for class, want := range []ClassOutcome{{N: 3, Clean: 3, Robust: 3}, {N: 2, Clean: 2}, {N: 1}, {N: 4}} {
+		if out.Classes[class] != want {
+			t.Errorf("class %d: %+v, want %+v", class, out.Classes[class], want)
+		}
+	}
+}
+
 // An example falls when the confirming network is wrong about what the search
 // left, whatever the search's own network says of it.
 func TestOnlyConfirmedHitsCount(t *testing.T) {

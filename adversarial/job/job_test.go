@@ -83,6 +83,19 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// What is said of training's attack is said once.
+func TestDescribeAttack(t *testing.T) {
+	for want, assignments := range map[string][]string{
+		"PGD-2, L2 per patch 0.6, step 0.75, loss ce; random_start true, best true, bn batch": {"training.attack.name=pgd", "training.attack.steps=2", "training.attack.best=true", "training.attack.bn=batch"},
+		"PGD-2, L2 per patch 0.6, step 0.75, loss ce; random_start true, best false, bn eval": {"training.attack.name=pgd", "training.attack.steps=2"},
+	} {
+		s := one(t, assignments...)
+		if got := s.describeAttack(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // A number that the user gives is not replaced by a default: 0 means 0 or is refused.
 func TestNumbersStay(t *testing.T) {
 	for want, assignments := range map[string][]string{
