@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -412,6 +413,38 @@ func TestMixedSettings(t *testing.T) {
 		if r.Attacks[0].Attack != c.want {
 			t.Errorf("stored as %q", r.Attacks[0].Attack)
 		}
+	}
+}
+
+// TestCount counts by hand what a suite of two attacks and a single one left of four
+// examples, of which the network gets the last one wrong.
+func TestCount(t *testing.T) {
+	pgd, fgsm := adversarial.Attack{Name: "pgd"}, adversarial.Attack{Name: "fgsm"}
+	p := &protocol{plans: []planned{
+		{entry{name: "both", suite: true, attacks: []adversarial.Attack{pgd, fgsm}}, []stage{{attack: pgd}, {attack: fgsm}}},
+		{entry{name: "pgd", attacks: []adversarial.Attack{pgd}}, []stage{{attack: pgd}}},
+	}}
+	r := &Evaluation{}
+	r.count([]string{"a", "b", "c"}, p, []*verdict{
+		{Labels: []int32{0, 1}, Clean: []int32{0, 1}, Fates: [][]fate{{{-1, 0, 0.3}, {0, 2, 0.2}}, {{-1, 0, 0.1}, {-1, 1, 0.05}}}},
+		{Labels: []int32{1, 2}, Clean: []int32{1, 0}, Fates: [][]fate{{{1, 0, 0.2}, {-1, 0, 0}}, {{0, 2, 0.2}, {-1, 0, 0}}}},
+	})
+	if r.N != 4 || r.Clean != 3 || r.Robust != 1 || r.LargestNorm != float64(float32(0.3)) {
+		t.Errorf("%d examples, %d clean, %d robust, largest norm %v: want 4, 3, 1 and 0.3", r.N, r.Clean, r.Robust, r.LargestNorm)
+	}
+	if want := []ClassOutcome{{"a", 1, 1, 1}, {"b", 2, 2, 0}, {"c", 1, 0, 0}}; !slices.Equal(r.Classes, want) {
+		t.Errorf("classes %v, want %v", r.Classes, want)
+	}
+	suite, single := r.Attacks[0], r.Attacks[1]
+	if suite.Robust != 1 || suite.Stages[0].Robust != 2 || suite.Stages[1].Robust != 1 || single.Robust != 2 || single.Accuracy.Value != 0.5 {
+		t.Errorf("the suite left %d (%+v), the attack %d", suite.Robust, suite.Stages, single.Robust)
+	}
+	clean, attacked := [][]int{{1, 0, 0}, {0, 2, 0}, {1, 0, 0}}, [][]int{{1, 0, 0}, {1, 0, 1}, {1, 0, 0}}
+	if !reflect.DeepEqual(r.Confusion.Clean, clean) || !reflect.DeepEqual(r.Confusion.Attacked, attacked) {
+		t.Errorf("confusion %v and %v, want %v and %v", r.Confusion.Clean, r.Confusion.Attacked, clean, attacked)
+	}
+	if r.CleanAccuracy.Value != 0.75 || r.RobustAccuracy.Value != 0.25 {
+		t.Errorf("accuracies %v and %v", r.CleanAccuracy, r.RobustAccuracy)
 	}
 }
 
