@@ -309,7 +309,7 @@ func TestImageVerdicts(t *testing.T) {
 		{[]float64{0.2, 0.21, 0.22}, true, true, "holds             "},
 		{[]float64{0.01, 0.2, 0.4}, false, false, "does not hold here (the interval crosses it: 3 seeds do not settle this)"},
 		{[]float64{-0.2, -0.21, -0.22}, false, true, "does not hold here"},
-		{[]float64{0.2}, false, false, "does not hold here (one seed: not settled)"},
+		{[]float64{0.2}, false, false, "is not decided     (one seed has no interval)"},
 	} {
 		r := &ImageResult{}
 		for _, training := range Trainings() {
