@@ -222,6 +222,24 @@ func TestRoundsAreParts(t *testing.T) {
 	}
 }
 
+// An attack has a round for each target and restart, and no more targets than there
+// are other classes; square one for each hundred queries, and one for the rest.
+func TestRounds(t *testing.T) {
+	for _, c := range []struct {
+		a       Attack
+		classes int
+		want    int
+	}{
+		{Attack{Name: "pgd"}, 10, 1}, {Attack{Name: "pgd", Restarts: 3}, 10, 3},
+		{Attack{Name: "apgd-t"}, 10, 9}, {Attack{Name: "apgd-t"}, 5, 4}, {Attack{Name: "fab-t", Restarts: 2, Targets: 3}, 100, 6},
+		{Attack{Name: "square"}, 10, 50}, {Attack{Name: "square", Steps: 101, Restarts: 2}, 10, 4}, {Attack{Name: "square", Steps: 7}, 10, 1},
+	} {
+		if got := c.a.Rounds(c.classes); got != c.want {
+			t.Errorf("%v on %d classes: %d rounds, want %d", c.a, c.classes, got, c.want)
+		}
+	}
+}
+
 // AutoAttack's versions, in their published settings.
 func TestSuites(t *testing.T) {
 	threat := ThreatModel{Linf, MustEpsilon("8/255"), Unit}

@@ -2,6 +2,7 @@ package adversarial
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -260,6 +261,43 @@ func outside(x *interp.Tensor) (n int) {
 		}
 	}
 	return n
+}
+
+// The momentum attacks with a momentum below 1 go where their formulas say: along
+// g' = μ·g + ∇L/‖∇L‖₁, ∇L at x or, for ni-fgsm, at x + s·μ·g.
+func TestMomentum(t *testing.T) {
+	const mu, step = 0.5, 0.1
+	for _, name := range []string{"mi-fgsm", "ni-fgsm"} {
+		g, p := toyGraph(1)
+		p.Alpha = g.Const(graph.F32, []float64{step})
+		p.Loss = func(out nn.Output, _ *graph.Node) *graph.Node { return out.Features.Reshape(1).Neg() }
+		g.Output("x", Attack{Name: name, Steps: 4, Momentum: mu}.Build(p).X)
+		got := eval(t, g, interp.Feed{"input x": interp.New(graph.F32, graph.Shape{1, 1, 1, 2}, 0.35, 0.42)}).Outputs["x"].Data
+
+		x, sum := []float64{0.35, 0.42}, []float64{0, 0}
+		for range 4 {
+			grad, l1 := make([]float64, 2), 0.0
+			for i := range x {
+				at := x[i]
+				if name == "ni-fgsm" {
+					at += step * mu * sum[i]
+				}
+				u := 4*at - 1.6
+				grad[i] = -4 * (u*u*u/6 - u)
+				l1 += math.Abs(grad[i])
+			}
+			for i := range sum {
+				sum[i] = mu*sum[i] + grad[i]/l1
+			}
+			l2 := math.Hypot(sum[0], sum[1])
+			for i := range x {
+				x[i] += step * sum[i] / l2
+			}
+		}
+		if diff, _ := apart(got, x); !(diff < 1e-6) {
+			t.Errorf("%s goes to %v, want %v", name, got, x)
+		}
+	}
 }
 
 // An own loss takes the place of the named one; it may look at the features.

@@ -57,6 +57,22 @@ type FeatureProbe struct {
 // ε/√|J_N| in ℓ₂; ε·√d in ℓ∞, where it is clipped.
 func FeatureGraph(p FeatureProbe, batch int) (*graph.Graph, error) {
 	g := graph.New(p.Model.Name + " features")
+	f, err := newFeatures(g, p, batch)
+	if err != nil {
+		return nil, err
+	}
+	filters := f.params.Get("conv.weight").Reshape(f.k, -1, f.d)
+	f.align("u", filters, f.u)
+	f.align("v", filters, f.v)
+	f.judge("", f.x)
+	f.judge("_u", graph.Select(f.robust, f.x, f.without(f.v)))
+	f.judge("_v", graph.Select(f.robust, f.without(f.u), f.x))
+	f.attacks(p)
+	return g, g.Err()
+}
+
+// newFeatures checks what a probe is to measure, and declares its inputs.
+func newFeatures(g *graph.Graph, p FeatureProbe, batch int) (*features, error) {
 	in, err := declare(g, p.Model, p.Threat, batch, graph.F32)
 	if err != nil {
 		return nil, err
@@ -78,15 +94,7 @@ func FeatureGraph(p FeatureProbe, batch int) (*graph.Graph, error) {
 		beta: g.Scalar("beta", graph.F32),
 	}
 	f.robust = g.Input("robust", graph.Bool, batch, p.Model.Input[2]).Reshape(batch, 1, 1, -1)
-
-	filters := weight.Reshape(k, -1, d)
-	f.align("u", filters, f.u)
-	f.align("v", filters, f.v)
-	f.judge("", in.x)
-	f.judge("_u", graph.Select(f.robust, in.x, f.without(f.v)))
-	f.judge("_v", graph.Select(f.robust, f.without(f.u), in.x))
-	f.attacks(p)
-	return g, g.Err()
+	return f, g.Err()
 }
 
 // features is a probe being built.

@@ -338,6 +338,64 @@ func TestFeatureNorms(t *testing.T) {
 	}
 }
 
+// TestOracles computes by hand how far every oracle moves each patch, and along
+// what, before it is projected: in each norm as far as its ball lets a patch go
+// that is moved with the others of J_N.
+func TestOracles(t *testing.T) {
+	b := newProbe(3)
+	dense := float64(b.p - 2) // patches of J_N
+	const eps = 0.6
+	for norm, reach := range map[Norm]float64{PatchL2: eps, L2: eps / math.Sqrt(dense), Linf: eps * math.Sqrt(float64(b.d))} {
+		threat := patchThreat
+		threat.Norm = norm
+		for _, beta := range []float64{reach / 2, 3 * reach} { // an oracle takes no more of v away than there is, or than it may
+			m, err := nn.Lookup("patchcnn", nn.Config{Input: graph.Shape{b.d, 1, b.p}, Classes: b.k, Filters: b.m, Q: b.q, Rho: b.rho})
+			must(t, err)
+			g := graph.New("oracles")
+			f, err := newFeatures(g, FeatureProbe{Model: m, Threat: threat, Trained: SearchAttack(), Search: SearchAttack()}, b.n)
+			must(t, err)
+			for i, delta := range f.oracles(threat) {
+				g.Output(OracleNames()[i], delta)
+			}
+			g.Output("other", f.other())
+			out := eval(t, g, b.feed(eps, 0, beta)).Outputs
+			back := math.Min(beta, reach)
+			for n := range b.x {
+				other := int(out["other"].Data[n])
+				if other == b.y[n] || other < 0 || other >= b.k {
+					t.Fatalf("sample %d of class %d: the other class is %d", n, b.y[n], other)
+				}
+				for p := range b.p {
+					nothing := make([]float64, b.d)
+					minusV := plus(nothing, -reach, b.v[b.y[n]])
+					want := map[string][]float64{
+						"minus_v": minusV, "minus_vu": minusV, "inject_u": plus(nothing, reach, b.u[other]),
+						"swap_v": plus(plus(nothing, -back, b.v[b.y[n]]), math.Sqrt(reach*reach-back*back), b.v[other]),
+					}
+					if b.robust[n][p] {
+						want = map[string][]float64{"minus_v": nothing, "minus_vu": plus(nothing, -reach, b.u[b.y[n]]), "inject_u": nothing, "swap_v": nothing}
+					}
+					at := func(name string) []float64 {
+						moved := make([]float64, b.d)
+						for j := range moved {
+							moved[j] = out[name].Data[(n*b.d+j)*b.p+p]
+						}
+						return moved
+					}
+					for name, w := range want {
+						if diff, _ := apart(at(name), w); !(diff < 1e-7) {
+							t.Errorf("%s, β %v, sample %d, patch %d: %s is %v, want %v", norm, beta, n, p, name, at(name), w)
+						}
+					}
+					if r := at("random"); math.Abs(math.Sqrt(inner(r, r))-reach) > 1e-6 {
+						t.Errorf("%s: a random direction of length %v, want %v", norm, math.Sqrt(inner(r, r)), reach)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestFeatureGraphRefuses(t *testing.T) {
 	image, err := nn.Lookup("mnist-wong", nn.Config{Input: graph.Shape{1, 28, 28}, Classes: 10})
 	must(t, err)

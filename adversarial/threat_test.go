@@ -169,3 +169,20 @@ func TestThreatModel(t *testing.T) {
 		}
 	}
 }
+
+// A perturbation may be larger than ε by rounding, and by no more.
+func TestAllows(t *testing.T) {
+	for _, c := range []struct {
+		eps  string
+		size float64
+		want bool
+	}{
+		{"8/255", 8. / 255, true}, {"8/255", float64(float32(8./255)) + 9e-7, true}, {"8/255", 8./255 + 2e-6, false},
+		{"100", 100.0009, true}, {"100", 100.0011, false}, {"1e-5", 1.05e-5, true}, {"1e-5", 1.2e-5, false},
+		{"0.3", 0, true}, {"0.3", math.NaN(), false}, {"0.3", math.Inf(1), false},
+	} {
+		if got := (ThreatModel{Norm: L2, Epsilon: MustEpsilon(c.eps)}).Allows(c.size); got != c.want {
+			t.Errorf("ε %s: a perturbation of size %v: %v", c.eps, c.size, got)
+		}
+	}
+}

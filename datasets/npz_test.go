@@ -3,7 +3,9 @@ package datasets
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -147,7 +149,7 @@ func TestOpenNPZ(t *testing.T) {
 		{name: "channels last", arrays: with(0, named("x_train", noise(2*30*30*3), 2, 30, 30, 3)), split: Train, err: "looks like (N,H,W,C)"},
 		{name: "flat", arrays: with(0, named("x_train", x, 2, 90)), split: Train, err: "shape [2 90], want (N,C,H,W) or (N,H,W)"},
 		{name: "type", arrays: with(0, named("x_train", make([]int32, 8), 2, 2, 2)), split: Train, err: "elements of type []int32"},
-		{name: "NaN", arrays: with(2, named("x_test", []float32{0, float32(math.NaN())}, 2, 1, 1)), split: Test, err: "x_test: element 1 is NaN"},
+		{name: "NaN", arrays: with(2, named("x_test", []float32{0, float32(math.NaN())}, 2, 1, 1)), split: Test, err: "x_test: element [1 0 0] is NaN, and no number"},
 		{name: "counts", arrays: with(1, named("y_train", []int64{0, 2, 1}, 3)), split: Train, err: "x_train has 2 examples but y_train 3"},
 		{name: "label shape", arrays: with(1, named("y_train", []int64{0, 2}, 2, 1)), split: Train, err: "y_train: shape [2 1], want [N]"},
 		{name: "label type", arrays: with(1, named("y_train", []float32{0, 2}, 2)), split: Train, err: "labels of type []float32"},
@@ -181,6 +183,68 @@ func TestOpenNPZ(t *testing.T) {
 	}
 }
 
+// TestNPZ: what is asked of own data besides their form; what is not so is named
+// with its array, its place and its value.
+func TestNPZ(t *testing.T) {
+	like := &Info{Channels: 1, Height: 2, Width: 2, Classes: []string{"cat", "dog", "cow"}}
+	images := func(v ...float32) []float32 { return append([]float32{0, 1, 0.5, 1, 0, 0}, v...) }
+	x, adv, y := named("x", images(0, 0.25), 2, 2, 2), named("x_adv", images(0.75, 1), 2, 1, 2, 2), named("y", []int32{0, 1}, 2)
+	beyond, below := math.Nextafter32(1, 2), -math.SmallestNonzeroFloat32
+	for _, c := range []struct {
+		name   string
+		arrays []NamedArray
+		want   NPZ
+		err    string
+		last   float32
+		label  string // what Info().Name ends in
+	}{
+		{"any", []NamedArray{named("x", images(-3, 200), 2, 2, 2), adv, y}, NPZ{}, "", 200, "own.npz"},
+		{"unit", []NamedArray{x, adv, y}, NPZ{Unit: true}, "", 0.25, "own.npz"},
+		{"attacked", []NamedArray{x, adv, y}, NPZ{Unit: true, Like: like}, "", 1, "own.npz (x_adv)"},
+		{"not attacked", []NamedArray{x, y}, NPZ{Like: like}, "", 0.25, "own.npz (x)"},
+		{"test set", []NamedArray{named("x_test", images(0, 0.125), 2, 2, 2), named("y_test", []uint8{2, 2}, 2), x}, NPZ{Like: like}, "", 0.125, "own.npz (x_test)"},
+		{name: "beyond", arrays: []NamedArray{named("x", images(0, float32(beyond)), 2, 2, 2), y}, want: NPZ{Unit: true}, err: "x: element [1 1 1] is 1.0000001: float32 images lie in [0,1]; scale or clip them"},
+		{name: "below", arrays: []NamedArray{x, named("x_adv", images(float32(below), 0), 2, 1, 2, 2), y}, want: NPZ{Unit: true, Like: like}, err: "x_adv: element [1 0 1 0] is -1e-45: float32 images"},
+		{name: "infinite", arrays: []NamedArray{named("x", images(0, float32(math.Inf(-1))), 2, 2, 2), y}, err: "x: element [1 1 1] is -Inf, and no number"},
+		{name: "one label only", arrays: []NamedArray{x, named("y", []int32{1, 1}, 2)}, want: NPZ{Like: like}, last: 0.25, label: "(x)"},
+		{name: "label", arrays: []NamedArray{x, named("y", []int32{0, 3}, 2)}, want: NPZ{Like: like}, err: "y: label 3 of example 1 is outside 0..2"},
+		{name: "height", arrays: []NamedArray{named("x", images(0, 0), 2, 1, 4), y}, want: NPZ{Like: like}, err: "x: shape [2 1 4]: the network takes images of (1,2,2)"},
+		{name: "channels", arrays: []NamedArray{named("x", images(0, 0), 1, 2, 2, 2), named("y", []int32{1}, 1)}, want: NPZ{Like: like}, err: "the network takes images of (1,2,2)"},
+		{name: "no images", arrays: []NamedArray{y}, want: NPZ{Like: like}, err: "want the arrays x_adv, x_test or x, with y_test or y"},
+		{name: "no labels", arrays: []NamedArray{x, adv}, want: NPZ{Like: like}, err: "want the arrays x_adv"},
+		{name: "other file", arrays: []NamedArray{x, y}, want: NPZ{SHA256: strings.Repeat("0", 64)}, err: ", not " + strings.Repeat("0", 64) + ": it has changed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "own.npz")
+			if err := SaveNPZ(path, c.arrays...); err != nil {
+				t.Fatal(err)
+			}
+			set, err := OpenNPZ(path, Test, c.want)
+			wantError(t, err, c.err)
+			if err != nil {
+				if !strings.Contains(err.Error(), path) {
+					t.Errorf("error %q does not name the file", err)
+				}
+				return
+			}
+			if v := set.Values().F32; v[7] != c.last || !strings.HasSuffix(set.Info().Name, c.label) {
+				t.Errorf("%s: values %v", set.Info().Name, v)
+			}
+			if c.want.Like != nil && !slices.Equal(set.Info().Classes, like.Classes) {
+				t.Errorf("classes %v", set.Info().Classes)
+			}
+			file, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.want.SHA256 = fmt.Sprintf("%x", sha256.Sum256(file))
+			if _, err := OpenNPZ(path, Test, c.want); err != nil {
+				t.Errorf("with its own SHA-256: %v", err)
+			}
+		})
+	}
+}
+
 func TestOpenNPZCompressedAndDamaged(t *testing.T) {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
@@ -200,7 +264,7 @@ func TestOpenNPZCompressedAndDamaged(t *testing.T) {
 		{"truncated", b.Bytes()[:b.Len()-20], "not a valid zip file"},
 	} {
 		os.WriteFile(path, c.file, 0o644)
-		s, err := OpenNPZ(path, Test)
+		s, err := OpenNPZ(path, Test, NPZ{})
 		wantError(t, err, c.err)
 		if err == nil && (s.Len() != 50 || !bytes.Equal(s.Values().U8, noise(5000))) {
 			t.Error("values differ from what was saved")
@@ -277,7 +341,7 @@ func FuzzNPZ(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s, err := decodeNPZ(z, "fuzz", Test)
+		s, err := decodeNPZ(z, "fuzz", Test, NPZ{})
 		checkDecoded(t, s, err)
 	})
 }

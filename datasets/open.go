@@ -15,6 +15,8 @@ type Options struct {
 	// Structured stands for DefaultStructured.
 	Structured Structured
 	Seed       uint32
+	// NPZ is for "npz:FILE".
+	NPZ NPZ
 }
 
 // MissingError says which files of a published set are not there. It wraps
@@ -40,7 +42,7 @@ func (e *MissingError) Unwrap() error { return fs.ErrNotExist }
 // [*MissingError].
 func Open(name, dir string, split Split, opt Options) (*Set, error) {
 	if file, ok := strings.CutPrefix(name, "npz:"); ok {
-		return OpenNPZ(file, split)
+		return OpenNPZ(file, split, opt.NPZ)
 	}
 	if name == structuredName {
 		return openStructured(split, opt)
@@ -55,12 +57,13 @@ func Open(name, dir string, split Split, opt Options) (*Set, error) {
 	return k.open(opener{k, dir}, split)
 }
 
-// Describe tells what Open would give, for a published set without its files:
-// what is needed to build a program for it.
+// Describe tells what Open would give, for a published set without its files, for
+// own data whatever their SHA-256: what is needed to build a program for it.
 func Describe(name, dir string, split Split, opt Options) (Info, error) {
 	if k, err := Lookup(name); err == nil && published[name][split] > 0 {
 		return k.info(split), nil
 	}
+	opt.NPZ.SHA256 = ""
 	set, err := Open(name, dir, split, opt)
 	if err != nil {
 		return Info{}, err

@@ -107,7 +107,7 @@ func NewStream(src Source, opt StreamOptions) (*Stream, error) {
 func (s *Stream) newBatch() (*Batch, error) {
 	alloc := s.opt.Alloc
 	if alloc == nil {
-		alloc = func(bytes int) []byte { return make([]byte, bytes) }
+		alloc = func(bytes int) []byte { return make([]byte, (bytes+3)&^3) } // Go aligns 6 bytes to 2
 	}
 	in, size := s.src.Info(), s.opt.BatchSize
 	width := 1

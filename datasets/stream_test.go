@@ -70,7 +70,7 @@ func TestStreamSequential(t *testing.T) {
 // The order is the documented permutation, and each epoch has its own.
 func TestStreamShuffled(t *testing.T) {
 	src := tiny(t, 50)
-	s := open(t, src, StreamOptions{BatchSize: 8, Shuffle: true, Seed: 3, Epochs: 2})
+	s := open(t, src, StreamOptions{BatchSize: 7, Shuffle: true, Seed: 3, Epochs: 2})
 	var order [2][]uint32
 	for {
 		b, ok := s.Next()
@@ -94,6 +94,37 @@ func TestStreamShuffled(t *testing.T) {
 	}
 	if slices.Equal(order[0], order[1]) {
 		t.Error("two epochs have the same order")
+	}
+}
+
+// The examples of a part come with the numbers that they have in the whole.
+func TestStreamOfASubset(t *testing.T) {
+	part, err := Subset(tiny(t, 50), []int{41, 3, 17, 20, 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shuffle := range []bool{false, true} {
+		s := open(t, part, StreamOptions{BatchSize: 3, Shuffle: shuffle, Seed: 3, Epochs: 1})
+		var ids []uint32
+		for {
+			b, ok := s.Next()
+			if !ok {
+				break
+			}
+			for k, id := range b.IDs {
+				if b.U8[2*k] != byte(id) || b.Labels[k] != int32(id%3) {
+					t.Errorf("example %d came with the values or label of another", id)
+				}
+			}
+			ids = append(ids, b.IDs...)
+			b.Release()
+		}
+		if !shuffle && !slices.Equal(ids, []uint32{41, 3, 17, 20, 8}) {
+			t.Errorf("in their order: %v", ids)
+		}
+		if slices.Sort(ids); !slices.Equal(ids, []uint32{3, 8, 17, 20, 41}) {
+			t.Errorf("examples %v", ids)
+		}
 	}
 }
 

@@ -27,7 +27,10 @@ func (p *Patches) patch(i, patch int) []float64 {
 }
 
 func TestStructuredFeaturesAreOrthonormal(t *testing.T) {
-	for _, s := range []Structured{DefaultStructured(), {K: 10, D: 20, P: 2, R: 1, N: 1, Alpha: 1, Beta: 1, TrainN: 10, TestN: 10}} {
+	for _, s := range []Structured{
+		DefaultStructured(), {K: 10, D: 20, P: 2, R: 1, N: 1, Alpha: 1, Beta: 1, TrainN: 10, TestN: 10},
+		{K: 100, D: 200, P: 2, R: 1, N: 1, Alpha: 1, Beta: 1, TrainN: 100, TestN: 100}, // as many as there is room for: one pass leaves errors of 1e-13
+	} {
 		train, _ := generate(t, s, 3)
 		all := slices.Concat(train.U, train.V)
 		if len(train.U) != s.K || len(all) != 2*s.K {
@@ -39,7 +42,7 @@ func TestStructuredFeaturesAreOrthonormal(t *testing.T) {
 				if i == j {
 					want = 1
 				}
-				if math.Abs(dot(a, b)-want) > 1e-12 {
+				if math.Abs(dot(a, b)-want) > 3e-15 {
 					t.Errorf("<f%d, f%d> = %g", i, j, dot(a, b))
 				}
 			}
@@ -114,6 +117,30 @@ func TestStructuredNoiseAndPositions(t *testing.T) {
 	}
 	if m := slices.Max(at); m > 12 { // 200 draws among 81: 2.5 on average
 		t.Errorf("one position holds the robust patch %d times of 200", m)
+	}
+}
+
+// Every example, of either set, has noise of its own.
+func TestStructuredNoiseIsTheExamples(t *testing.T) {
+	s := DefaultStructured()
+	s.Jitter = 0
+	train, test := generate(t, s, 5)
+	seen := map[float64]bool{}
+	for _, set := range []*Patches{train, test} {
+		for i := range set.Len() {
+			feature, c := set.V[set.Label(i)], s.Beta
+			if set.Robust[i][0] {
+				feature, c = set.U[set.Label(i)], s.Alpha
+			}
+			first := math.Round(1e5 * (set.patch(i, 0)[0] - c*feature[0])) // its first coordinate, in 1e-5 of ±0.1
+			if seen[first] {
+				first += 0.5 // one coincidence is none
+			}
+			seen[first] = true
+		}
+	}
+	if len(seen) < 200 {
+		t.Errorf("240 examples have %d different noises", len(seen))
 	}
 }
 

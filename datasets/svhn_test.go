@@ -145,6 +145,7 @@ func TestDecodeSVHN(t *testing.T) {
 		{"X negative", shaped(mxUINT8, miUINT8, nil, 32, 32, 3, 1<<31), "negative dimension"},
 		{"X empty", shaped(mxUINT8, miUINT8, nil, 32, 32, 3, 0), "0 images announced"},
 		{"element too small", join(h, cut), "15360 bytes of values in an element of"},
+		{"element too large", join(h, m.element(miMATRIX, join(m.x(x)[8:], make([]byte, 8))), m.y(y)), "15360 bytes of values in an element of 15424 with 15368 left"},
 		{"X truncated", whole[:2000], "truncated: the file ends after 2000 bytes, but its element X alone has "},
 		{"X plain truncated", plain[:128+64+2*svhnPixels+100], "2 of 5 images are whole"},
 		{"X corrupt", edit(whole, 300, whole[300]^0xff), `variable "X": `},

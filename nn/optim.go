@@ -50,23 +50,24 @@ func (d Decay) apply(w, grad *graph.Node, r Rates) (*graph.Node, *graph.Node) {
 	return w, grad.Add(w.Mul(r.Decay))
 }
 
-// OptimizerConfig sets an optimiser by name: sgd, adam or adamw. A zero setting
-// means PyTorch's default; giving one that the optimiser does not have is an
-// error.
+// OptimizerConfig sets an optimiser by name: sgd or adam, with weight decay as a
+// part of the gradient, or sgdw or adamw, with decoupled weight decay. A zero
+// setting means PyTorch's default; giving one that the optimiser does not have is
+// an error.
 type OptimizerConfig struct {
 	Name        string
 	SkipVectors bool // no weight decay for biases and batch norm
 
-	Momentum  float64 `setting:"momentum"`  // sgd
-	Nesterov  bool    `setting:"nesterov"`  // sgd
-	Decoupled bool    `setting:"decoupled"` // sgd: decoupled weight decay
-	Beta1     float64 `setting:"beta1"`     // adam, adamw; 0 is 0.9
-	Beta2     float64 `setting:"beta2"`     // adam, adamw; 0 is 0.999
-	Eps       float64 `setting:"eps"`       // adam, adamw; 0 is 1e-8
+	Momentum float64 `setting:"momentum"` // sgd, sgdw
+	Nesterov bool    `setting:"nesterov"` // sgd, sgdw
+	Beta1    float64 `setting:"beta1"`    // adam, adamw; 0 is 0.9
+	Beta2    float64 `setting:"beta2"`    // adam, adamw; 0 is 0.999
+	Eps      float64 `setting:"eps"`      // adam, adamw; 0 is 1e-8
 }
 
 var optimizers = map[string]choice[OptimizerConfig, Optimizer]{
-	"sgd":   {[]string{"momentum", "nesterov", "decoupled"}, newSGD},
+	"sgd":   {[]string{"momentum", "nesterov"}, newSGD},
+	"sgdw":  {[]string{"momentum", "nesterov"}, newSGD},
 	"adam":  {[]string{"beta1", "beta2", "eps"}, newAdam},
 	"adamw": {[]string{"beta1", "beta2", "eps"}, newAdam},
 }
@@ -83,7 +84,7 @@ func newSGD(c OptimizerConfig) (Optimizer, error) {
 	if !(c.Momentum >= 0 && c.Momentum < 1) || c.Nesterov && c.Momentum == 0 {
 		return nil, fmt.Errorf("momentum %v, nesterov %v: want momentum from 0 to below 1, and not 0 for nesterov", c.Momentum, c.Nesterov)
 	}
-	return SGD{c.Momentum, c.Nesterov, Decay{Decoupled: c.Decoupled, SkipVectors: c.SkipVectors}}, nil
+	return SGD{c.Momentum, c.Nesterov, Decay{Decoupled: c.Name == "sgdw", SkipVectors: c.SkipVectors}}, nil
 }
 
 func newAdam(c OptimizerConfig) (Optimizer, error) {
@@ -94,7 +95,8 @@ func newAdam(c OptimizerConfig) (Optimizer, error) {
 	return Adam{beta1, beta2, eps, Decay{Decoupled: c.Name == "adamw", SkipVectors: c.SkipVectors}}, nil
 }
 
-// SGD is PyTorch's SGD with dampening 0.
+// SGD is PyTorch's SGD with dampening 0; with Decay.Decoupled it is SGDW
+// (Loshchilov and Hutter, ICLR 2019), which decays as PyTorch's AdamW does.
 type SGD struct {
 	Momentum float64 // 0: no slots
 	Nesterov bool

@@ -103,7 +103,8 @@ func TestOptimizerConfig(t *testing.T) {
 		err    string
 	}{
 		{OptimizerConfig{Name: "sgd", Momentum: 0.9, Nesterov: true}, SGD{Momentum: 0.9, Nesterov: true}, ""},
-		{OptimizerConfig{Name: "sgd", Decoupled: true, SkipVectors: true}, SGD{Decay: Decay{true, true}}, ""},
+		{OptimizerConfig{Name: "sgdw", SkipVectors: true}, SGD{Decay: Decay{true, true}}, ""},
+		{OptimizerConfig{Name: "sgd", SkipVectors: true}, SGD{Decay: Decay{false, true}}, ""},
 		{OptimizerConfig{Name: "adam"}, Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, ""},
 		{OptimizerConfig{Name: "adamw", Beta1: 0.8}, Adam{0.8, 0.999, 1e-8, Decay{Decoupled: true}}, ""},
 		{OptimizerConfig{Name: "adamax"}, nil, `unknown optimiser "adamax": did you mean adam, adamw`},

@@ -55,6 +55,21 @@ var schedules = map[string]choice[ScheduleConfig, Schedule]{
 // ScheduleNames lists the schedules in alphabetical order.
 func ScheduleNames() []string { return slices.Sorted(maps.Keys(schedules)) }
 
+// Complete gives c's zero settings the defaults of its schedule, for a run of so
+// many epochs.
+func (c ScheduleConfig) Complete(epochs int) ScheduleConfig {
+	switch c.Name {
+	case "cyclic":
+		if c.Up == 0 && c.Down == 0 {
+			c.Up = float64(epochs) / 2
+		}
+		c.Down = orDefault(c.Down, c.Up)
+	case "one-cycle":
+		c.Warm, c.Div, c.FinalDiv = orDefault(c.Warm, 0.3), orDefault(c.Div, 25), orDefault(c.FinalDiv, 1e4)
+	}
+	return c
+}
+
 // Schedule makes the schedule that c names.
 func (c ScheduleConfig) Schedule() (Schedule, error) {
 	if !(c.LR > 0) || math.IsInf(c.LR, 1) {
@@ -105,15 +120,9 @@ func cyclic(c ScheduleConfig) (Schedule, error) {
 		return nil, fmt.Errorf("min %v, up %v, down %v: want min from 0 to %v, and up before down", c.Min, c.Up, c.Down, c.LR)
 	}
 	return func(p Progress) float64 {
-		up, down := c.Up, c.Down
-		if up == 0 {
-			up = float64(p.Epochs) / 2
-		}
-		if down == 0 {
-			down = up
-		}
-		t := math.Mod(p.Epoch(), up+down)
-		return c.Min + (c.LR-c.Min)*min(t/up, (up+down-t)/down)
+		c := c.Complete(p.Epochs)
+		t := math.Mod(p.Epoch(), c.Up+c.Down)
+		return c.Min + (c.LR-c.Min)*min(t/c.Up, (c.Up+c.Down-t)/c.Down)
 	}, nil
 }
 
@@ -121,7 +130,7 @@ func cyclic(c ScheduleConfig) (Schedule, error) {
 // peak is the step that ends the first phase, and the run's last step has the
 // lowest rate. The momentum stays: cycle_momentum=False.
 func oneCycle(c ScheduleConfig) (Schedule, error) {
-	c.Warm, c.Div, c.FinalDiv = orDefault(c.Warm, 0.3), orDefault(c.Div, 25), orDefault(c.FinalDiv, 1e4)
+	c = c.Complete(0)
 	if c.Warm < 0 || c.Warm >= 1 || c.Div < 1 || c.FinalDiv < 1 {
 		return nil, fmt.Errorf("warm %v, div %v, final-div %v: want a fraction below 1, and divisors of at least 1", c.Warm, c.Div, c.FinalDiv)
 	}

@@ -2,6 +2,7 @@ package nn
 
 import (
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -55,6 +56,31 @@ func TestSchedulesWithinEpoch(t *testing.T) {
 		for i, step := range []int{0, 3, 4, 9} {
 			if got := s(Progress{Step: step, PerEpoch: 4, Epochs: 3}); math.Abs(got-c.want[i]) > 1e-12 {
 				t.Errorf("%s: rate %v at step %d, want %v", c.config.Name, got, step, c.want[i])
+			}
+		}
+	}
+}
+
+// What Complete makes visible is what the schedule does without it.
+func TestScheduleComplete(t *testing.T) {
+	for _, c := range []struct{ config, want ScheduleConfig }{
+		{ScheduleConfig{Name: "cyclic", LR: 1}, ScheduleConfig{Name: "cyclic", LR: 1, Up: 1.5, Down: 1.5}},
+		{ScheduleConfig{Name: "cyclic", LR: 1, Up: 1}, ScheduleConfig{Name: "cyclic", LR: 1, Up: 1, Down: 1}},
+		{ScheduleConfig{Name: "cyclic", LR: 1, Up: 1, Down: 2}, ScheduleConfig{Name: "cyclic", LR: 1, Up: 1, Down: 2}},
+		{ScheduleConfig{Name: "one-cycle", LR: 1, Div: 5}, ScheduleConfig{Name: "one-cycle", LR: 1, Warm: 0.3, Div: 5, FinalDiv: 1e4}},
+		{ScheduleConfig{Name: "cosine", LR: 1}, ScheduleConfig{Name: "cosine", LR: 1}},
+	} {
+		full := c.config.Complete(3)
+		if !reflect.DeepEqual(full, c.want) {
+			t.Errorf("%+v becomes %+v, want %+v", c.config, full, c.want)
+		}
+		before, err := c.config.Schedule()
+		must(t, err)
+		after, err := full.Schedule()
+		must(t, err)
+		for step := range 12 {
+			if p := (Progress{Step: step, PerEpoch: 4, Epochs: 3}); before(p) != after(p) {
+				t.Errorf("%+v: rate %v at step %d, with its defaults made visible %v", c.config, before(p), step, after(p))
 			}
 		}
 	}

@@ -68,6 +68,9 @@ func Command(ctx context.Context, c job.Console, o Options) error {
 		}
 	}
 	resolved, err := k.Settings.Resolve()
+	if err == nil {
+		err = job.RefuseReplaced(&k.Settings, &resolved, o.User)
+	}
 	if err != nil {
 		return &job.UsageError{Err: err}
 	}

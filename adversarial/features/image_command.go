@@ -37,6 +37,11 @@ func imagesCommand(ctx context.Context, c job.Console, o Options) error {
 			return usage("%s: %w", a.Source, err)
 		}
 	}
+	given := s
+	s = s.resolve()
+	if err := job.RefuseReplaced(&given, &s, o.User); err != nil {
+		return &job.UsageError{Err: err}
+	}
 	if err := s.validate(); err != nil {
 		return &job.UsageError{Err: err}
 	}

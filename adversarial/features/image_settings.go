@@ -19,7 +19,7 @@ type ImageSettings struct {
 	TestN   int    `toml:"test_n" json:"test_n"`   // the first n test images; 0: all
 
 	Model     string  `toml:"model" json:"model"`
-	Patch     int     `toml:"patch" json:"patch"` // side of a patch, of patchcnn alone; 0: 4
+	Patch     int     `toml:"patch" json:"patch"` // side of a patch, of patchcnn alone; default 4
 	Epochs    int     `toml:"epochs" json:"epochs"`
 	BatchSize int     `toml:"batch_size" json:"batch_size"`
 	LR        float64 `toml:"lr" json:"lr"` // Adam's
@@ -60,6 +60,14 @@ func (s ImageSettings) Quick() ImageSettings {
 	return s
 }
 
+// resolve fills in the patch's side.
+func (s ImageSettings) resolve() ImageSettings {
+	if s.Model == "patchcnn" && s.Patch == 0 {
+		s.Patch = 4
+	}
+	return s
+}
+
 func (s ImageSettings) validate() error {
 	if err := checkSeeds(s.Seed, s.Seeds); err != nil {
 		return err
@@ -97,11 +105,6 @@ func (s ImageSettings) attack(steps int) adversarial.Attack {
 
 func (s ImageSettings) model(in datasets.Info) (*nn.Model, error) {
 	c := nn.Config{Input: graph.Shape{in.Channels, in.Height, in.Width}, Classes: len(in.Classes)}
-	if s.Model == "patchcnn" {
-		c.Patch = s.Patch
-		if c.Patch == 0 {
-			c.Patch = 4
-		}
-	}
+	c.Patch = s.resolve().Patch
 	return nn.Lookup(s.Model, c)
 }

@@ -14,6 +14,8 @@ import (
 	"temper/adversarial/job"
 	"temper/adversarial/run"
 	"temper/datasets"
+	"temper/engine"
+	"temper/engine/graph"
 )
 
 // dataDir is the folder of real data sets. Without it the test is skipped, or
@@ -224,6 +226,7 @@ func TestBadImageInput(t *testing.T) {
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "limit", Value: "1", Source: "--set"}}}, "limit = 1"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "eps", Value: "1e-30", Source: "--set"}}}, "eps = 1e-30"},
 		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "patch", Value: "4", Source: "--set"}}}, "only the model patchcnn"},
+		{Options{Dataset: "mnist", User: []job.Assignment{{Key: "model", Value: "patchcnn", Source: "--set"}, {Key: "patch", Value: "0", Source: "--set"}}}, "patch cannot be 0: leave it out, and it is 4"},
 	} {
 		c.o.Root = t.TempDir()
 		c.o.Device = "cpu"
@@ -254,6 +257,73 @@ func TestToMeans(t *testing.T) {
 	} {
 		if got := n.toMeans(c.moved, x, c.y); math.Abs(got-c.want) > 1e-9 {
 			t.Errorf("%v from class %d: %v, want %v", c.moved, c.y, got, c.want)
+		}
+	}
+}
+
+// TestRobustIsCleanToo: an image that is right under the attack alone is not robust.
+func TestRobustIsCleanToo(t *testing.T) {
+	s, err := ImageDefaults("mnist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := engine.Open("cpu", engine.DeviceOptions{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	labels := []int32{0, 0, 0, 1, 1, 2, 3, 3, 3, 3}
+	test, err := datasets.NewSet(datasets.Info{Name: "ten", Channels: 1, Height: 1, Width: 1, Classes: make([]string, 4)}, datasets.Values{U8: make([]byte, len(labels))}, labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := dev.NewState()
+	defer state.Free()
+	n := &net{studio: &studio{ImageSettings: s, dev: dev, test: test, means: [][]float64{{0}, {1}, {1}, {1}}}, state: state}
+	// Class 0 is right always, 1 clean only, 2 under the attack only, 3 never.
+	n.hard = dev.NewProgram(state, func(batch int) (*graph.Graph, error) {
+		g := graph.New("ten")
+		x, y := g.Input("x", graph.U8, batch, 1, 1, 1).Convert(graph.F32), g.Input("y", graph.I32, batch)
+		g.Input("ids", graph.U32, batch)
+		g.Output("clean_correct", y.Lt(y.C(2)))
+		g.Output("adv_correct", y.Eq(y.C(0)).Or(y.Eq(y.C(2))))
+		g.Output("norm", x.Reshape(batch))
+		g.Output("x_adv", x)
+		return g, g.Err()
+	}, engine.Options{})
+	defer n.hard.Close()
+	values := map[string]float64{}
+	if err := n.withstand(t.Context(), values); err != nil || values["clean"] != 0.5 || values["robust"] != 0.3 {
+		t.Errorf("%v, %v: want clean 0.5 and robust 0.3", values, err)
+	}
+}
+
+// TestImageVerdicts: a claim about images holds if the whole interval over seeds is
+// beyond 0; one seed has none, and settles nothing.
+func TestImageVerdicts(t *testing.T) {
+	for _, c := range []struct {
+		better         []float64 // adversarial over standard training on D_R, by seed
+		holds, settled bool
+		verdict        string
+	}{
+		{[]float64{0.2, 0.21, 0.22}, true, true, "holds             "},
+		{[]float64{0.01, 0.2, 0.4}, false, false, "does not hold here (the interval crosses it: 3 seeds do not settle this)"},
+		{[]float64{-0.2, -0.21, -0.22}, false, true, "does not hold here"},
+		{[]float64{0.2}, false, false, "is not decided     (one seed has no interval)"},
+	} {
+		r := &ImageResult{}
+		for _, training := range Trainings() {
+			for seed, v := range c.better {
+				values := map[string]float64{RobustSet: 0.5}
+				if training == Adversarial {
+					values[RobustSet] += v
+				}
+				r.Trials = append(r.Trials, ImageTrial{Seed: uint32(seed), Training: training, Epochs: []EpochReading{{Values: values}}})
+			}
+		}
+		v := r.verdicts()[1]
+		if v.ID != "adversarial-learns-robust" || v.Holds != c.holds || v.Settled != c.settled || v.verdict()+v.caveat() != c.verdict {
+			t.Errorf("%v: %+v, %q", c.better, v, v.verdict()+v.caveat())
 		}
 	}
 }

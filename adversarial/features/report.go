@@ -85,14 +85,22 @@ var learnWords = map[string]string{
 }
 
 func (v Verdict) verdict() string {
-	if v.Holds {
+	switch {
+	case v.undecided():
+		return "is not decided    "
+	case v.Holds:
 		return "holds             "
 	}
 	return "does not hold here"
 }
 
+// undecided is a claim that the whole interval decides, where one seed gives none.
+func (v Verdict) undecided() bool { return v.Relation == ">" && len(v.Value.Values) < 2 }
+
 func (v Verdict) caveat() string {
 	switch {
+	case v.undecided():
+		return " (one seed has no interval)"
 	case len(v.Value.Values) < 2:
 		return " (one seed: not settled)"
 	case !v.Settled:

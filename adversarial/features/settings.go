@@ -17,8 +17,8 @@ type Settings struct {
 	Seeds int    `toml:"seeds" json:"seeds"` // how many
 	Seed  uint32 `toml:"seed" json:"seed"`   // the first one
 
-	// The data; see [datasets.Structured]. D and P of 0 follow: d is 16 or, if
-	// that is too small, 2k; p is r + n.
+	// The data; see [datasets.Structured]. D and P that nobody gives follow: d is 16
+	// or, if that is too small, 2k; p is r + n.
 	K        int     `toml:"k" json:"k"`
 	D        int     `toml:"d" json:"d"`
 	P        int     `toml:"p" json:"p"`
@@ -40,7 +40,7 @@ type Settings struct {
 	// The training.
 	LR    float64 `toml:"lr" json:"lr"`
 	Steps int     `toml:"steps" json:"steps"`
-	Batch int     `toml:"batch" json:"batch"` // 0: all training examples
+	Batch int     `toml:"batch" json:"batch"` // default: all training examples
 	Every int     `toml:"every" json:"every"` // steps from measurement to measurement
 	// Precision of products, as [graph.Precision] has them; or, to see what
 	// rounding does, float64: the same graphs with every float32 operation in
@@ -99,10 +99,10 @@ func (s Settings) Resolve() (Settings, error) {
 	if s.P == 0 {
 		s.P = s.R + s.N
 	}
-	s.Batch = min(max(s.Batch, 0), s.TrainN)
 	if s.Batch == 0 {
 		s.Batch = s.TrainN
 	}
+	s.Batch = min(s.Batch, s.TrainN)
 	return s, s.validate()
 }
 
@@ -151,6 +151,8 @@ func (s Settings) validate() error {
 		return fmt.Errorf("lr = %v: want lr > 0", s.LR)
 	case s.Steps < 1 || s.Every < 1:
 		return fmt.Errorf("steps = %d, every = %d: want at least 1 of each", s.Steps, s.Every)
+	case s.Batch < 1 || s.AttackSteps < 1:
+		return fmt.Errorf("batch = %d, attack_steps = %d: want at least 1 of each, or no batch for all examples", s.Batch, s.AttackSteps)
 	case s.Eps.Float64() <= 0:
 		return fmt.Errorf("eps = %v: want eps > 0", s.Eps)
 	case !reachable(s.Eps):

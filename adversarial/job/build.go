@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"temper/adversarial"
-	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine/graph"
 	"temper/nn"
@@ -54,41 +53,28 @@ func list[T any](s []T) []T {
 	return s
 }
 
-func (s *Settings) optimizer() (nn.Optimizer, error) {
-	o := s.Optimizer
-	decay := nn.Decay{Decoupled: o.Name == "adamw", SkipVectors: o.SkipVectors}
-	switch {
-	case o.WeightDecay < 0:
-		return nil, fmt.Errorf("optimizer.weight_decay is %v: want at least 0", o.WeightDecay)
-	case o.Momentum < 0 || o.Momentum >= 1:
-		return nil, fmt.Errorf("optimizer.momentum is %v: want at least 0 and less than 1", o.Momentum)
-	case o.Nesterov && o.Momentum == 0 && o.Name == "sgd":
-		return nil, fmt.Errorf("optimizer.nesterov without momentum is plain sgd: set optimizer.momentum, 0.9 for example")
-	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1 && o.Eps > 0):
-		return nil, fmt.Errorf("optimizer.beta1, beta2 and eps are %v, %v and %v: want betas in [0,1) and a positive eps", o.Beta1, o.Beta2, o.Eps)
+// config is what the schedule is to nn.
+func (c Schedule) config(lr float64) nn.ScheduleConfig {
+	return nn.ScheduleConfig{
+		Name: c.Name, LR: lr, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
+		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
+		Knots: list(c.Knots), Factors: list(c.Factors),
 	}
-	switch o.Name {
-	case "sgd":
-		return nn.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, Decay: decay}, nil
-	case "adam", "adamw":
-		return nn.Adam{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay}, nil
-	}
-	known := []string{"sgd", "adam", "adamw"}
-	return nil, fmt.Errorf("unknown optimizer %q: want sgd, adam or adamw%s", o.Name, run.DidYouMean(o.Name, known))
+}
+
+// complete gives settings that nobody set the schedule's own.
+func (c *Schedule) complete(epochs int) {
+	full := c.config(0).Complete(epochs)
+	c.Up, c.Down, c.Warm, c.Div, c.FinalDiv = full.Up, full.Down, full.Warm, full.Div, full.FinalDiv
 }
 
 func (s *Settings) schedule() (nn.Schedule, error) {
-	c := s.Schedule
-	return nn.ScheduleConfig{
-		Name: c.Name, LR: s.Optimizer.LR, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
-		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
-		Knots: list(c.Knots), Factors: list(c.Factors),
-	}.Schedule()
+	return s.Schedule.config(s.Optimizer.LR).Schedule()
 }
 
 // stepGraph builds the training step for a batch size.
 func (s *Settings) stepGraph(m *nn.Model, in datasets.Info, batch int) (*graph.Graph, error) {
-	opt, err := s.optimizer()
+	opt, err := s.Optimizer.build()
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,14 @@
 package job
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
+	"syscall"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
 	"temper/datasets"
 	"temper/engine"
@@ -12,10 +17,40 @@ import (
 // options is what datasets.Open needs besides a name and a folder.
 func (s *Settings) options() datasets.Options {
 	d := s.Data.Structured
-	return datasets.Options{Seed: s.Seed, Structured: datasets.Structured{
+	own := datasets.NPZ{SHA256: s.Data.SHA256, Unit: s.Threat.Domain == adversarial.Unit}
+	return datasets.Options{Seed: s.Seed, NPZ: own, Structured: datasets.Structured{
 		K: d.K, D: d.D, P: d.P, R: d.R, N: d.N, Alpha: d.Alpha, Beta: d.Beta,
 		Jitter: d.Jitter, NoiseStd: d.NoiseStd, TrainN: d.TrainN, TestN: d.TestN,
 	}}
+}
+
+// ownData begins the name of own data, npz:FILE.
+const ownData = "npz:"
+
+// complete makes the path of own data independent of the working directory, and
+// notes what is in the file: a run does not go on with another one of the same
+// name.
+func (d *Data) complete() error {
+	file, own := strings.CutPrefix(d.Name, ownData)
+	switch {
+	case !own && d.SHA256 != "":
+		return usage("data.sha256 is for own data, npz:FILE, not for %s", d.Name)
+	case !own || file == "": // which datasets refuses
+		return nil
+	}
+	sum, err := fileSHA256(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("--dataset %s: %w", d.Name, syscall.ENOENT)
+	case err != nil:
+		return fmt.Errorf("--dataset: %w", err)
+	case d.SHA256 != "" && d.SHA256 != sum:
+		return fmt.Errorf("--dataset %s has the SHA-256 %s, not data.sha256, %s: it has changed, or is another file", d.Name, sum, d.SHA256)
+	}
+	d.SHA256 = sum
+	file, err = filepath.Abs(file)
+	d.Name = ownData + file
+	return err
 }
 
 // datasetNames lists what --dataset takes.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -89,6 +90,7 @@ func prepare(c Console, o EvalOptions) (*evaluation, error) {
 	}
 	e.eval = e.evals[0]
 	s.Data.Dir, s.Device, s.Threads, s.Precision, s.ExactConv = e.eval.DataDir, e.eval.Device, e.eval.Threads, e.eval.networkPrecision(), e.eval.ExactConv
+	s.Threat.Domain = e.eval.Threat.Domain
 	ck, err := e.eval.load(dir)
 	if err != nil {
 		return nil, err
@@ -180,7 +182,7 @@ func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c.say("%s checkpoint, step %d%s; %s on %d %s examples of %s; seed %d", e.eval.Checkpoint, e.step, e.unended(), e.eval.describe(), e.examples.Len(), e.eval.Split, e.settings.Data.Name, e.eval.Seed)
+	c.say("%s checkpoint, step %d%s; %s on %s; seed %d", e.eval.Checkpoint, e.step, e.unended(), e.eval.describe(), e.describeExamples(), e.eval.Seed)
 	precision := precisionLine(e.eval.Precision, e.eval.ExactConv)
 	if e.eval.isMixed() {
 		precision += " in the search, float32 in what counts"
@@ -192,6 +194,14 @@ func (e *evaluation) open(c Console) (*protocol, []Warning, error) {
 		return nil, nil, err
 	}
 	return p, append(shortSteps(e.eval), warnings...), nil
+}
+
+// describeExamples says how many of what are evaluated.
+func (e *evaluation) describeExamples() string {
+	if strings.HasPrefix(e.eval.Split, ownData) {
+		return fmt.Sprintf("%d examples of %s, SHA-256 %.12s", e.examples.Len(), e.examples.Info().Name, e.eval.SplitSHA256)
+	}
+	return fmt.Sprintf("%d %s examples of %s", e.examples.Len(), e.eval.Split, e.settings.Data.Name)
 }
 
 // unended says so where the training of the last checkpoint has not come to its

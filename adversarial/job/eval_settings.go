@@ -15,19 +15,22 @@ import (
 // EvalSettings decide an evaluation of a trained network. They start from those
 // of the run.
 type EvalSettings struct {
-	Checkpoint string                  `toml:"checkpoint"` // last, best, or a name; by default the one that counts
-	Weights    string                  `toml:"weights"`    // average or raw; by default the average, if the run has one
-	Split      string                  `toml:"split"`      // test, train, or held-out
-	Limit      int                     `toml:"limit"`      // only the first n examples; 0: all
-	BatchSize  int                     `toml:"batch_size"`
-	Seed       uint32                  `toml:"seed"`
-	DataDir    string                  `toml:"data_dir"`
-	Device     string                  `toml:"device"`
-	Threads    int                     `toml:"threads"`
-	Precision  string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise; under autoattack-mixed that of the search, by default bf16
-	ExactConv  bool                    `toml:"exact_conv"`
-	Threat     adversarial.ThreatModel `toml:"threat"`
-	Attack     adversarial.Attack      `toml:"attack"` // of several, only their names
+	Checkpoint string `toml:"checkpoint"` // last, best, or a name; by default the one that counts
+	Weights    string `toml:"weights"`    // average or raw; by default the average, if the run has one
+	Split      string `toml:"split"`      // test, train, held-out, or npz:FILE, whose images are then evaluated
+	// SplitSHA256 is that of the FILE. Nobody needs to give it; who does has it
+	// checked.
+	SplitSHA256 string                  `toml:"split_sha256,omitempty"`
+	Limit       int                     `toml:"limit"` // only the first n examples; 0: all
+	BatchSize   int                     `toml:"batch_size"`
+	Seed        uint32                  `toml:"seed"`
+	DataDir     string                  `toml:"data_dir"`
+	Device      string                  `toml:"device"`
+	Threads     int                     `toml:"threads"`
+	Precision   string                  `toml:"precision"` // float32, whatever the run's, unless somebody says otherwise; under autoattack-mixed that of the search, by default bf16
+	ExactConv   bool                    `toml:"exact_conv"`
+	Threat      adversarial.ThreatModel `toml:"threat"`
+	Attack      adversarial.Attack      `toml:"attack"` // of several, only their names
 	// TargetLabels is a file of the classes that a targeted attack goes towards:
 	// a number for each example, one a line.
 	TargetLabels string `toml:"target_labels"`
@@ -114,6 +117,9 @@ func evalSettingsAt(s *Settings, user []Assignment) (*EvalSettings, error) {
 	if e.Limit < 0 || e.BatchSize < 1 || e.Threads < 0 {
 		return nil, fmt.Errorf("limit %d, batch size %d, threads %d: want at least 0, 1 and 0", e.Limit, e.BatchSize, e.Threads)
 	}
+	if err := e.complete(); err != nil {
+		return nil, err
+	}
 	if _, err := compileOptions(e.Precision, e.ExactConv); err != nil {
 		return nil, err
 	}
@@ -192,7 +198,11 @@ func (e *EvalSettings) entry(name, source string, user []Assignment) (entry, err
 	if err := applyAll(&one, user); err != nil {
 		return entry{}, err
 	}
-	a := one.Attack.Resolve(e.Threat)
+	given, a := one, one.Attack.Resolve(e.Threat)
+	one.Attack = a
+	if err := RefuseReplaced(&given, &one, user); err != nil {
+		return entry{}, err
+	}
 	switch {
 	case a.Target != "" && e.TargetLabels != "":
 		return entry{}, fmt.Errorf("--target %s and --target-labels %s: take one of them", a.Target, e.TargetLabels)
@@ -242,6 +252,9 @@ func applyAll(settings any, user []Assignment) error {
 
 // examples opens the split to evaluate.
 func (e *EvalSettings) examples(s *Settings) (datasets.Source, error) {
+	if file, ok := strings.CutPrefix(e.Split, ownData); ok {
+		return e.foreign(s, file)
+	}
 	switch e.Split {
 	case string(datasets.Test):
 		return s.open(datasets.Test)
@@ -255,7 +268,38 @@ func (e *EvalSettings) examples(s *Settings) (datasets.Source, error) {
 		}
 		return held, err
 	}
-	return nil, fmt.Errorf("unknown split %q%s: want test, train or held-out", e.Split, run.DidYouMean(e.Split, []string{"test", "train", heldOut}))
+	return nil, fmt.Errorf("unknown split %q%s: want test, train, held-out or npz:FILE", e.Split, run.DidYouMean(e.Split, []string{"test", "train", heldOut}))
+}
+
+// foreign opens a file of examples like those of the run.
+func (e *EvalSettings) foreign(s *Settings, file string) (datasets.Source, error) {
+	like, err := datasets.Describe(s.Data.Name, s.Data.Dir, datasets.Test, s.options())
+	if err != nil {
+		return nil, err
+	}
+	want := datasets.NPZ{SHA256: e.SplitSHA256, Unit: e.Threat.Domain == adversarial.Unit, Like: &like}
+	set, err := datasets.OpenNPZ(file, datasets.Test, want)
+	if err != nil {
+		return nil, fmt.Errorf("--split %w", err)
+	}
+	return set, nil
+}
+
+// complete notes what is in the file that the split names: an evaluation does not
+// go on with another one of the same name.
+func (e *EvalSettings) complete() error {
+	file, own := strings.CutPrefix(e.Split, ownData)
+	if !own && e.SplitSHA256 != "" {
+		return usage("split_sha256 is for --split npz:FILE")
+	}
+	if !own || file == "" || e.SplitSHA256 != "" {
+		return nil
+	}
+	var err error
+	if e.SplitSHA256, err = fileSHA256(file); err != nil {
+		return fmt.Errorf("--split: %w", err)
+	}
+	return nil
 }
 
 // load loads the checkpoint and of it the weights that the settings name.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -118,6 +119,110 @@ func TestDataElsewhere(t *testing.T) {
 		if s.findData(); s.Data.Dir != want {
 			t.Errorf("%s: the data are looked for in %s, want %s", dir, s.Data.Dir, want)
 		}
+	}
+}
+
+// TestSplitNPZ: the examples of one network's attack, saved and given to another
+// one, or to itself: what the attack said of them is what the evaluation counts. A
+// file that has changed is not gone on with.
+func TestSplitNPZ(t *testing.T) {
+	args := stripes(t)
+	r := trainedWith(t, append(args, "training.method=standard", "batches.epochs=12")...)
+	file := filepath.Join(t.TempDir(), "adv.npz")
+	attack := EvalOptions{Run: r.Run, Save: file, User: user("attack.name=pgd", "threat.eps=30/255", "seed=3")}
+	if err := Attack(context.Background(), silent, attack); err != nil {
+		t.Fatal(err)
+	}
+	e, err := prepare(silent, EvalOptions{Run: r.Run, User: user("split=npz:"+file, "attack.name=fgsm")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	if _, set, ok := strings.Cut(e.describeExamples(), " "); !ok || !strings.HasPrefix(set, "examples of adv.npz (x_adv), SHA-256 ") {
+		t.Errorf("it evaluates %s", e.describeExamples())
+	}
+	before := e.logPath(false)
+	saved, err := prepare(silent, EvalOptions{Run: r.Run, User: attack.User})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer saved.close()
+	under, err := saved.measure(context.Background(), silent, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := e.measure(context.Background(), silent, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if on.Clean != under.Robust || on.N != under.N || under.Robust == under.Clean {
+		t.Errorf("on the attacked examples %d of %d are right; the attack left %d of %d", on.Clean, on.N, under.Robust, under.Clean)
+	}
+
+	attack.User = user("attack.name=pgd", "threat.eps=30/255", "seed=4")
+	if err := Attack(context.Background(), silent, attack); err != nil {
+		t.Fatal(err)
+	}
+	changed, err := prepare(silent, EvalOptions{Run: r.Run, User: user("split=npz:"+file, "attack.name=fgsm")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changed.close()
+	if changed.logPath(false) == before {
+		t.Error("an evaluation goes on with a file that has changed")
+	}
+	for want, assignments := range map[string][]string{
+		"split_sha256 is for --split npz:FILE":    {"split_sha256=00"},
+		", not 00: it has changed, or is another": {"split=npz:" + file, "split_sha256=00"},
+		"no such file or directory":               {"split=npz:" + file + "x"},
+		"names no file":                           {"split=npz:"},
+		`want test, train, held-out or npz:FILE`:  {"split=npy:x"},
+	} {
+		if _, err := prepare(silent, EvalOptions{Run: r.Run, User: user(assignments...)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want one with %q", assignments, err, want)
+		}
+	}
+}
+
+// TestOwnDataChanged: own data are known by their SHA-256, and found from
+// anywhere; a run notices that they have changed.
+func TestOwnDataChanged(t *testing.T) {
+	args := stripes(t)
+	file := strings.TrimPrefix(args[0], "data.name="+ownData)
+	t.Chdir(filepath.Dir(file))
+	s := one(t, append(args, "data.name=npz:"+filepath.Base(file))...)
+	sum, err := fileSHA256(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Data.SHA256 != sum || s.Data.Name != ownData+file {
+		t.Errorf("data %+v, want %s with %s", s.Data, file, sum)
+	}
+	moved := s
+	moved.Data.Name = ownData + "/elsewhere.npz"
+	other := s
+	other.Data.SHA256 = strings.Repeat("0", 64)
+	if moved.hash() != s.hash() || other.hash() == s.hash() {
+		t.Error("the file's content decides the run, its place does not")
+	}
+	r := trainedWith(t, append(args, "batches.epochs=1")...)
+	changed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(changed, 0), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, evalError := prepare(silent, EvalOptions{Run: r.Run})
+	_, resumeError := resume(context.Background(), silent, r.Run, "", nil)
+	_, newError := Resolve(user(append(args, "data.sha256="+sum)...))
+	for what, err := range map[string]error{"eval": evalError, "resume": resumeError, "train": newError} {
+		if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), sum) || !strings.Contains(err.Error(), "it has changed, or is another file") {
+			t.Errorf("%s of a file that has changed: %v", what, err)
+		}
+	}
+	if _, err := Resolve(user("data.sha256=" + sum)); err == nil || !strings.Contains(err.Error(), "data.sha256 is for own data, npz:FILE, not for structured") {
+		t.Errorf("a sum of structured data: %v", err)
 	}
 }
 
@@ -257,6 +362,9 @@ func TestEvalSettings(t *testing.T) {
 		"attack apgd-t: targeted goes towards given labels, targets = 9": {"attack.name=apgd-t", "attack.target=next"},
 		"autoattack is not targeted":                                     {"threat.norm=linf", "attack.name=autoattack", "target_labels=x"},
 		"eps is 0":                                                       {"threat.eps=1,0"},
+		"--test: attack.steps cannot be 0: leave it out, and it is 1":    {"attack.steps=0"},
+		"attack.restarts cannot be 0":                                    {"attack.name=pgd", "attack.restarts=0"},
+		"attack.targets cannot be 0: leave it out, and it is 9":          {"attack.name=pgd,apgd-t", "threat.norm=linf", "attack.targets=0"},
 		"eps is not set":                                                 {"threat.eps=1,"},
 		"limit -1, batch size":                                           {"limit=-1"},
 		"precision tf32: autoattack is defined in float32":               {"attack.name=autoattack", "threat.norm=linf", "precision=tf32"},
@@ -304,6 +412,74 @@ func TestMixedSettings(t *testing.T) {
 		r.count(nil, &protocol{threat: e.Threat, plans: []planned{{e.entries[0], nil}}}, nil)
 		if r.Attacks[0].Attack != c.want {
 			t.Errorf("stored as %q", r.Attacks[0].Attack)
+		}
+	}
+}
+
+// TestCount counts by hand what a suite of two attacks and a single one left of four
+// examples, of which the network gets the last one wrong.
+func TestCount(t *testing.T) {
+	pgd, fgsm := adversarial.Attack{Name: "pgd"}, adversarial.Attack{Name: "fgsm"}
+	p := &protocol{plans: []planned{
+		{entry{name: "both", suite: true, attacks: []adversarial.Attack{pgd, fgsm}}, []stage{{attack: pgd}, {attack: fgsm}}},
+		{entry{name: "pgd", attacks: []adversarial.Attack{pgd}}, []stage{{attack: pgd}}},
+	}}
+	r := &Evaluation{}
+	r.count([]string{"a", "b", "c"}, p, []*verdict{
+		{Labels: []int32{0, 1}, Clean: []int32{0, 1}, Fates: [][]fate{{{-1, 0, 0.3}, {0, 2, 0.2}}, {{-1, 0, 0.1}, {-1, 1, 0.05}}}},
+		{Labels: []int32{1, 2}, Clean: []int32{1, 0}, Fates: [][]fate{{{1, 0, 0.2}, {-1, 0, 0}}, {{0, 2, 0.2}, {-1, 0, 0}}}},
+	})
+	if r.N != 4 || r.Clean != 3 || r.Robust != 1 || r.LargestNorm != float64(float32(0.3)) {
+		t.Errorf("%d examples, %d clean, %d robust, largest norm %v: want 4, 3, 1 and 0.3", r.N, r.Clean, r.Robust, r.LargestNorm)
+	}
+	if want := []ClassOutcome{{"a", 1, 1, 1}, {"b", 2, 2, 0}, {"c", 1, 0, 0}}; !slices.Equal(r.Classes, want) {
+		t.Errorf("classes %v, want %v", r.Classes, want)
+	}
+	suite, single := r.Attacks[0], r.Attacks[1]
+	if suite.Robust != 1 || suite.Stages[0].Robust != 2 || suite.Stages[1].Robust != 1 || single.Robust != 2 || single.Accuracy.Value != 0.5 {
+		t.Errorf("the suite left %d (%+v), the attack %d", suite.Robust, suite.Stages, single.Robust)
+	}
+	clean, attacked := [][]int{{1, 0, 0}, {0, 2, 0}, {1, 0, 0}}, [][]int{{1, 0, 0}, {1, 0, 1}, {1, 0, 0}}
+	if !reflect.DeepEqual(r.Confusion.Clean, clean) || !reflect.DeepEqual(r.Confusion.Attacked, attacked) {
+		t.Errorf("confusion %v and %v, want %v and %v", r.Confusion.Clean, r.Confusion.Attacked, clean, attacked)
+	}
+	if r.CleanAccuracy.Value != 0.75 || r.RobustAccuracy.Value != 0.25 {
+		t.Errorf("accuracies %v and %v", r.CleanAccuracy, r.RobustAccuracy)
+	}
+}
+
+// TestRobustIsCleanToo: an example that is right under the attack alone is not robust.
+func TestRobustIsCleanToo(t *testing.T) {
+	labels := []int32{0, 0, 0, 1, 1, 2, 3, 3, 3, 3}
+	set, err := datasets.NewSet(datasets.Info{Name: "ten", DType: datasets.Float32, Channels: 1, Height: 1, Width: 1, Classes: make([]string, 4)},
+		datasets.Values{F32: make([]float32, len(labels))}, labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := device(t)
+	state := dev.NewState()
+	defer state.Free()
+	e := &evaluator{threat: adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: adversarial.MustEpsilon("0.1"), Domain: adversarial.Unit}, batch: 4}
+	// Class 0 is right always, 1 clean only, 2 under the attack only, 3 never.
+	e.program = dev.NewProgram(state, func(n int) (*graph.Graph, error) {
+		g := graph.New("ten")
+		x, y := g.Input("x", graph.F32, n, 1, 1, 1), g.Input("y", graph.I32, n)
+		g.Input("ids", graph.U32, n)
+		g.Output("clean_pred", graph.Select(y.Lt(y.C(2)), y, y.C(0).BroadcastTo(n)))
+		g.Output("adv_pred", graph.Select(y.Eq(y.C(0)).Or(y.Eq(y.C(2))), y, y.C(0).BroadcastTo(n)))
+		g.Output("norm", x.Reshape(n))
+		g.Output("adv_loss", x.Reshape(n))
+		g.Output("x_adv", x)
+		return g, g.Err()
+	}, engine.Options{})
+	defer e.close()
+	out, err := e.run(context.Background(), set, 0, func(int) {}, nil)
+	if err != nil || out.N != 10 || out.Clean != 5 || out.Robust != 3 {
+		t.Fatalf("%+v, %v: want 5 clean and 3 robust of 10", out, err)
+	}
+	for class, want := range []ClassOutcome{{N: 3, Clean: 3, Robust: 3}, {N: 2, Clean: 2}, {N: 1}, {N: 4}} {
+		if out.Classes[class] != want {
+			t.Errorf("class %d: %+v, want %+v", class, out.Classes[class], want)
 		}
 	}
 }

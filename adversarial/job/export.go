@@ -132,6 +132,9 @@ func (o *ExportOptions) complete() error {
 func (s *Settings) metadata(step int64) (map[string]string, error) {
 	portable := *s
 	portable.Data.Dir, portable.Device, portable.Threads, portable.Init.File = "", "auto", 0, "" // of the machine, not of the weights
+	if file, own := strings.CutPrefix(s.Data.Name, ownData); own {
+		portable.Data.Name = ownData + filepath.Base(file)
+	}
 	config, err := toml.Marshal(portable)
 	if err != nil {
 		return nil, err

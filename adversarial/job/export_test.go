@@ -334,3 +334,34 @@ func strictCase(t *testing.T, s *Settings, file string) (x, logits []byte, shape
 	}
 	return x, bytes.Clone(logits), shape
 }
+
+// An exported file says which data its network is for, and not where they lay; it
+// comes back for any file like them.
+func TestExportOwnData(t *testing.T) {
+	args := stripes(t)
+	file := strings.TrimPrefix(args[0], "data.name="+ownData)
+	r := trainedWith(t, append(args, "batches.epochs=1")...)
+	out := exportOf(t, r.Run)
+	read, err := run.ReadSafetensorsFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config := read.Metadata[metaConfig]; !strings.Contains(config, "name = 'npz:stripes.npz'\n") || strings.Contains(config, filepath.Dir(file)) {
+		t.Errorf("the file says %s", config)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "other.npz")
+	if err := os.WriteFile(other, append(b, 0), 0o666); err != nil { // another sum, the same arrays
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "again")
+	if err := Import(silent, ImportOptions{File: out, Out: dir, User: user("data.name=" + ownData + other)}); err != nil {
+		t.Fatal(err)
+	}
+	if e := measured(t, dir, "attack.name=fgsm"); e.N != 16 {
+		t.Errorf("%d examples, want 16", e.N)
+	}
+}

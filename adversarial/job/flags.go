@@ -55,7 +55,7 @@ var EvalFlags = []Flag{
 	{"target", "attack.target", "go towards a class: least-likely, likeliest, random or next"},
 	{"target-labels", "target_labels", "file of the classes to go towards, a number a line for each example"},
 	{"checkpoint", "checkpoint", "last, best, or one such as step-00001200"},
-	{"split", "split", "test, train or held-out"},
+	{"split", "split", "test, train, held-out, or npz:FILE: images x_adv, x_test or x of a file, and their labels"},
 	{"limit", "limit", "only the first n examples"},
 	{"batch-size", "batch_size", "examples at once"},
 	{"seed", "seed", "seed of the attack's random draws"},

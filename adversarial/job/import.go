@@ -107,7 +107,7 @@ func importSettings(meta map[string]string, user []Assignment) (*Settings, error
 		if err := run.ParseConfig("the file's "+metaConfig, []byte(text), &s); err != nil {
 			return nil, err
 		}
-		s.Init = Init{}
+		s.Init, s.Data.SHA256 = Init{}, ""
 		s.Checkpoint.Choice, s.Training.Average = lastCheckpoint, adversarial.Average{Name: "none"} // there are one checkpoint and one set of weights
 	} else {
 		s.Recipe = imported

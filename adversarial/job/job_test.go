@@ -66,7 +66,7 @@ func TestPrecedence(t *testing.T) {
 		{[]string{"data.name=cifar10"}, "recipe=small-pgd7"},
 		{[]string{"data.name=cifar10", "recipe=pgd-at"}, "model.mean=[0.4914 0.4822 0.4465]"},
 		{[]string{"data.name=svhn", "model.normalize=dataset"}, "model.std=[0.198 0.201 0.197]"},
-		{[]string{"data.name=npz:a/b.npz"}, "recipe=small-pgd7"},
+		{[]string{"data.name=npz:../job/doc.go"}, "recipe=small-pgd7"}, // any file: what is in it is read later
 	} {
 		s := one(t, c.user...)
 		m, err := byName(s)
@@ -80,6 +80,71 @@ func TestPrecedence(t *testing.T) {
 	}
 	if list, err := Resolve(nil); err != nil || len(list) != 2 || list[0].Training.Method != "standard" || list[1].Training.Method != "pgd-at" {
 		t.Errorf("the default recipe makes %+v, %v", list, err)
+	}
+}
+
+// What is said of training's attack is said once.
+func TestDescribeAttack(t *testing.T) {
+	for want, assignments := range map[string][]string{
+		"PGD-2, L2 per patch 0.6, step 0.75, loss ce; random_start true, best true, bn batch": {"training.attack.name=pgd", "training.attack.steps=2", "training.attack.best=true", "training.attack.bn=batch"},
+		"PGD-2, L2 per patch 0.6, step 0.75, loss ce; random_start true, best false, bn eval": {"training.attack.name=pgd", "training.attack.steps=2"},
+	} {
+		s := one(t, assignments...)
+		if got := s.describeAttack(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// A number that the user gives is not replaced by a default: 0 means 0 or is refused.
+func TestNumbersStay(t *testing.T) {
+	for want, assignments := range map[string][]string{
+		"--test: training.attack.steps cannot be 0: leave it out, and it is 10": {"training.attack.name=pgd", "training.attack.steps=0"},
+		"training.attack.steps cannot be 5: leave it out, and it is 1":          {"training.method=fgsm-rs", "training.attack.steps=5"},
+		"training.attack.restarts cannot be 0":                                  {"training.attack.restarts=0"},
+		"training.attack.targets cannot be 0: leave it out, and it is 9":        {"training.attack.name=apgd-t", "training.attack.targets=0"},
+		"training.attack.momentum cannot be 0: leave it out, and it is 1":       {"training.attack.name=mi-fgsm", "training.attack.momentum=0"},
+		"eval.attack.steps cannot be 0":                                         {"eval.attack.steps=0"},
+		"training.beta cannot be 0: leave it out, and it is 6":                  {"training.method=trades", "training.beta=0"},
+		"training.replays cannot be 0: leave it out, and it is 8":               {"training.method=free", "training.replays=0"},
+		"training.noise cannot be 0: leave it out, and it is 2":                 {"training.method=n-fgsm", "training.noise=0"},
+		"training.average.decay cannot be 0: leave it out, and it is 0.999":     {"training.average.name=ema", "training.average.decay=0"},
+		"schedule.warm cannot be 0: leave it out, and it is 0.3":                {"schedule.name=one-cycle", "schedule.warm=0"},
+		"schedule.up cannot be 0: leave it out, and it is 2.5":                  {"schedule.name=cyclic", "schedule.up=0", "batches.epochs=5"},
+		"model.filters cannot be 0: leave it out, and it is 16":                 {"model.filters=0"},
+		"model.blocks cannot be []: leave it out, and it is [2 2 2 2]":          {"model.name=preactresnet18", "model.blocks=[]"},
+		`model.mean and model.std are for model.normalize = "given": it is`:     {"model.std=[1]"},
+		`= "given": it is "dataset"`:                                            {"data.name=mnist", "model.normalize=dataset", "model.mean=[0.5]"},
+		"batches.epochs is 0: want at least 1":                                  {"batches.epochs=0"},
+		"batches.size is 0":                                                     {"batches.size=0"},
+		"eval.every is 0":                                                       {"eval.every=0"},
+		"eval.batch_size is 0":                                                  {"eval.batch_size=0"},
+		"checkpoint.every is 0":                                                 {"checkpoint.every=0"},
+		"eps is 0, which allows no perturbation":                                {"threat.eps=0"},
+		"step_size is 0: want a positive number":                                {"training.attack.step_size=0"},
+		"learning rate 0: want a positive number":                               {"optimizer.lr=0"},
+		"a positive eps":           {"optimizer.eps=0"},
+		"alarms.collapse: limit 0": {"alarms.collapse.limit=0"},
+	} {
+		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want one with %q", assignments, err, want)
+		}
+	}
+	for _, stays := range []string{
+		"seed=0", "threads=0", "data.limit=0", "data.held_out=0", "optimizer.momentum=0", "optimizer.weight_decay=0", "training.awp=0", "training.grad_align=0",
+		"training.mixup=0", "training.clip_grad=0", "training.label_smoothing=0", "training.eps_warmup=0", "training.augment.crop=0", "training.average.start=0",
+		"training.attack.targets=0", "eval.limit=0", "checkpoint.keep=0", "alarms.probe=0", "alarms.rollbacks=0", "data.structured.jitter=0", "data.structured.noise_std=0",
+	} {
+		s := one(t, stays)
+		key, _, _ := strings.Cut(stays, "=")
+		if value, ok := run.Setting(&s, key); !ok || !isNumber(value) || !isNothing(value) {
+			t.Errorf("%s: it is %v", stays, value)
+		}
+	}
+	// What belongs to the other method only is no mistake.
+	list, err := Resolve(user("training.method=standard,pgd-at", "training.attack.steps=3"))
+	if err != nil || list[0].Training.Attack.Steps != 0 || list[1].Training.Attack.Steps != 3 {
+		t.Errorf("two methods: %+v, %v", list, err)
 	}
 }
 
@@ -108,7 +173,7 @@ func TestRecipes(t *testing.T) {
 			t.Errorf("%s has no summary", r.file)
 		}
 		for _, d := range r.Datasets {
-			s := one(t, "data.name="+strings.Replace(d, "npz", "npz:x", 1), "recipe="+r.Name)
+			s := one(t, "data.name="+strings.Replace(d, "npz", "npz:doc.go", 1), "recipe="+r.Name)
 			m, err := s.model(infos[d])
 			if err != nil {
 				t.Errorf("%s, %s: %v", r.file, d, err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -62,8 +63,8 @@ func (r Recipe) resolve(s Settings, user []Assignment) ([]Settings, error) {
 	return list, nil
 }
 
-// over reads the recipe over body. It reads it twice: what the name of a method
-// or an attack stands for comes before what the recipe says of it.
+// over reads the recipe over body. It reads it twice: what the name of a method,
+// an attack or an optimiser stands for comes before what the recipe says of it.
 func (r Recipe) over(body *recipeBody) error {
 	if err := run.ParseConfig(r.file, r.text, body); err != nil {
 		return err
@@ -71,6 +72,7 @@ func (r Recipe) over(body *recipeBody) error {
 	if err := body.named(body.Training.Method, body.Training.Attack.Name, body.Eval.Attack.Name); err != nil {
 		return err
 	}
+	body.Optimizer = defaultOptimizer(body.Optimizer.Name)
 	return run.ParseConfig(r.file, r.text, body)
 }
 
@@ -127,15 +129,18 @@ func didYouMean(err error, name string, known []string) error {
 // assign makes the user's assignments for one method, and completes and checks
 // the settings.
 func (s *Settings) assign(method string, user []Assignment) error {
-	attack, evalAttack := "", ""
+	attack, evalAttack, optimizer := "", "", ""
 	for _, a := range user {
 		switch a.Key {
 		case "training.attack.name":
 			attack = a.Value
 		case "eval.attack.name":
 			evalAttack = a.Value
+		case "optimizer.name":
+			optimizer = a.Value
 		}
 	}
+	s.Optimizer.named(optimizer)
 	if err := s.named(s.newMethod(method), attack, evalAttack); err != nil {
 		return err
 	}
@@ -145,10 +150,47 @@ func (s *Settings) assign(method string, user []Assignment) error {
 	}
 	s.inNorm(norm, user)
 	s.Training.Method = method
+	if normalize := s.Model.Normalize; normalize != "given" && (gives(user, "model.mean") || gives(user, "model.std")) {
+		return fmt.Errorf("model.mean and model.std are for model.normalize = \"given\": it is %q", normalize)
+	}
+	given := *s
 	if err := s.complete(); err != nil {
 		return err
 	}
+	if err := RefuseReplaced(&given, s, user); err != nil {
+		return err
+	}
 	return s.validate()
+}
+
+// RefuseReplaced reports the first of the user's numbers that resolving has
+// replaced: where 0 stands for a default, who writes it means none, and must not
+// get ten. Both are pointers to the settings. What resolving took away, because it
+// belongs to another method of those asked for, is no such number.
+func RefuseReplaced(given, resolved any, user []Assignment) error {
+	for _, a := range user {
+		was, ok := run.Setting(given, a.Key)
+		is, _ := run.Setting(resolved, a.Key)
+		if ok && isNumber(was) && !isNothing(is) && fmt.Sprint(was) != fmt.Sprint(is) {
+			return fmt.Errorf("%s: %s cannot be %v: leave it out, and it is %v", a.Source, a.Key, was, is)
+		}
+	}
+	return nil
+}
+
+// isNumber reports whether a value is a number or a list.
+func isNumber(value any) bool {
+	switch reflect.TypeOf(value).Kind() {
+	case reflect.Slice, reflect.Int, reflect.Uint32, reflect.Float64:
+		return true
+	}
+	return false
+}
+
+// isNothing reports whether a value is 0 or an empty list.
+func isNothing(value any) bool {
+	v := reflect.ValueOf(value)
+	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
 }
 
 // inNorm takes step sizes back to their defaults that were made for another norm,
@@ -186,6 +228,9 @@ func (s *Settings) complete() error {
 	if s.Data.Dir, err = dataDir(s.Data.Dir); err != nil {
 		return err
 	}
+	if err := s.Data.complete(); err != nil {
+		return err
+	}
 	if !slices.Contains(nn.Names(), s.Model.Name) {
 		return fmt.Errorf("unknown model %q%s: there are %s", s.Model.Name, run.DidYouMean(s.Model.Name, nn.Names()), strings.Join(nn.Names(), ", "))
 	}
@@ -195,6 +240,7 @@ func (s *Settings) complete() error {
 	if err := s.Init.complete(); err != nil {
 		return err
 	}
+	s.Schedule.complete(s.Batches.Epochs)
 	s.Training = s.Training.Resolve(s.Threat)
 	s.Eval.Attack = s.Eval.Attack.Resolve(s.Threat)
 	if s.Model.Normalize == "dataset" {
@@ -231,7 +277,7 @@ func (s *Settings) validate() error {
 	if err := s.Eval.Attack.Validate(); err != nil {
 		return fmt.Errorf("eval: %w", err)
 	}
-	if _, err := s.optimizer(); err != nil {
+	if _, err := s.Optimizer.build(); err != nil {
 		return err
 	}
 	if _, err := s.schedule(); err != nil {

@@ -47,10 +47,13 @@ type Settings struct {
 
 // Data names the examples.
 type Data struct {
-	Name       string     `toml:"name"`     // mnist, cifar10, cifar100, svhn, structured, npz:FILE
-	Dir        string     `toml:"dir"`      // where the files of published sets lie
-	Limit      int        `toml:"limit"`    // only the first n training examples; 0: all
-	HeldOut    int        `toml:"held_out"` // of these, so many kept from training for the evaluation on the way
+	Name    string `toml:"name"`     // mnist, cifar10, cifar100, svhn, structured, npz:FILE
+	Dir     string `toml:"dir"`      // where the files of published sets lie
+	Limit   int    `toml:"limit"`    // only the first n training examples; 0: all
+	HeldOut int    `toml:"held_out"` // of these, so many kept from training for the evaluation on the way
+	// SHA256 is that of own data's file. Nobody needs to give it; who does has it
+	// checked, and so is the file whenever the run comes back to it.
+	SHA256     string     `toml:"sha256,omitempty"`
 	Structured Structured `toml:"structured"`
 }
 
@@ -97,9 +100,10 @@ type Batches struct {
 	DropLast bool `toml:"drop_last"` // leave out an epoch's last batch if it is not full
 }
 
-// Optimizer is what turns gradients into weights. See [nn.SGD] and [nn.Adam].
+// Optimizer is what turns gradients into weights. See [nn.SGD] and [nn.Adam]. A
+// setting that its optimiser does not have stands at its default.
 type Optimizer struct {
-	Name        string  `toml:"name"` // sgd, adam, adamw
+	Name        string  `toml:"name"` // sgd, adam: weight decay is part of the gradient, as in PyTorch; sgdw, adamw: it is decoupled
 	LR          float64 `toml:"lr"`   // where the schedule varies it, its peak
 	Momentum    float64 `toml:"momentum"`
 	Nesterov    bool    `toml:"nesterov"`
@@ -156,7 +160,7 @@ func Defaults() Settings {
 		Model:      Model{Normalize: "none"},
 		Threat:     adversarial.ThreatModel{Norm: adversarial.Linf, Domain: adversarial.Unit},
 		Batches:    Batches{Epochs: 1, Size: 128, Shuffle: true},
-		Optimizer:  Optimizer{Name: "sgd", LR: 0.1, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8},
+		Optimizer:  defaultOptimizer("sgd"),
 		Schedule:   Schedule{Name: "constant"},
 		Eval:       Watch{Every: 1, Limit: 1000, BatchSize: 200},
 		Checkpoint: Checkpoint{Every: 1, Keep: run.DefaultKeep, Choice: lastCheckpoint},
@@ -197,6 +201,9 @@ func (s *Settings) weights() string {
 // runs and where its data lie.
 func (s Settings) hash() string {
 	s.Device, s.Threads, s.Data.Dir, s.Init.File = "", 0, "", ""
+	if s.Data.SHA256 != "" {
+		s.Data.Name = ownData
+	}
 	b, err := toml.Marshal(s)
 	if err != nil {
 		panic("BUG: settings do not marshal: " + err.Error())

@@ -281,12 +281,12 @@ func (t *trainer) announce() {
 	}
 	row("threat", "%v, domain %s", s.Threat, s.Threat.Domain)
 	row("method", "%s", s.Training.Describe())
-	if a := s.Training.Attack; s.Training.Attacks() {
-		row("attack", "%s; random_start %v, best %v, bn %s", s.Training.DescribeAttack(s.Threat), a.RandomStart, a.Best, a.BN)
+	if s.Training.Attacks() {
+		row("attack", "%s", s.describeAttack())
 	}
 	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
 	row("average", "%s", s.Training.Average.Describe())
-	row("optimizer", "%s, lr %v %s, momentum %v, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, s.Optimizer.Momentum, s.Optimizer.WeightDecay)
+	row("optimizer", "%s", s.Optimizer.describe(s.Schedule.Name))
 	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
 	limit := "all"
 	if s.Eval.Limit > 0 && s.Eval.Limit < t.watch.Len() {
@@ -298,6 +298,14 @@ func (t *trainer) announce() {
 	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()
+}
+
+// describeAttack is training's attack in the field's notation, and what that leaves
+// out where it is the default.
+func (s *Settings) describeAttack() string {
+	a, t := s.Training.Attack, s.Training
+	t.Attack.Best, t.Attack.BN = false, nn.Eval.String()
+	return fmt.Sprintf("%s; random_start %v, best %v, bn %s", t.DescribeAttack(s.Threat), a.RandomStart, a.Best, a.BN)
 }
 
 func parameters(m *nn.Model) int {

@@ -17,6 +17,7 @@ import (
 	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/rng"
+	"temper/nn"
 )
 
 // trainedWith is a finished training run in a folder of its own.
@@ -84,11 +85,54 @@ func TestCheckpointChoice(t *testing.T) {
 	}
 }
 
+// TestOptimizerSettings: an optimiser's name stands for PyTorch's defaults, and a
+// setting that it does not have is refused.
 func TestOptimizerSettings(t *testing.T) {
+	of := func(mnist bool, assignments ...string) Optimizer {
+		if mnist { // whose recipe has adam
+			assignments = append(assignments, "data.name=mnist", "recipe=fast-at")
+		}
+		return one(t, assignments...).Optimizer
+	}
+	for _, c := range []struct {
+		got, want Optimizer
+		rule      nn.Optimizer
+		says      string
+	}{
+		{of(true), Optimizer{"adam", 0.005, 0, false, 0.9, 0.999, 1e-8, 0, false},
+			nn.Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, "adam, lr 0.005 x, betas 0.9 0.999, eps 1e-08, weight_decay 0"},
+		{of(true, "optimizer.name=adamw"), Optimizer{"adamw", 0.001, 0, false, 0.9, 0.999, 1e-8, 0.01, false},
+			nn.Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: nn.Decay{Decoupled: true}}, "adamw, lr 0.001 x, betas 0.9 0.999, eps 1e-08, weight_decay 0.01 decoupled"},
+		{of(true, "optimizer.name=adam", "optimizer.beta1=0"), Optimizer{"adam", 0.005, 0, false, 0, 0.999, 1e-8, 0, false},
+			nn.Adam{Beta2: 0.999, Eps: 1e-8}, "adam, lr 0.005 x, betas 0 0.999, eps 1e-08, weight_decay 0"},
+		{of(true, "optimizer.name=adamw", "optimizer.weight_decay=0", "optimizer.lr=0.25"), Optimizer{"adamw", 0.25, 0, false, 0.9, 0.999, 1e-8, 0, false},
+			nn.Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: nn.Decay{Decoupled: true}}, "adamw, lr 0.25 x, betas 0.9 0.999, eps 1e-08, weight_decay 0"},
+		{of(true, "optimizer.name=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=true", "optimizer.weight_decay=0.1", "optimizer.skip_vectors=true"),
+			Optimizer{"sgd", 0.1, 0.5, true, 0.9, 0.999, 1e-8, 0.1, true},
+			nn.SGD{Momentum: 0.5, Nesterov: true, Decay: nn.Decay{SkipVectors: true}}, "sgd, lr 0.1 x, nesterov momentum 0.5, weight_decay 0.1 but of vectors"},
+		{of(false, "optimizer.name=sgdw", "optimizer.weight_decay=0.1"), Optimizer{"sgdw", 0.1, 0, false, 0.9, 0.999, 1e-8, 0.1, false},
+			nn.SGD{Decay: nn.Decay{Decoupled: true}}, "sgdw, lr 0.1 x, momentum 0, weight_decay 0.1 decoupled"},
+	} {
+		rule, err := c.got.build()
+		if c.got != c.want || err != nil || rule != c.rule {
+			t.Errorf("%+v, %+v, %v: want %+v, %+v", c.got, rule, err, c.want, c.rule)
+		}
+		if says := c.got.describe("x"); says != c.says {
+			t.Errorf("it says %q, want %q", says, c.says)
+		}
+	}
 	for want, assignments := range map[string][]string{
-		"optimizer.nesterov without momentum is plain sgd": {"optimizer.momentum=0", "optimizer.nesterov=true"},
-		"optimizer.momentum is 1":                          {"optimizer.momentum=1"},
-		"optimizer.beta1, beta2 and eps are 0.9, 1 and":    {"optimizer.beta2=1"},
+		"optimizer.nesterov without momentum is plain sgdw":                    {"optimizer.name=sgdw", "optimizer.nesterov=true"},
+		"optimizer.momentum is 1":                                              {"optimizer.momentum=1"},
+		"optimizer.momentum is NaN":                                            {"optimizer.momentum=NaN"},
+		"optimizer.weight_decay is NaN":                                        {"optimizer.weight_decay=NaN"},
+		"optimizer.weight_decay is -0.1":                                       {"optimizer.weight_decay=-0.1"},
+		"optimizer.beta1, beta2 and eps are 0.9, 1 and":                        {"optimizer.beta2=1"},
+		"momentum and nesterov belong to sgd and sgdw: leave them out":         {"optimizer.name=adam", "optimizer.momentum=0.9"},
+		"sgdw: leave them out, adamw has beta1":                                {"optimizer.name=adamw", "optimizer.nesterov=true"},
+		"belong to adam and adamw: leave them out, sgd has momentum":           {"optimizer.beta1=0.8"},
+		"adamw: leave them out, sgdw has momentum":                             {"optimizer.name=sgdw", "optimizer.eps=1e-6"},
+		`want one of adam, adamw, sgd, sgdw (did you mean "adam" or "adamw"?)`: {"optimizer.name=adamx"},
 	} {
 		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)

@@ -109,6 +109,16 @@ func ApplySet(v any, assignment string) error {
 	return nil
 }
 
+// Setting is the value of one field of the settings struct that v points to, by
+// its key as in [ApplySet]; false if there is none.
+func Setting(v any, key string) (value any, ok bool) {
+	s, ok := find(settingsOf(v), strings.TrimSpace(key))
+	if !ok {
+		return nil, false
+	}
+	return s.value.Interface(), true
+}
+
 // setting is one field of a settings struct.
 type setting struct {
 	key   string // the path of toml names: "optimizer.lr"

@@ -30,7 +30,7 @@ var completions = map[string]func() []string{
 	"precision":     func() []string { return bench.Precisions },
 	"device":        func() []string { return []string{"auto", "cpu", "cuda:0", "emulator"} },
 	"checkpoint":    func() []string { return []string{"last", "best"} },
-	"split":         func() []string { return []string{"test", "train", "held-out"} },
+	"split":         func() []string { return []string{"test", "train", "held-out", "npz:"} },
 	"weights":       func() []string { return []string{"average", "raw"} },
 	"program":       func() []string { return job.Programs },
 	"pass":          job.PassNames,

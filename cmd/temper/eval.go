@@ -29,7 +29,10 @@ number.
 An attack sees the examples that the network gets right; one that has fallen is
 left out of further restarts, targets and attacks of a suite. With --target or
 --target-labels an attack goes towards a class, and an example falls when the
-network says that class. Every perturbation is checked against the threat model.
+network says that class. With --split npz:FILE the examples are a file's: its images
+x_adv, as temper attack writes them, else x_test or x, with their labels y_test or y.
+What the clean accuracy then says of attacked images is how well the network stands
+another one's attack. Every perturbation is checked against the threat model.
 The result is printed, and kept in the run's folder evaluations/; an interrupted
 evaluation goes on, with the same command, after its last finished batch.
 Warnings name what makes the numbers doubtful: randomised-forward,
@@ -39,6 +42,7 @@ softmax-output, zero-gradients, short-steps, black-box-beats-white-box.`,
   temper eval latest --attack pgd,apgd-ce,square --eps 2/255,4/255,8/255 --json
   temper eval latest --attack fab-t --norm l2 --eps 1
   temper eval latest --attack autoattack --card card.json
+  temper eval latest --split npz:adversarial.npz --attack fgsm
   temper eval runs/20261123-101500-mnist-fgsm-rs --checkpoint best --set attack.loss=cw`,
 		Args: arguments(cobra.ExactArgs(1)),
 	}
