@@ -55,35 +55,55 @@ func list[T any](s []T) []T {
 }
 
 func (s *Settings) optimizer() (nn.Optimizer, error) {
-	o := s.Optimizer
+	o, cycled := s.Optimizer, s.Schedule.CycleMomentum
 	decay := nn.Decay{Decoupled: o.Name == "adamw", SkipVectors: o.SkipVectors}
 	switch {
 	case o.WeightDecay < 0:
 		return nil, fmt.Errorf("optimizer.weight_decay is %v: want at least 0", o.WeightDecay)
 	case o.Momentum < 0 || o.Momentum >= 1:
 		return nil, fmt.Errorf("optimizer.momentum is %v: want at least 0 and less than 1", o.Momentum)
-	case o.Nesterov && o.Momentum == 0 && o.Name == "sgd":
+	case o.Nesterov && o.Momentum == 0 && !cycled && o.Name == "sgd":
 		return nil, fmt.Errorf("optimizer.nesterov without momentum is plain sgd: set optimizer.momentum, 0.9 for example")
 	case !(o.Beta1 >= 0 && o.Beta1 < 1 && o.Beta2 >= 0 && o.Beta2 < 1 && o.Eps > 0):
 		return nil, fmt.Errorf("optimizer.beta1, beta2 and eps are %v, %v and %v: want betas in [0,1) and a positive eps", o.Beta1, o.Beta2, o.Eps)
 	}
 	switch o.Name {
 	case "sgd":
-		return nn.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, Decay: decay}, nil
+		return nn.SGD{Momentum: o.Momentum, Nesterov: o.Nesterov, Cycled: cycled, Decay: decay}, nil
 	case "adam", "adamw":
-		return nn.Adam{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Decay: decay}, nil
+		return nn.Adam{Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, Cycled: cycled, Decay: decay}, nil
 	}
 	known := []string{"sgd", "adam", "adamw"}
 	return nil, fmt.Errorf("unknown optimizer %q: want sgd, adam or adamw%s", o.Name, run.DidYouMean(o.Name, known))
 }
 
-func (s *Settings) schedule() (nn.Schedule, error) {
-	c := s.Schedule
+// schedule gives the schedules of the learning rate and of the momentum, which is
+// nil if it does not move.
+func (s *Settings) schedule() (rate, momentum nn.Schedule, err error) {
+	config := s.Schedule.config(s.Optimizer.LR)
+	if rate, err = config.Schedule(); err != nil {
+		return nil, nil, err
+	}
+	momentum, err = config.Momentum()
+	return rate, momentum, err
+}
+
+// config is what the schedule's settings are to nn, for a rate.
+func (c Schedule) config(lr float64) nn.ScheduleConfig {
 	return nn.ScheduleConfig{
-		Name: c.Name, LR: s.Optimizer.LR, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
+		Name: c.Name, LR: lr, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
 		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
 		Knots: list(c.Knots), Factors: list(c.Factors),
-	}.Schedule()
+		CycleMomentum: c.CycleMomentum, BaseMomentum: c.BaseMomentum, MaxMomentum: c.MaxMomentum,
+	}
+}
+
+// complete gives momenta that nobody set PyTorch's, so that a run's config.toml
+// holds them.
+func (c *Schedule) complete() {
+	if c.CycleMomentum {
+		c.BaseMomentum, c.MaxMomentum = c.config(0).Momenta()
+	}
 }
 
 // stepGraph builds the training step for a batch size.

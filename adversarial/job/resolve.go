@@ -195,6 +195,7 @@ func (s *Settings) complete() error {
 	if err := s.Init.complete(); err != nil {
 		return err
 	}
+	s.Schedule.complete()
 	s.Training = s.Training.Resolve(s.Threat)
 	s.Eval.Attack = s.Eval.Attack.Resolve(s.Threat)
 	if s.Model.Normalize == "dataset" {
@@ -234,7 +235,7 @@ func (s *Settings) validate() error {
 	if _, err := s.optimizer(); err != nil {
 		return err
 	}
-	if _, err := s.schedule(); err != nil {
+	if _, _, err := s.schedule(); err != nil {
 		return err
 	}
 	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {

@@ -286,7 +286,7 @@ func (t *trainer) announce() {
 	}
 	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
 	row("average", "%s", s.Training.Average.Describe())
-	row("optimizer", "%s, lr %v %s, momentum %v, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, s.Optimizer.Momentum, s.Optimizer.WeightDecay)
+	row("optimizer", "%s, lr %v %s, %s, weight_decay %v", s.Optimizer.Name, s.Optimizer.LR, s.Schedule.Name, t.describeMomentum(), s.Optimizer.WeightDecay)
 	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
 	limit := "all"
 	if s.Eval.Limit > 0 && s.Eval.Limit < t.watch.Len() {
@@ -298,6 +298,21 @@ func (t *trainer) announce() {
 	row("alarms", "%s", s.describeAlarms())
 	row("device", "%s", t.describe())
 	w.Flush()
+}
+
+// describeMomentum is the optimiser's momentum, or, where it moves, where it starts
+// and what it is at the peak of the learning rate.
+func (t *trainer) describeMomentum() string {
+	o := t.settings.Optimizer
+	name, fixed := "momentum", o.Momentum
+	if t.momentum == nil {
+		return fmt.Sprintf("%s %v", name, fixed)
+	}
+	if o.Name != "sgd" {
+		name = "beta1"
+	}
+	c := t.settings.Schedule
+	return fmt.Sprintf("%s %v to %v and back", name, c.MaxMomentum, c.BaseMomentum)
 }
 
 func parameters(m *nn.Model) int {

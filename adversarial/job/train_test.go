@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"temper/adversarial"
 	"temper/adversarial/run"
@@ -86,12 +90,37 @@ func TestCheckpointChoice(t *testing.T) {
 
 func TestOptimizerSettings(t *testing.T) {
 	for want, assignments := range map[string][]string{
-		"optimizer.nesterov without momentum is plain sgd": {"optimizer.momentum=0", "optimizer.nesterov=true"},
-		"optimizer.momentum is 1":                          {"optimizer.momentum=1"},
-		"optimizer.beta1, beta2 and eps are 0.9, 1 and":    {"optimizer.beta2=1"},
+		"optimizer.nesterov without momentum is plain sgd":  {"optimizer.momentum=0", "optimizer.nesterov=true"},
+		"optimizer.momentum is 1":                           {"optimizer.momentum=1"},
+		"they are of cycle_momentum, which is off":          {"schedule.name=cyclic", "schedule.base_momentum=0.8"},
+		"base_momentum 0.95, max_momentum 0.9: want":        {"schedule.name=cyclic", "schedule.cycle_momentum=true", "schedule.base_momentum=0.95"},
+		`schedule step: it has no setting "cycle-momentum"`: {"schedule.name=step", "schedule.gamma=0.5", "schedule.every=1", "schedule.cycle_momentum=true"},
+		"optimizer.beta1, beta2 and eps are 0.9, 1 and":     {"optimizer.beta2=1"},
 	} {
 		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+// The momentum that a schedule moves is what the steps are made with, of SGD and of
+// Adam, and the run's metrics have it.
+func TestCycleMomentum(t *testing.T) {
+	for optimizer, want := range map[string][]float64{"sgd": {0.9, 0.85, 0.8, 0.85}, "adam": {0.9, 0.8, 0.7, 0.8}} {
+		args := []string{"training.method=standard", "batches.epochs=4", "data.structured.train_n=20", "batches.size=20", "schedule.name=cyclic", "schedule.min=0.01", "optimizer.name=" + optimizer, "optimizer.momentum=0.9"}
+		cycled := append(slices.Clone(args), "schedule.cycle_momentum=true", "schedule.base_momentum="+fmt.Sprint(want[2]))
+		moved, stayed := trainedWith(t, cycled...), trainedWith(t, args...)
+		got, _ := series(t, moved.Run, "train/momentum")
+		if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-12)); diff != "" {
+			t.Errorf("%s: %s", optimizer, diff)
+		}
+		if none, _ := series(t, stayed.Run, "train/momentum"); len(none) > 0 {
+			t.Errorf("%s: a momentum that does not move is in the metrics", optimizer)
+		}
+		a, _ := series(t, moved.Run, "train/loss")
+		b, _ := series(t, stayed.Run, "train/loss")
+		if !slices.Equal(a[:2], b[:2]) || a[3] == b[3] { // the step at 0.9 is the same, those after it are not
+			t.Errorf("%s: losses %v with the momentum moved, %v without", optimizer, a, b)
 		}
 	}
 }

@@ -115,6 +115,7 @@ func overlays(runs []*Run) (list []Plot) {
 		{chart{title: "Robust accuracy", y: "share of examples", share: true}, []string{"test/robust", "held-out/robust"}},
 		{chart{title: "Loss, mean of the epoch", y: "loss"}, []string{"epoch/loss"}},
 		{chart{title: "Learning rate", y: "learning rate"}, []string{"train/lr"}},
+		{chart{title: "Momentum", y: "momentum"}, []string{"train/momentum"}},
 		{chart{title: "ε in training", y: "ε"}, []string{"train/eps"}},
 		{chart{title: "Training speed", y: "images/s"}, []string{"time/images_per_second"}},
 	} {
