@@ -31,7 +31,8 @@ left out of further restarts, targets and attacks of a suite. With --target or
 --target-labels an attack goes towards a class, and an example falls when the
 network says that class. Every perturbation is checked against the threat model.
 The result is printed, and kept in the run's folder evaluations/; an interrupted
-evaluation goes on, with the same command, after its last finished batch.
+evaluation goes on, with the same command, after its last finished round: a restart,
+a target, a hundred queries of square. One that was killed loses half a minute more.
 Warnings name what makes the numbers doubtful: randomised-forward,
 softmax-output, zero-gradients, short-steps, black-box-beats-white-box.`,
 		Example: `  temper eval latest --attack pgd --steps 50 --restarts 10
