@@ -169,3 +169,37 @@ func TestThreatModel(t *testing.T) {
 		}
 	}
 }
+
+// What an attack returns is refused beyond ε, outside the domain, and where it is
+// no number; rounding is allowed for.
+func TestCheck(t *testing.T) {
+	unit := ThreatModel{Linf, MustEpsilon("0.1"), Unit}
+	free := ThreatModel{L2, MustEpsilon("0.1"), Unbounded}
+	nan, inf := math.NaN(), math.Inf(1)
+	for _, c := range []struct {
+		threat ThreatModel
+		size   float64
+		x      []float32
+		want   string // "" is allowed
+	}{
+		{unit, 0.1, []float32{0, 1}, ""},
+		{unit, float64(float32(0.1)), []float32{0.5}, ""},
+		{unit, 0.1001, []float32{0.5}, "size 0.1001, beyond L∞ 0.1"},
+		{unit, nan, []float32{0.5}, "size NaN, beyond"},
+		{unit, 0.05, []float32{0.5, -1e-7}, "an element -1e-07 outside the domain unit"},
+		{unit, 0.05, []float32{1.0000001, 0.5}, "an element 1.0000001 outside"},
+		{unit, 0.05, []float32{0.5, float32(nan)}, "an element NaN outside"},
+		{free, 0.1, []float32{-7, 3}, ""},
+		{free, 0.1, []float32{-7, float32(inf)}, "an element +Inf outside the domain unbounded"},
+		{free, 0.1, []float32{float32(nan)}, "an element NaN outside"},
+		{free, inf, nil, "size +Inf, beyond L2 0.1"},
+		{free.Share(0.5), 0.05, nil, ""},
+		{free.Share(0.5), 0.051, nil, "size 0.051, beyond L2 0.05"},
+		{unit.Share(1), 0.1, nil, ""},
+	} {
+		err := c.threat.Check(c.size, c.x)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%v, size %v, %v: %v, want %q", c.threat, c.size, c.x, err, c.want)
+		}
+	}
+}

@@ -2,7 +2,6 @@ package job
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -212,8 +211,8 @@ func (p *protocol) round(s stage, u *underway, from *rowSet, standing []int) err
 		}
 		for i, row := range standing {
 			at := x[i*from.size:][:from.size]
-			if err := p.check(from.ids[row], norm[i], at); err != nil {
-				return err
+			if err := p.threat.Check(float64(norm[i]), at); err != nil {
+				return fmt.Errorf("example %d: %w", from.ids[row], err)
 			}
 			copy(u.X[row*from.size:], at)
 		}
@@ -247,24 +246,6 @@ func (p *protocol) confirmed(from *rowSet, adv []float32, standing []int) (pred 
 		return err
 	})
 	return pred, err
-}
-
-// check holds an attacked example against the threat model: an attack that
-// breaks the rules must not make numbers.
-func (p *protocol) check(id uint32, norm float32, x []float32) error {
-	if !p.threat.Allows(float64(norm)) {
-		return fmt.Errorf("example %d: the attack's perturbation has size %v, beyond %v: no result is given", id, norm, p.threat)
-	}
-	lo, hi := float32(math.Inf(-1)), float32(math.Inf(1))
-	if p.threat.Domain == adversarial.Unit {
-		lo, hi = 0, 1
-	}
-	for _, v := range x {
-		if !(v >= lo && v <= hi) {
-			return fmt.Errorf("example %d: the attack's result has an element %v outside the domain %v: no result is given", id, v, p.threat.Domain)
-		}
-	}
-	return nil
 }
 
 // rowSet is rows of examples in memory that programs can be fed with.

@@ -732,3 +732,52 @@ func TestOtherArchitecture(t *testing.T) {
 		}
 	}
 }
+
+// Evaluations, attacked sets and alarms make no number from a perturbation that
+// the threat model does not allow: here they hold it to half of what the attack
+// was told.
+func TestPerturbationsAreChecked(t *testing.T) {
+	e, err := prepare(Console{}, EvalOptions{Root: trained(t), Run: Latest, User: user(slices.Concat(linf, []string{"attack.name=pgd"})...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	refused := func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), "example ") && strings.Contains(err.Error(), "beyond L∞ 0.04: no result is given")
+	}
+	threat := e.eval.Threat
+	one, err := newEvaluator(e.dev, e.state, e.model, e.examples.Info(), threat, e.eval.entries[0].attacks[0], 0, 20, e.compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.close()
+	one.at = threat.Share(0.5)
+	if _, err := one.run(context.Background(), e.examples, 0, func(int) {}, nil); !refused(err) {
+		t.Errorf("on the way of training, and by the alarms: %v", err)
+	}
+	if err := one.scale(0.5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.run(context.Background(), e.examples, 0, func(int) {}, nil); err != nil {
+		t.Errorf("at half of ε: %v", err)
+	}
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.threat = threat.Share(0.5)
+	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: 20, Epochs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	b, _ := stream.Next()
+	u, err := p.begin(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); !refused(err) {
+		t.Errorf("by an evaluation: %v", err)
+	}
+}
