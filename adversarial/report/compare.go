@@ -73,7 +73,7 @@ func Compare(w io.Writer, runs []*Run) error {
 	return pageTemplate.Execute(w, p)
 }
 
-// alike says where the runs' own latest evaluations are not of the same attack on as
+// alike says where the evaluations that lead the runs are not of the same attack on as
 // many examples, and then shows those that all of them have had in common.
 func (p *page) alike() {
 	found := map[string]bool{}
