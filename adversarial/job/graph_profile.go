@@ -31,7 +31,7 @@ type ProfileStep struct {
 	Seconds float64  `json:"seconds"`
 	Bytes   int      `json:"bytes"`
 	FLOPs   float64  `json:"flops"`
-	Kernels []string `json:"kernels"` // of a GPU or the emulator; elsewhere there are none
+	Kernels []string `json:"kernels"` // what the device ran for it
 }
 
 // profile sums up a listing that was run, of a step of the settings.

@@ -26,7 +26,7 @@ writes the timed step for chrome://tracing or ui.perfetto.dev.
 With --json, --profile is an object: program, device, precision, batch, seconds and
 bytes of the whole step, and steps, a list of all that ran, the longest first, each
 with name, part (attack or update), runs, and in all of these seconds, bytes, flops;
-kernels are those that a GPU ran for it.
+kernels are what the device ran for it.
 
 Passes, in order: ` + strings.Join(job.PassNames(), ", ") + `.`,
 		Example: `  temper graph --pass input
