@@ -61,7 +61,7 @@ func newSuite(t *testing.T) *suite {
 	s.feed["input ids"] = interp.New(graph.U32, graph.Shape{suiteBatch}, 7, 1, 4)
 	s.feed["scalar seed"] = interp.New(graph.U32, nil, 5)
 	s.feed["scalar step"] = interp.New(graph.U32, nil, 2)
-	for name, v := range map[string]float64{"eps": 0.2, "alpha": 0.1, "lr": 0.1, "weight_decay": 5e-4, "average": 0.25} {
+	for name, v := range map[string]float64{"eps": 0.2, "alpha": 0.1, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "average": 0.25} {
 		s.feed["scalar "+name] = interp.New(graph.F32, nil, float64(float32(v)))
 	}
 	return s
@@ -164,7 +164,7 @@ func TestEmulatorMethods(t *testing.T) {
 	for name, tr := range trainings {
 		t.Run(name, func(t *testing.T) {
 			s := &suite{t, s.model, s.cpu, s.emulator, s.feed}
-			g, err := StepGraph(s.model, tr, nn.SGD{Momentum: 0.9}, threat, suiteBatch, graph.F32)
+			g, err := StepGraph(s.model, tr, nn.SGD{Cycled: true}, threat, suiteBatch, graph.F32)
 			must(t, err)
 			want, got := s.both(g)
 			for state, x := range want.States {

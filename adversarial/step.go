@@ -16,8 +16,9 @@ const SlotPrefix = "optimizer/"
 //
 //	inputs   x (N,C,H,W) of u8, decoded to [0,1], or of f32; y (N) of i32;
 //	         ids (N) of u32, the samples' numbers in the data set
-//	scalars  seed, step (u32); lr, weight_decay, eps, alpha (f32); average (f32),
-//	         what the new weights weigh in their average
+//	scalars  seed, step (u32); lr, weight_decay, eps, alpha (f32); momentum (f32),
+//	         of an optimiser that is cycled; average (f32), what the new weights
+//	         weigh in their average
 //	states   the model's, by their names; the optimiser's, under SlotPrefix; the
 //	         averaged ones, if the settings ask for them, under AveragePrefix
 //	outputs  loss (f32, the mean), correct (i32, right at the inputs that were
@@ -64,7 +65,7 @@ func StepGraph(m *nn.Model, t Training, opt nn.Optimizer, threat ThreatModel, ba
 func newStep(g *graph.Graph, in inputs, m *nn.Model, t Training, opt nn.Optimizer) *step {
 	s := &step{inputs: in, model: m, training: t, opt: opt}
 	s.draw.Step = g.Scalar("step", graph.U32)
-	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32)}
+	s.rates = nn.Rates{LR: g.Scalar("lr", graph.F32), Decay: g.Scalar("weight_decay", graph.F32), Momentum: g.Scalar("momentum", graph.F32)}
 	s.weight = g.Scalar("average", graph.F32)
 	s.slots = opt.Declare(g, SlotPrefix, s.params)
 	s.x = decode(t.Augment.Build(s.x, s.draw))

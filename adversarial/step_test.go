@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"temper/engine"
 	"temper/engine/graph"
 	"temper/engine/interp"
 	"temper/engine/passes"
@@ -167,7 +168,7 @@ func with(feeds ...interp.Feed) interp.Feed {
 // scalars is StepGraph's step block.
 func scalars(eps, alpha, lr float64) interp.Feed {
 	f := interp.Feed{"scalar seed": interp.New(graph.U32, nil, 3), "scalar step": interp.New(graph.U32, nil, 0)}
-	for name, v := range map[string]float64{"eps": eps, "alpha": alpha, "lr": lr, "weight_decay": 5e-4, "average": 0.25} {
+	for name, v := range map[string]float64{"eps": eps, "alpha": alpha, "lr": lr, "momentum": 0.9, "weight_decay": 5e-4, "average": 0.25} {
 		f["scalar "+name] = interp.New(graph.F32, nil, float64(float32(v)))
 	}
 	return f
@@ -266,14 +267,15 @@ func TestStepBlock(t *testing.T) {
 	tr, err := LookupTraining("pgd-at")
 	must(t, err)
 	tr.Augment.Flip = true
-	g, err := StepGraph(m, tr, nn.SGD{Momentum: 0.9}, imageThreat, 4, graph.U8)
+	g, err := StepGraph(m, tr, nn.SGD{Cycled: true}, imageThreat, 4, graph.U8)
 	must(t, err)
 	p := compile(t, g)
 	feed := with(startOf(t, m, 1), batch(m, 4, graph.U8, 1), scalars(8./255, 2./255, 0.1))
+	must(t, p.Set("momentum", 0.9))
 	after := func(set func()) string {
 		for _, name := range p.state.Names() {
-			if strings.HasPrefix(name, SlotPrefix) {
-				must(t, p.state.SetBytes(name, make([]byte, len(p.tensor(name).Bytes()))))
+			if strings.HasPrefix(name, SlotPrefix) { // each gradient so far was 1
+				must(t, p.state.SetBytes(name, engine.Bytes(slices.Repeat([]float32{1}, len(p.tensor(name).Bytes())/4))))
 			}
 		}
 		p.give(feed)
@@ -285,7 +287,7 @@ func TestStepBlock(t *testing.T) {
 	if after(func() {}) != base {
 		t.Fatal("the same step gives other bits")
 	}
-	for name, v := range map[string]float64{"eps": 4. / 255, "alpha": 1. / 255, "lr": 0.2, "weight_decay": 0.1, "seed": 4, "step": 1} {
+	for name, v := range map[string]float64{"eps": 4. / 255, "alpha": 1. / 255, "lr": 0.2, "momentum": 0.8, "weight_decay": 0.1, "seed": 4, "step": 1} {
 		if after(func() { must(t, p.Set(name, v)) }) == base {
 			t.Errorf("changing %s changes nothing", name)
 		}
@@ -299,7 +301,7 @@ func TestScalarsOfEveryMethod(t *testing.T) {
 		must(t, err)
 		g, err := StepGraph(tiny(t, "mnist-wong"), tr, nn.SGD{}, imageThreat, 2, graph.U8)
 		must(t, err)
-		want := "alpha average eps lr seed step weight_decay"
+		want := "alpha average eps lr momentum seed step weight_decay"
 		if got := strings.Join(compile(t, g).Scalars(), " "); got != want {
 			t.Errorf("%s: the step block is %q, want %q", method, got, want)
 		}

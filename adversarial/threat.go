@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"temper/engine/graph"
@@ -113,6 +114,35 @@ func names[T ~string](known []T) []string {
 // measurement may add.
 func (t ThreatModel) Allows(size float64) bool {
 	return size <= t.Epsilon.Float64()*(1+1e-5)+1e-6
+}
+
+// Check holds an attacked input against the threat model: the size of its
+// perturbation, measured in float32, and its elements, where they are at hand.
+// Every example that a number comes from passes here: an attack that breaks the
+// rules must not make numbers.
+func (t ThreatModel) Check(size float64, x []float32) error {
+	if !t.Allows(size) {
+		return fmt.Errorf("the attack's perturbation has size %v, beyond %v: no result is given", size, t)
+	}
+	lo, hi := float32(-math.MaxFloat32), float32(math.MaxFloat32)
+	if t.Domain == Unit {
+		lo, hi = 0, 1
+	}
+	for _, v := range x {
+		if !(v >= lo && v <= hi) { // NaN is not
+			return fmt.Errorf("the attack's result has an element %v outside the domain %v: no result is given", v, t.Domain)
+		}
+	}
+	return nil
+}
+
+// Share is the threat model with a share of ε, as while ε warms up.
+func (t ThreatModel) Share(share float64) ThreatModel {
+	if share != 1 {
+		v := share * t.Epsilon.value
+		t.Epsilon = Epsilon{strconv.FormatFloat(v, 'g', -1, 64), v}
+	}
+	return t
 }
 
 // Size measures perturbations (N,C,H,W) in the threat model's norm: (N). For

@@ -170,19 +170,36 @@ func TestThreatModel(t *testing.T) {
 	}
 }
 
-// A perturbation may be larger than ε by rounding, and by no more.
-func TestAllows(t *testing.T) {
+// What an attack returns is refused beyond ε, outside the domain, and where it is
+// no number; rounding is allowed for.
+func TestCheck(t *testing.T) {
+	unit := ThreatModel{Linf, MustEpsilon("0.1"), Unit}
+	free := ThreatModel{L2, MustEpsilon("0.1"), Unbounded}
+	nan, inf := math.NaN(), math.Inf(1)
 	for _, c := range []struct {
-		eps  string
-		size float64
-		want bool
+		threat ThreatModel
+		size   float64
+		x      []float32
+		want   string // "" is allowed
 	}{
-		{"8/255", 8. / 255, true}, {"8/255", float64(float32(8./255)) + 9e-7, true}, {"8/255", 8./255 + 2e-6, false},
-		{"100", 100.0009, true}, {"100", 100.0011, false}, {"1e-5", 1.05e-5, true}, {"1e-5", 1.2e-5, false},
-		{"0.3", 0, true}, {"0.3", math.NaN(), false}, {"0.3", math.Inf(1), false},
+		{unit, 0.1, []float32{0, 1}, ""},
+		{unit, float64(float32(0.1)), []float32{0.5}, ""},
+		{unit, 0.1001, []float32{0.5}, "size 0.1001, beyond L∞ 0.1"},
+		{unit, nan, []float32{0.5}, "size NaN, beyond"},
+		{unit, 0.05, []float32{0.5, -1e-7}, "an element -1e-07 outside the domain unit"},
+		{unit, 0.05, []float32{1.0000001, 0.5}, "an element 1.0000001 outside"},
+		{unit, 0.05, []float32{0.5, float32(nan)}, "an element NaN outside"},
+		{free, 0.1, []float32{-7, 3}, ""},
+		{free, 0.1, []float32{-7, float32(inf)}, "an element +Inf outside the domain unbounded"},
+		{free, 0.1, []float32{float32(nan)}, "an element NaN outside"},
+		{free, inf, nil, "size +Inf, beyond L2 0.1"},
+		{free.Share(0.5), 0.05, nil, ""},
+		{free.Share(0.5), 0.051, nil, "size 0.051, beyond L2 0.05"},
+		{unit.Share(1), 0.1, nil, ""},
 	} {
-		if got := (ThreatModel{Norm: L2, Epsilon: MustEpsilon(c.eps)}).Allows(c.size); got != c.want {
-			t.Errorf("ε %s: a perturbation of size %v: %v", c.eps, c.size, got)
+		err := c.threat.Check(c.size, c.x)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%v, size %v, %v: %v, want %q", c.threat, c.size, c.x, err, c.want)
 		}
 	}
 }

@@ -53,7 +53,7 @@ type trainer struct {
 
 const trainerBatch = 4
 
-var trainerScalars = map[string]float64{"seed": 5, "step": 2, "eps": 0.1, "alpha": 0.05, "lr": 0.1, "weight_decay": 5e-4, "average": 0.25}
+var trainerScalars = map[string]float64{"seed": 5, "step": 2, "eps": 0.1, "alpha": 0.05, "lr": 0.1, "momentum": 0.45, "weight_decay": 5e-4, "average": 0.25}
 
 func newTrainer(t *testing.T, dev *engine.Device) *trainer {
 	t.Helper()
@@ -64,7 +64,7 @@ func newTrainer(t *testing.T, dev *engine.Device) *trainer {
 	training.Augment = adversarial.Augment{Crop: 1, Flip: true}
 	training.Average.Name = "ema"
 	threat := adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: adversarial.MustEpsilon("0.1"), Domain: adversarial.Unit}
-	g, err := adversarial.StepGraph(scalarsModel(t), training, nn.SGD{Momentum: 0.9}, threat, trainerBatch, graph.U8)
+	g, err := adversarial.StepGraph(scalarsModel(t), training, nn.SGD{Cycled: true}, threat, trainerBatch, graph.U8)
 	tr.ok(err)
 	tr.e, err = dev.Compile(g, tr.st, engine.Options{})
 	tr.ok(err)

@@ -21,7 +21,10 @@ type Known struct {
 	Name   string // as given to Open
 	Title  string
 	Folder string // the folder of its files, under the data folder
-	Files  []File
+	// Torchvision is where torchvision leaves the same images under its root, which
+	// [Open] reads where Folder is not there.
+	Torchvision string
+	Files       []File
 	// Archive is the tar.gz that the files are published in, nil where they are
 	// published one by one. It unpacks into Folder.
 	Archive *File
@@ -42,7 +45,7 @@ const (
 var catalog = []Known{
 	{
 		Name: "mnist", Title: "MNIST handwritten digits, 28x28 grey, 10 classes, 60,000 + 10,000",
-		Folder: "mnist",
+		Folder: "mnist", Torchvision: "MNIST/raw",
 		Files: []File{
 			{Name: "train-images-idx3-ubyte.gz", Bytes: 9912422, SHA256: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"},
 			{Name: "train-labels-idx1-ubyte.gz", Bytes: 28881, SHA256: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"},
@@ -60,7 +63,7 @@ var catalog = []Known{
 	},
 	{
 		Name: "cifar10", Title: "CIFAR-10 tiny images, 32x32 colour, 10 classes, 50,000 + 10,000",
-		Folder: "cifar-10-batches-bin",
+		Folder: "cifar-10-batches-bin", Torchvision: "cifar-10-batches-py",
 		Files: []File{
 			{Name: "data_batch_1.bin", Bytes: 30730000, SHA256: "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"},
 			{Name: "data_batch_2.bin", Bytes: 30730000, SHA256: "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"},
@@ -78,12 +81,12 @@ var catalog = []Known{
 			if split == Train {
 				names = []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"}
 			}
-			return openCIFAR(files, names, split, DecodeCIFAR10)
+			return openCIFAR(files, names, split, "labels", DecodeCIFAR10)
 		},
 	},
 	{
 		Name: "cifar100", Title: "CIFAR-100 tiny images, 32x32 colour, 100 classes, 50,000 + 10,000",
-		Folder: "cifar-100-binary",
+		Folder: "cifar-100-binary", Torchvision: "cifar-100-python",
 		// No hash of the members is published; the archive's covers them.
 		Files: []File{
 			{Name: "train.bin", Bytes: 153700000},
@@ -94,12 +97,12 @@ var catalog = []Known{
 		Terms:   "CIFAR-100 " + cifarTerms,
 		info:    cifar100Info,
 		open: func(files opener, split Split) (*Set, error) {
-			return openCIFAR(files, []string{string(split) + ".bin"}, split, DecodeCIFAR100)
+			return openCIFAR(files, []string{string(split) + ".bin"}, split, "fine_labels", DecodeCIFAR100)
 		},
 	},
 	{
 		Name: "svhn", Title: "SVHN street-view house numbers, 32x32 colour, 10 classes, 73,257 + 26,032 (+ 531,131 extra)",
-		Folder: "svhn",
+		Folder: "svhn", Torchvision: ".",
 		Files: []File{
 			{Name: "train_32x32.mat", Bytes: 182040794, SHA256: "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"},
 			{Name: "test_32x32.mat", Bytes: 64275384, SHA256: "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"},

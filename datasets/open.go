@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -95,12 +96,42 @@ type opener struct {
 }
 
 // folder returns where the files lie, or should. A part of SVHN may lie in a
-// folder of its own name; files of the two are never mixed.
+// folder of its own name; files of two folders are never mixed.
 func (o opener) folder() string {
-	if Partial(o.known, o.dir) {
+	switch k := o.known; {
+	case Partial(k, o.dir):
 		return filepath.Join(o.dir, partOfSVHN)
+	case k.byTorchvision(o.dir):
+		return filepath.Join(o.dir, k.Torchvision)
 	}
 	return filepath.Join(o.dir, o.known.Folder)
+}
+
+// byTorchvision reports whether a data folder has the set as torchvision leaves it,
+// and not as temper fetches it.
+func (k Known) byTorchvision(dir string) bool {
+	if exists(filepath.Join(dir, k.Folder)) || exists(k.archivePath(dir)) {
+		return false
+	}
+	return !slices.ContainsFunc(k.Files, func(f File) bool {
+		path := filepath.Join(dir, k.Torchvision, torchvisionName(f.Name))
+		return !f.Optional && !exists(path) && !exists(strings.TrimSuffix(path, ".gz"))
+	})
+}
+
+// torchvisionName is what torchvision calls a file: it has CIFAR in pickles.
+func torchvisionName(name string) string { return strings.TrimSuffix(name, ".bin") }
+
+// Present reports whether the files of a set, its archive, or what torchvision has
+// left of it, lie under a data folder.
+func Present(k Known, dir string) bool {
+	if exists(k.archivePath(dir)) || k.byTorchvision(dir) {
+		return true
+	}
+	return !slices.ContainsFunc(k.Files, func(f File) bool {
+		path := filepath.Join(dir, k.Folder, f.Name)
+		return !f.Optional && !exists(path) && !exists(strings.TrimSuffix(path, ".gz"))
+	})
 }
 
 // partOfSVHN is the folder of files in SVHN's format that hold fewer images than
@@ -178,8 +209,17 @@ func openSVHN(o opener, split Split) (*Set, error) {
 }
 
 // openCIFAR reads the named members from the folder or, where the folder is not
-// there, from the archive.
-func openCIFAR(o opener, names []string, split Split, decode func(Split, ...io.Reader) (*Set, error)) (*Set, error) {
+// there, from the archive or torchvision's pickles, which have the labels under a key.
+func openCIFAR(o opener, names []string, split Split, labelKey string, decode func(Split, ...io.Reader) (*Set, error)) (*Set, error) {
+	if o.known.byTorchvision(o.dir) {
+		var pickles []string
+		for _, n := range names {
+			pickles = append(pickles, torchvisionName(n))
+		}
+		return o.decode(pickles, func(files []io.Reader) (*Set, error) {
+			return decodeCIFARPickles(o.known.info(split), labelKey, files)
+		})
+	}
 	set, err := o.decode(names, func(files []io.Reader) (*Set, error) { return decode(split, files...) })
 	missing, ok := err.(*MissingError)
 	if !ok || len(missing.Files) < len(names) {

@@ -20,6 +20,7 @@ const (
 	OK       State = "ok"        // size and SHA-256 are the published ones
 	SizeOnly State = "size only" // the size is right; no hash is published
 	Missing  State = "missing"
+	Unknown  State = "unknown" // there unpacked, or in torchvision's form, of which no hash is known
 	Differs  State = "differs"
 )
 
@@ -56,10 +57,20 @@ func Verify(name, dir string) ([]FileStatus, error) {
 		return []FileStatus{s}, err
 	}
 	var all []FileStatus
+	if k.Archive != nil && k.byTorchvision(dir) {
+		for _, f := range k.Files {
+			f.Name, f.SHA256 = torchvisionName(f.Name), ""
+			all = append(all, FileStatus{File: f, Path: filepath.Join(dir, k.Torchvision, f.Name), State: Unknown})
+		}
+		return all, nil
+	}
 	for _, f := range k.Files {
 		s, err := verifyFile(f, filepath.Join(opener{k, dir}.folder(), f.Name))
 		if err != nil {
 			return nil, err
+		}
+		if plain := strings.TrimSuffix(s.Path, ".gz"); s.State == Missing && plain != s.Path && exists(plain) {
+			s.Path, s.State = plain, Unknown
 		}
 		all = append(all, s)
 	}

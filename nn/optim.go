@@ -9,11 +9,49 @@ import (
 	"temper/engine/graph"
 )
 
-// Rates are the optimiser's scalars of one step, both of type f32 and usually
-// of the step block.
+// Rates are the optimiser's scalars of one step, of type f32 and usually of the
+// step block.
 type Rates struct {
-	LR    *graph.Node
-	Decay *graph.Node // weight decay; nil is none
+	LR       *graph.Node
+	Decay    *graph.Node // weight decay; nil is none
+	Momentum *graph.Node // of an optimiser that is Cycled: others do not look at it
+}
+
+// factor is μ or β of an optimiser: a constant, or a scalar of the step.
+type factor struct {
+	constant float64
+	scalar   *graph.Node // nil: the constant
+}
+
+func newFactor(constant float64, cycled bool, r Rates) factor {
+	if cycled {
+		return factor{scalar: r.Momentum}
+	}
+	return factor{constant: constant}
+}
+
+// times is β·x.
+func (f factor) times(x *graph.Node) *graph.Node {
+	if f.scalar != nil {
+		return x.Mul(f.scalar)
+	}
+	return x.MulC(f.constant)
+}
+
+// mix is β·old + (1−β)·value.
+func (f factor) mix(old, value *graph.Node) *graph.Node {
+	if f.scalar != nil {
+		return f.times(old).Add(value.Mul(f.scalar.Neg().AddC(1)))
+	}
+	return f.times(old).Add(value.MulC(1 - f.constant))
+}
+
+// bias is 1−βᵗ, by expm1: in float32, 1 − 0.999 alone would lose five digits.
+func (f factor) bias(t *graph.Node) *graph.Node {
+	if f.scalar != nil {
+		return t.Mul(f.scalar.Log()).Expm1().Neg()
+	}
+	return t.MulC(math.Log(f.constant)).Expm1().Neg()
 }
 
 // Optimizer is a rule that improves parameters by gradients. It is a pure
@@ -60,16 +98,17 @@ type OptimizerConfig struct {
 
 	Momentum float64 `setting:"momentum"` // sgd, sgdw
 	Nesterov bool    `setting:"nesterov"` // sgd, sgdw
+	Cycled   bool    `setting:"cycled"`   // Rates.Momentum instead of momentum or beta1
 	Beta1    float64 `setting:"beta1"`    // adam, adamw; 0 is 0.9
 	Beta2    float64 `setting:"beta2"`    // adam, adamw; 0 is 0.999
 	Eps      float64 `setting:"eps"`      // adam, adamw; 0 is 1e-8
 }
 
 var optimizers = map[string]choice[OptimizerConfig, Optimizer]{
-	"sgd":   {[]string{"momentum", "nesterov"}, newSGD},
-	"sgdw":  {[]string{"momentum", "nesterov"}, newSGD},
-	"adam":  {[]string{"beta1", "beta2", "eps"}, newAdam},
-	"adamw": {[]string{"beta1", "beta2", "eps"}, newAdam},
+	"sgd":   {[]string{"momentum", "nesterov", "cycled"}, newSGD},
+	"sgdw":  {[]string{"momentum", "nesterov", "cycled"}, newSGD},
+	"adam":  {[]string{"beta1", "beta2", "eps", "cycled"}, newAdam},
+	"adamw": {[]string{"beta1", "beta2", "eps", "cycled"}, newAdam},
 }
 
 // OptimizerNames lists the optimisers in alphabetical order.
@@ -81,10 +120,10 @@ func (c OptimizerConfig) Optimizer() (Optimizer, error) {
 }
 
 func newSGD(c OptimizerConfig) (Optimizer, error) {
-	if !(c.Momentum >= 0 && c.Momentum < 1) || c.Nesterov && c.Momentum == 0 {
+	if !(c.Momentum >= 0 && c.Momentum < 1) || c.Nesterov && c.Momentum == 0 && !c.Cycled {
 		return nil, fmt.Errorf("momentum %v, nesterov %v: want momentum from 0 to below 1, and not 0 for nesterov", c.Momentum, c.Nesterov)
 	}
-	return SGD{c.Momentum, c.Nesterov, Decay{Decoupled: c.Name == "sgdw", SkipVectors: c.SkipVectors}}, nil
+	return SGD{c.Momentum, c.Nesterov, c.Cycled, Decay{Decoupled: c.Name == "sgdw", SkipVectors: c.SkipVectors}}, nil
 }
 
 func newAdam(c OptimizerConfig) (Optimizer, error) {
@@ -92,20 +131,21 @@ func newAdam(c OptimizerConfig) (Optimizer, error) {
 	if !(beta1 > 0 && beta1 < 1 && beta2 > 0 && beta2 < 1 && eps > 0) {
 		return nil, fmt.Errorf("beta1 %v, beta2 %v, eps %v: want betas between 0 and 1 and a positive eps", beta1, beta2, eps)
 	}
-	return Adam{beta1, beta2, eps, Decay{Decoupled: c.Name == "adamw", SkipVectors: c.SkipVectors}}, nil
+	return Adam{beta1, beta2, eps, c.Cycled, Decay{Decoupled: c.Name == "adamw", SkipVectors: c.SkipVectors}}, nil
 }
 
 // SGD is PyTorch's SGD with dampening 0; with Decay.Decoupled it is SGDW
 // (Loshchilov and Hutter, ICLR 2019), which decays as PyTorch's AdamW does.
 type SGD struct {
-	Momentum float64 // 0: no slots
+	Momentum float64 // 0: no slots, unless Cycled
 	Nesterov bool
+	Cycled   bool // the momentum of a step is Rates.Momentum
 	Decay    Decay
 }
 
 // Declare declares a momentum_buffer for each parameter.
 func (o SGD) Declare(g *graph.Graph, prefix string, params Tree) Tree {
-	if o.Momentum == 0 {
+	if o.Momentum == 0 && !o.Cycled {
 		return nil
 	}
 	return declareSlots(g, prefix, params, "momentum_buffer")
@@ -114,13 +154,14 @@ func (o SGD) Declare(g *graph.Graph, prefix string, params Tree) Tree {
 // Step is v ← μv + g, w ← w − lr·v (Nesterov: − lr·(g + μv)).
 func (o SGD) Step(params, grads, slots Tree, r Rates) (Tree, Tree) {
 	newSlots := slices.Clone(slots)
+	mu := newFactor(o.Momentum, o.Cycled, r)
 	newParams := params.Map(func(i int, l Leaf) *graph.Node {
 		w, g := o.Decay.apply(l.Node, grads[i].Node, r)
-		if o.Momentum != 0 {
-			v := slots[i].Node.MulC(o.Momentum).Add(g)
+		if len(slots) > 0 {
+			v := mu.times(slots[i].Node).Add(g)
 			newSlots[i].Node = v
 			if o.Nesterov {
-				v = g.Add(v.MulC(o.Momentum))
+				v = g.Add(mu.times(v))
 			}
 			g = v
 		}
@@ -133,6 +174,7 @@ func (o SGD) Step(params, grads, slots Tree, r Rates) (Tree, Tree) {
 // is AdamW.
 type Adam struct {
 	Beta1, Beta2, Eps float64
+	Cycled            bool // the β₁ of a step is Rates.Momentum
 	Decay             Decay
 }
 
@@ -150,24 +192,16 @@ func (o Adam) Step(params, grads, slots Tree, r Rates) (Tree, Tree) {
 	step := slots[0].Node.AddC(1)
 	newSlots[0].Node = step
 	t := step.Convert(r.LR.DType())
-	rate, root := r.LR.Div(bias(o.Beta1, t)), bias(o.Beta2, t).Sqrt()
+	beta1, beta2 := newFactor(o.Beta1, o.Cycled, r), factor{constant: o.Beta2}
+	rate, root := r.LR.Div(beta1.bias(t)), beta2.bias(t).Sqrt()
 	newParams := params.Map(func(i int, l Leaf) *graph.Node {
 		w, g := o.Decay.apply(l.Node, grads[i].Node, r)
-		m := mix(slots[1+2*i].Node, g, o.Beta1)
-		v := mix(slots[2+2*i].Node, g.Square(), o.Beta2)
+		m := beta1.mix(slots[1+2*i].Node, g)
+		v := beta2.mix(slots[2+2*i].Node, g.Square())
 		newSlots[1+2*i].Node, newSlots[2+2*i].Node = m, v
 		return w.Sub(m.Mul(rate).Div(v.Sqrt().Div(root).AddC(o.Eps)))
 	})
 	return newParams, newSlots
-}
-
-func mix(old, value *graph.Node, beta float64) *graph.Node {
-	return old.MulC(beta).Add(value.MulC(1 - beta))
-}
-
-// bias is 1−βᵗ, by expm1: in float32, 1 − 0.999 alone would lose five digits.
-func bias(beta float64, t *graph.Node) *graph.Node {
-	return t.MulC(math.Log(beta)).Expm1().Neg()
 }
 
 // declareSlots declares the named slots, parameter by parameter.

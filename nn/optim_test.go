@@ -56,7 +56,7 @@ func TestDecay(t *testing.T) {
 func TestAdamBiasInFloat32(t *testing.T) {
 	g := graph.New("bias")
 	step := g.Scalar("t", graph.F32)
-	g.Output("bias", bias(0.999, step))
+	g.Output("bias", factor{constant: 0.999}.bias(step))
 	for _, n := range []float64{1, 2, 10, 1000, 1e6} {
 		r, err := interp.RunRounded(g, interp.Feed{"scalar t": interp.New(graph.F32, nil, n)})
 		must(t, err)
@@ -106,9 +106,11 @@ func TestOptimizerConfig(t *testing.T) {
 		{OptimizerConfig{Name: "sgdw", SkipVectors: true}, SGD{Decay: Decay{true, true}}, ""},
 		{OptimizerConfig{Name: "sgd", SkipVectors: true}, SGD{Decay: Decay{false, true}}, ""},
 		{OptimizerConfig{Name: "adam"}, Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, ""},
-		{OptimizerConfig{Name: "adamw", Beta1: 0.8}, Adam{0.8, 0.999, 1e-8, Decay{Decoupled: true}}, ""},
+		{OptimizerConfig{Name: "adamw", Beta1: 0.8}, Adam{Beta1: 0.8, Beta2: 0.999, Eps: 1e-8, Decay: Decay{Decoupled: true}}, ""},
 		{OptimizerConfig{Name: "adamax"}, nil, `unknown optimiser "adamax": did you mean adam, adamw`},
-		{OptimizerConfig{Name: "adam", Momentum: 0.9}, nil, `optimiser adam: it has no setting "momentum" (settings: beta1, beta2, eps)`},
+		{OptimizerConfig{Name: "adam", Momentum: 0.9}, nil, `optimiser adam: it has no setting "momentum" (settings: beta1, beta2, eps, cycled)`},
+		{OptimizerConfig{Name: "sgd", Nesterov: true, Cycled: true}, SGD{Nesterov: true, Cycled: true}, ""},
+		{OptimizerConfig{Name: "adam", Cycled: true}, Adam{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Cycled: true}, ""},
 		{OptimizerConfig{Name: "sgd", Nesterov: true}, nil, "momentum 0, nesterov true"},
 		{OptimizerConfig{Name: "adam", Beta2: 1}, nil, "beta2 1"},
 	} {

@@ -40,6 +40,12 @@ type ScheduleConfig struct {
 	Linear     bool      `setting:"linear"`     // one-cycle: straight flanks instead of cosines
 	Knots      []float64 `setting:"knots"`      // piecewise: epochs, ascending
 	Factors    []float64 `setting:"factors"`    // piecewise: rate/LR at each knot
+
+	// CycleMomentum, of cyclic and one-cycle, also moves the momentum; see
+	// [ScheduleConfig.Momentum].
+	CycleMomentum bool    `setting:"cycle-momentum"`
+	BaseMomentum  float64 `setting:"base-momentum"` // at the peak of the rate; 0 is 0.8 (one-cycle: 0.85)
+	MaxMomentum   float64 `setting:"max-momentum"`  // where the rate is lowest; 0 is 0.9 (one-cycle: 0.95)
 }
 
 var schedules = map[string]choice[ScheduleConfig, Schedule]{
@@ -47,8 +53,8 @@ var schedules = map[string]choice[ScheduleConfig, Schedule]{
 	"step":      {[]string{"gamma", "every"}, stepwise},
 	"multistep": {[]string{"gamma", "milestones"}, multistep},
 	"cosine":    {[]string{"min"}, cosine},
-	"cyclic":    {[]string{"min", "up", "down"}, cyclic},
-	"one-cycle": {[]string{"warm", "div", "final-div", "linear"}, oneCycle},
+	"cyclic":    {[]string{"min", "up", "down", "cycle-momentum", "base-momentum", "max-momentum"}, cyclic},
+	"one-cycle": {[]string{"warm", "div", "final-div", "linear", "cycle-momentum", "base-momentum", "max-momentum"}, oneCycle},
 	"piecewise": {[]string{"knots", "factors"}, piecewise},
 }
 
@@ -67,6 +73,9 @@ func (c ScheduleConfig) Complete(epochs int) ScheduleConfig {
 	case "one-cycle":
 		c.Warm, c.Div, c.FinalDiv = orDefault(c.Warm, 0.3), orDefault(c.Div, 25), orDefault(c.FinalDiv, 1e4)
 	}
+	if c.CycleMomentum {
+		c.BaseMomentum, c.MaxMomentum = c.Momenta()
+	}
 	return c
 }
 
@@ -76,6 +85,40 @@ func (c ScheduleConfig) Schedule() (Schedule, error) {
 		return nil, fmt.Errorf("schedule %s: learning rate %v: want a positive number", c.Name, c.LR)
 	}
 	return choose("schedule", c.Name, schedules, c)
+}
+
+// Momentum makes the schedule of the momentum: PyTorch's cycle_momentum, which is
+// off here unless asked for. It falls from MaxMomentum to BaseMomentum while the
+// rate rises, and comes back as the rate falls. Without CycleMomentum it is nil. An
+// optimiser takes it by its setting Cycled.
+func (c ScheduleConfig) Momentum() (Schedule, error) {
+	if _, err := c.Schedule(); err != nil || !c.CycleMomentum {
+		return nil, err
+	}
+	c.BaseMomentum, c.MaxMomentum = c.Momenta()
+	none := math.Inf(1) // from 0 to 0
+	height, err := schedules[c.Name].define(ScheduleConfig{Name: c.Name, LR: 1, Up: c.Up, Down: c.Down, Warm: c.Warm, Div: none, FinalDiv: none, Linear: c.Linear})
+	return func(p Progress) float64 { return c.MaxMomentum - (c.MaxMomentum-c.BaseMomentum)*height(p) }, err
+}
+
+// Momenta are BaseMomentum and MaxMomentum, PyTorch's defaults where they are 0.
+func (c ScheduleConfig) Momenta() (base, top float64) {
+	base, top = 0.8, 0.9
+	if c.Name == "one-cycle" {
+		base, top = 0.85, 0.95
+	}
+	return orDefault(c.BaseMomentum, base), orDefault(c.MaxMomentum, top)
+}
+
+// checkMomenta reports momenta that cannot be.
+func (c ScheduleConfig) checkMomenta() error {
+	if !c.CycleMomentum && (c.BaseMomentum != 0 || c.MaxMomentum != 0) {
+		return fmt.Errorf("base_momentum %v, max_momentum %v: they are of cycle_momentum, which is off", c.BaseMomentum, c.MaxMomentum)
+	}
+	if base, top := c.Momenta(); !(base > 0 && base <= top && top < 1) {
+		return fmt.Errorf("base_momentum %v, max_momentum %v: want them above 0 and below 1, the first at most the second", base, top)
+	}
+	return nil
 }
 
 func constant(c ScheduleConfig) (Schedule, error) {
@@ -114,10 +157,12 @@ func cosine(c ScheduleConfig) (Schedule, error) {
 
 // cyclic is PyTorch's CyclicLR in triangular mode (Smith, WACV 2017). With no
 // flanks given it is the one triangle over the run of Wong et al. (ICLR 2020).
-// The momentum stays: cycle_momentum=False.
 func cyclic(c ScheduleConfig) (Schedule, error) {
 	if c.Min < 0 || c.Min > c.LR || c.Up < 0 || c.Down < 0 || c.Up == 0 && c.Down > 0 {
 		return nil, fmt.Errorf("min %v, up %v, down %v: want min from 0 to %v, and up before down", c.Min, c.Up, c.Down, c.LR)
+	}
+	if err := c.checkMomenta(); err != nil {
+		return nil, err
 	}
 	return func(p Progress) float64 {
 		c := c.Complete(p.Epochs)
@@ -128,11 +173,14 @@ func cyclic(c ScheduleConfig) (Schedule, error) {
 
 // oneCycle is PyTorch's OneCycleLR in two phases (Smith and Topin, 2018). Its
 // peak is the step that ends the first phase, and the run's last step has the
-// lowest rate. The momentum stays: cycle_momentum=False.
+// lowest rate.
 func oneCycle(c ScheduleConfig) (Schedule, error) {
 	c = c.Complete(0)
 	if c.Warm < 0 || c.Warm >= 1 || c.Div < 1 || c.FinalDiv < 1 {
 		return nil, fmt.Errorf("warm %v, div %v, final-div %v: want a fraction below 1, and divisors of at least 1", c.Warm, c.Div, c.FinalDiv)
+	}
+	if err := c.checkMomenta(); err != nil {
+		return nil, err
 	}
 	anneal := cosineStep
 	if c.Linear {

@@ -195,8 +195,8 @@ func (n *net) withstand(ctx context.Context, values map[string]float64) error {
 		if err != nil {
 			return err
 		}
-		if norm := slices.Max(norms); !n.threat().Allows(norm) {
-			return fmt.Errorf("an attack's perturbation has size %v, beyond %v: no result is given", norm, n.threat())
+		if err := n.threat().Check(slices.Max(norms), nil); err != nil {
+			return err
 		}
 		x, err := floats(e, "x_adv")
 		if err != nil {

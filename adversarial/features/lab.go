@@ -274,10 +274,7 @@ func (l *lab) measure(step int) (*Reading, error) {
 			r.Classes[o.Name] = values
 		}
 	}
-	if size := r.Values["size"]; !l.s.threat().Allows(size) {
-		return nil, fmt.Errorf("an attack's perturbation has size %v, beyond %v: no result is given", size, l.s.threat())
-	}
-	return r, nil
+	return r, l.s.threat().Check(r.Values["size"], nil)
 }
 
 // floats copies an output of the last run.

@@ -387,6 +387,31 @@ func TestGoodIsNotAhead(t *testing.T) {
 	}
 }
 
+// Nor is it one at which an alarm held, if an earlier one was kept.
+func TestGoodHasNoAlarm(t *testing.T) {
+	s := one(t, "device=cpu", "batches.epochs=3", "checkpoint.keep=0", "alarms.collapse.action=rollback")
+	tr := looped(t, &s)
+	end := int64(tr.step)
+	for _, c := range []struct {
+		holds []string
+		want  int64
+	}{{[]string{"collapse"}, end}, {[]string{"gradient_masking"}, end}, {nil, end + 3}} {
+		tr.step++
+		tr.history.Holds = c.holds
+		ahead, err := tr.checkpoint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ahead.Step = end + 100
+		if err := errors.Join(tr.save(), run.SaveNamed(tr.run.Dir, run.GoodCheckpoint, ahead), tr.freshenGood()); err != nil {
+			t.Fatal(err)
+		}
+		if good, err := run.LoadCheckpoint(tr.run.Dir, run.GoodCheckpoint); err != nil || good.Step != c.want {
+			t.Errorf("resumed at step %d, where %v hold: good is step %d, want %d; %v", tr.step, c.holds, good.Step, c.want, err)
+		}
+	}
+}
+
 // A best checkpoint of the part that a run has gone back over gives way to the next
 // evaluation; an earlier one counts on.
 func TestBestIsNotAbandoned(t *testing.T) {

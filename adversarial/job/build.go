@@ -53,12 +53,13 @@ func list[T any](s []T) []T {
 	return s
 }
 
-// config is what the schedule is to nn.
+// config is what the schedule's settings are to nn, for a rate.
 func (c Schedule) config(lr float64) nn.ScheduleConfig {
 	return nn.ScheduleConfig{
 		Name: c.Name, LR: lr, Min: c.Min, Gamma: c.Gamma, Every: c.Every, Milestones: list(c.Milestones),
 		Up: c.Up, Down: c.Down, Warm: c.Warm, Div: c.Div, FinalDiv: c.FinalDiv, Linear: c.Linear,
 		Knots: list(c.Knots), Factors: list(c.Factors),
+		CycleMomentum: c.CycleMomentum, BaseMomentum: c.BaseMomentum, MaxMomentum: c.MaxMomentum,
 	}
 }
 
@@ -66,15 +67,23 @@ func (c Schedule) config(lr float64) nn.ScheduleConfig {
 func (c *Schedule) complete(epochs int) {
 	full := c.config(0).Complete(epochs)
 	c.Up, c.Down, c.Warm, c.Div, c.FinalDiv = full.Up, full.Down, full.Warm, full.Div, full.FinalDiv
+	c.BaseMomentum, c.MaxMomentum = full.BaseMomentum, full.MaxMomentum
 }
 
-func (s *Settings) schedule() (nn.Schedule, error) {
-	return s.Schedule.config(s.Optimizer.LR).Schedule()
+// schedule gives the schedules of the learning rate and of the momentum, which is
+// nil if it does not move.
+func (s *Settings) schedule() (rate, momentum nn.Schedule, err error) {
+	config := s.Schedule.config(s.Optimizer.LR)
+	if rate, err = config.Schedule(); err != nil {
+		return nil, nil, err
+	}
+	momentum, err = config.Momentum()
+	return rate, momentum, err
 }
 
 // stepGraph builds the training step for a batch size.
 func (s *Settings) stepGraph(m *nn.Model, in datasets.Info, batch int) (*graph.Graph, error) {
-	opt, err := s.Optimizer.build()
+	opt, err := s.Optimizer.build(s.Schedule.CycleMomentum)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -129,7 +128,7 @@ func ListData(c Console, o DataOptions) error {
 	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	for _, k := range list {
 		state := "missing"
-		if present(k, dir) {
+		if datasets.Present(k, dir) {
 			state = "present"
 		} else if datasets.Partial(k, dir) {
 			state = "a part"
@@ -152,20 +151,6 @@ func ListData(c Console, o DataOptions) error {
 		c.say("in %s; another folder: --data-dir", dir)
 	}
 	return nil
-}
-
-// present reports whether the files of a set, or its archive, are there.
-func present(k datasets.Known, dir string) bool {
-	there := func(path string) bool {
-		_, err := os.Stat(path)
-		return err == nil
-	}
-	if k.Archive != nil && there(filepath.Join(dir, k.Archive.Name)) {
-		return true
-	}
-	return !slices.ContainsFunc(k.Files, func(f datasets.File) bool {
-		return !f.Optional && !there(filepath.Join(dir, k.Folder, f.Name)) && !there(filepath.Join(dir, k.Folder, strings.TrimSuffix(f.Name, ".gz")))
-	})
 }
 
 // bytesBar shows downloads: a bar on a terminal, else a line a file.

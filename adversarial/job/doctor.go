@@ -89,7 +89,7 @@ func checkData(dataDir string) (list []Check) {
 	for _, k := range known {
 		c := Check{Name: "data: " + k.Name, Found: "present in " + dir}
 		switch {
-		case present(k, dir):
+		case datasets.Present(k, dir):
 		case datasets.Partial(k, dir):
 			c.Found = "a part is in " + dir
 		default:

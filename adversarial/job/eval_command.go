@@ -3,6 +3,7 @@ package job
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,6 +76,7 @@ type evaluation struct {
 	eval     *EvalSettings   // the one at work
 	examples datasets.Source
 	targets  []int32   // for each of them; nil if none are given
+	log      *evalLog  // of the latest radius
 	pictures *pictures // of the latest radius
 }
 
@@ -138,20 +140,21 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 		return nil, err
 	}
 	defer p.close()
-	log, err := e.openLog(visit != nil)
+	log, err := e.openLog(p, visit != nil)
 	if err != nil {
 		return nil, err
 	}
 	defer log.close()
+	e.log = log
 	if err := keepTuning(e.dev, e.dir); err != nil {
 		return nil, err
 	}
-	if n := log.examplesDone(); n > 0 {
-		c.say("going on after %d of %d examples, which an interrupted evaluation with the same settings has finished", n, e.examples.Len())
+	if done := e.behind(log, p); done != "" {
+		c.say("going on after %s, which an interrupted evaluation with the same settings has finished", done)
 	}
 	if err := e.batches(ctx, c, p, log, visit); err != nil {
 		if errors.Is(err, context.Canceled) {
-			return nil, &InterruptedError{Kept: e.stopped(log.examplesDone())}
+			return nil, &InterruptedError{Kept: e.stopped(log, p)}
 		}
 		return nil, err
 	}
@@ -168,12 +171,26 @@ func (e *evaluation) measure(ctx context.Context, c Console, visit visitor) (*Ev
 	return r, nil
 }
 
-// stopped says what an interrupt leaves after so many examples.
-func (e *evaluation) stopped(done int) string {
-	if done == 0 {
-		return fmt.Sprintf(" before the first batch of %d was finished: nothing is kept; a smaller --batch-size loses less", min(e.eval.BatchSize, e.examples.Len()))
+// stopped says what an interrupt leaves.
+func (e *evaluation) stopped(log *evalLog, p *protocol) string {
+	done := e.behind(log, p)
+	if done == "" {
+		return " before the first round was finished: nothing is kept"
 	}
-	return fmt.Sprintf(" after %d of %d examples; the same command goes on from there", done, e.examples.Len())
+	return fmt.Sprintf(" after %s; the same command goes on from there", done)
+}
+
+// behind says how far an evaluation has come; "" is nowhere.
+func (e *evaluation) behind(log *evalLog, p *protocol) string {
+	var done []string
+	n, rounds := log.examplesDone(), log.Underway.done(p.plans)
+	if n > 0 {
+		done = append(done, fmt.Sprintf("%d of %d examples", n, e.examples.Len()))
+	}
+	if rounds > 0 {
+		done = append(done, fmt.Sprintf("%d of %d rounds on the next %d", rounds, p.rounds(), len(log.Underway.Verdict.Labels)))
+	}
+	return strings.Join(done, " and ")
 }
 
 // open compiles what will be measured, says what it is, and looks at the network.
@@ -233,6 +250,10 @@ func (e *evaluation) try(c Console) error {
 	return nil
 }
 
+// keepEvery is how much of an evaluation's work a kill may cost, besides the round
+// that it hits. An interrupt costs no more than that round.
+const keepEvery = 30 * time.Second
+
 // batches evaluates the batches that the log lacks.
 func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *evalLog, visit visitor) error {
 	e.pictures = newPictures(e.examples.Info(), e.eval.Threat.Domain)
@@ -259,26 +280,51 @@ func (e *evaluation) batches(ctx context.Context, c Console, p *protocol, log *e
 				visit(b, log.Batches[i], x)
 			}
 		} else {
-			n := 0
-			var given []int32
-			if e.targets != nil {
-				given = e.targets[done:][:b.N]
-			}
-			v, x, err := p.one(ctx, b, given, func() { n++; bar.Update(done*rounds + n*b.N) })
+			v, x, err := e.batch(ctx, p, log, b, done, func(n int) { bar.Update(done*rounds + n*b.N) })
 			if err != nil {
 				return err
 			}
-			if err := log.add(v, x[0]); err != nil {
-				return err
-			}
-			e.pictures.add(b, v.Clean, v.predictions(0), x[0])
+			e.pictures.add(b, v.Clean, v.predictions(0), x)
 			if visit != nil {
-				visit(b, v, x[0])
+				visit(b, v, x)
 			}
 		}
 		done += b.N
 		b.Release()
 	}
+}
+
+// batch evaluates the batch behind those of the log, before which so many examples
+// lie, from the round on where the log has it, and adds it to the log. It calls
+// tick with the number of rounds behind it. x has the examples as the first attack
+// left them (N,C,H,W).
+func (e *evaluation) batch(ctx context.Context, p *protocol, log *evalLog, b *datasets.Batch, before int, tick func(rounds int)) (v *verdict, x []float32, err error) {
+	var given []int32
+	if e.targets != nil {
+		given = e.targets[before:][:b.N]
+	}
+	if log.Underway == nil {
+		if log.Underway, err = p.begin(b); err != nil {
+			return nil, nil, err
+		}
+	}
+	u := log.Underway
+	err = p.attack(ctx, b, given, u, func() error {
+		tick(u.done(p.plans))
+		if time.Since(log.kept) < keepEvery || u.Plan == len(p.plans) {
+			return nil
+		}
+		return log.keep()
+	})
+	if errors.Is(err, context.Canceled) && u.done(p.plans) > 0 {
+		if failed := log.keep(); failed != nil {
+			return nil, nil, failed
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return u.Verdict, u.First, log.add(u.Verdict, u.First)
 }
 
 // byName turns settings into a map with the names that TOML knows them by.
@@ -307,16 +353,11 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 	var all []*Evaluation
 	for i, eval := range e.evals {
 		e.eval = eval
-		result, err := e.measure(ctx, c, nil)
-		if err != nil {
-			return err
-		}
-		path, err := e.write(result)
-		if err != nil {
-			return err
-		}
-		e.dropLog(false)
-		if err := e.keepPictures(); err != nil {
+		said := "written to %s"
+		result, path := e.finished()
+		if result != nil {
+			said = "measured already, before an interrupt: %s"
+		} else if result, path, err = e.measureAndWrite(ctx, c); err != nil {
 			return err
 		}
 		if i > 0 && !c.JSON {
@@ -326,7 +367,7 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 			return err
 		}
 		result.warn(c)
-		c.say("written to %s", path)
+		c.say(said, path)
 		if o.Card != "" {
 			if err := newCard(e.settings, eval, result).write(o.Card); err != nil {
 				return err
@@ -335,11 +376,46 @@ func Eval(ctx context.Context, c Console, o EvalOptions) error {
 		}
 		all = append(all, result)
 	}
+	for _, e.eval = range e.evals {
+		e.dropLog(false)
+	}
 	refreshReport(c, e.dir)
 	if len(all) > 1 && !c.JSON {
 		printRadii(c.Out, e.evals, all)
 	}
 	return nil
+}
+
+// measureAndWrite measures the radius at work, writes the result, and has the log
+// say so, for an interrupt at the next one.
+func (e *evaluation) measureAndWrite(ctx context.Context, c Console) (r *Evaluation, path string, err error) {
+	if r, err = e.measure(ctx, c, nil); err != nil {
+		return nil, "", err
+	}
+	if path, err = e.write(r); err != nil {
+		return nil, "", err
+	}
+	e.log.Result = filepath.Base(path)
+	if err := e.log.keep(); err != nil {
+		return nil, "", err
+	}
+	return r, path, e.keepPictures()
+}
+
+// finished is the result of the radius at work, if this command has come behind it
+// before it was interrupted; else nil.
+func (e *evaluation) finished() (r *Evaluation, path string) {
+	l := &evalLog{}
+	b, err := os.ReadFile(e.logPath(false))
+	if err != nil || json.Unmarshal(b, l) != nil || l.Result == "" {
+		return nil, ""
+	}
+	path = filepath.Join(e.dir, evaluations, filepath.Base(l.Result))
+	r = &Evaluation{}
+	if b, err = os.ReadFile(path); err != nil || json.Unmarshal(b, r) != nil {
+		return nil, ""
+	}
+	return r, path
 }
 
 // write puts the result into the run folder, under a name of its own.
@@ -361,7 +437,7 @@ func (e *evaluation) write(result *Evaluation) (path string, err error) {
 // Attack is temper attack: it evaluates and saves the attacked examples as
 // arrays x (as in the data set), x_adv (f32), y, clean_pred, adv_pred (i32) and
 // ids (i64) of an .npz file. Examples that are wrong already stay as they are.
-// After an interrupt, the same command goes on behind the last finished batch.
+// After an interrupt, the same command goes on behind the last finished round.
 func Attack(ctx context.Context, c Console, o EvalOptions) error {
 	switch info, err := os.Stat(filepath.Dir(o.Save)); {
 	case o.Save == "":

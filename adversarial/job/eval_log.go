@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -17,15 +18,18 @@ import (
 	"temper/engine"
 )
 
-// evalLog is the finished batches of an evaluation, kept in a file until the
-// result is written. Its name says what decides the verdicts: the weights and
-// the settings. The examples as attacked, if they are wanted, are kept in a file
-// beside it, one after the other as float32.
+// evalLog is how far an evaluation has come, kept in a file until the command is
+// done. Its name says what decides the verdicts: the weights and the settings. The
+// examples as attacked, if they are wanted, are kept in a file beside it, one after
+// the other as float32.
 type evalLog struct {
-	Batches  []*verdict `json:"batches"`
+	Batches  []*verdict `json:"batches"`            // finished
+	Underway *underway  `json:"underway,omitempty"` // the batch behind them; nil before its first round
+	Result   string     `json:"result,omitempty"`   // where the result was written, once it was: its file's name
 	path     string
-	examples *os.File // nil: nobody wants them
-	size     int      // elements of an example
+	kept     time.Time // when it was last written
+	examples *os.File  // nil: nobody wants them
+	size     int       // elements of an example
 }
 
 // logExamples is the name of the second file, behind that of the first.
@@ -59,15 +63,15 @@ func (e *evaluation) logPath(examples bool) string {
 }
 
 // openLog reads what an interrupted evaluation left. The log is to be closed.
-func (e *evaluation) openLog(examples bool) (*evalLog, error) {
-	l := &evalLog{path: e.logPath(examples), size: e.examples.Info().Elements()}
+func (e *evaluation) openLog(p *protocol, examples bool) (*evalLog, error) {
+	l := &evalLog{path: e.logPath(examples), size: e.examples.Info().Elements(), kept: time.Now()}
 	b, err := os.ReadFile(l.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
 	case err == nil:
 		if err = json.Unmarshal(b, l); err == nil {
-			err = l.fits(len(e.eval.entries), len(e.examples.Info().Classes), e.eval.BatchSize, e.examples.Len())
+			err = l.fits(p.plans, len(e.examples.Info().Classes), e.eval.BatchSize, e.examples.Len())
 		}
 	}
 	if err == nil && examples {
@@ -127,21 +131,34 @@ func (l *evalLog) close() {
 }
 
 // fits reports what does not belong to an evaluation of n examples.
-func (l *evalLog) fits(plans, classes, batch, n int) error {
+func (l *evalLog) fits(plans []planned, classes, batch, n int) error {
 	for i, v := range l.Batches {
-		want := min(batch, n-i*batch)
-		if v == nil || len(v.Labels) != want || len(v.Clean) != want || len(v.Fates) != plans {
-			return fmt.Errorf("batch %d is not one of %d examples under %d attacks", i, max(want, 0), plans)
+		if err := v.fits(len(plans), classes, min(batch, n-i*batch)); err != nil {
+			return fmt.Errorf("batch %d: %w", i, err)
 		}
-		for j, y := range v.Labels {
-			if y < 0 || int(y) >= classes {
-				return fmt.Errorf("batch %d: label %d of example %d", i, y, j)
-			}
+	}
+	if l.Underway == nil {
+		return nil
+	}
+	if err := l.Underway.fits(plans, classes, min(batch, n-len(l.Batches)*batch), l.size); err != nil {
+		return fmt.Errorf("the batch under way: %w", err)
+	}
+	return nil
+}
+
+// fits reports what does not belong to a batch of n examples.
+func (v *verdict) fits(plans, classes, n int) error {
+	if v == nil || n <= 0 || len(v.Labels) != n || len(v.Clean) != n || len(v.Fates) != plans {
+		return fmt.Errorf("it is not one of %d examples under %d attacks", max(n, 0), plans)
+	}
+	for j, y := range v.Labels {
+		if y < 0 || int(y) >= classes {
+			return fmt.Errorf("label %d of example %d", y, j)
 		}
-		for _, f := range v.Fates {
-			if len(f) != want {
-				return fmt.Errorf("batch %d has %d fates for %d examples", i, len(f), want)
-			}
+	}
+	for _, f := range v.Fates {
+		if len(f) != n {
+			return fmt.Errorf("%d fates for %d examples", len(f), n)
 		}
 	}
 	return nil
@@ -158,7 +175,13 @@ func (l *evalLog) add(v *verdict, x []float32) error {
 			return fmt.Errorf("cannot keep what is finished: %w", err)
 		}
 	}
-	l.Batches = append(l.Batches, v)
+	l.Batches, l.Underway = append(l.Batches, v), nil
+	return l.keep()
+}
+
+// keep writes the log.
+func (l *evalLog) keep() error {
+	l.kept = time.Now()
 	b, err := json.Marshal(l)
 	if err != nil {
 		return err

@@ -1,9 +1,7 @@
 package job
 
 import (
-	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -182,66 +180,17 @@ func bucket(n, full int) int {
 	return full
 }
 
-// one evaluates a batch, with the targets given for it, nil if none are, and
-// calls tick after every round. x has, for each plan, the examples as attacked
-// (N,C,H,W).
-func (p *protocol) one(ctx context.Context, b *datasets.Batch, given []int32, tick func()) (v *verdict, x [][]float32, err error) {
-	v = &verdict{Labels: append([]int32(nil), b.Labels...)}
-	from := gathered(b, p.input)
-	from.given = given
-	rows := make([]int, b.N)
-	for i := range rows {
-		rows[i] = i
-	}
-	if _, err := p.set.run(p.clean, gathered(b, p.input), nil, rows, p.batch, func(exe *engine.Executable) error {
-		clean, err := fetch[int32](exe, "clean_pred")
-		v.Clean = append([]int32(nil), clean[:b.N]...)
+// round runs the round to come, of a stage, on the rows that stand.
+func (p *protocol) round(s stage, u *underway, from *rowSet, standing []int) error {
+	if err := s.program.Set("round", float64(u.Round)); err != nil {
 		return err
-	}); err != nil {
-		return nil, nil, err
 	}
-	var right []int
-	for i, y := range v.Labels {
-		if v.Clean[i] == y {
-			right = append(right, i)
-		}
-	}
-	for _, pl := range p.plans {
-		fates := make([]fate, b.N)
-		for i := range fates {
-			fates[i] = fate{Fell: -1, Pred: v.Clean[i]}
-		}
-		adv := from.decoded()
-		standing := append([]int(nil), right...)
-		for k, s := range pl.stages {
-			for r := range s.rounds {
-				if err := ctx.Err(); err != nil {
-					return nil, nil, err
-				}
-				if len(standing) > 0 {
-					if standing, err = p.round(s, k, r, from, adv, standing, v.Labels, fates); err != nil {
-						return nil, nil, err
-					}
-				}
-				tick()
-			}
-		}
-		v.Fates, x = append(v.Fates, fates), append(x, adv)
-	}
-	return v, x, nil
-}
-
-// round runs one round of a stage on the rows that stand, and returns those that
-// still do.
-func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standing []int, labels []int32, fates []fate) (left []int, err error) {
-	if err := s.program.Set("round", float64(r)); err != nil {
-		return nil, err
-	}
+	fates := u.Verdict.Fates[u.Plan]
 	var start []float32
 	if s.attack.Continues() {
-		start = adv
+		start = u.X
 	}
-	_, err = p.set.run(s.program, from, start, standing, p.batch, func(exe *engine.Executable) error {
+	_, err := p.set.run(s.program, from, start, standing, p.batch, func(exe *engine.Executable) error {
 		pred, err := fetch[int32](exe, "adv_pred")
 		if err != nil {
 			return err
@@ -262,31 +211,29 @@ func (p *protocol) round(s stage, k, r int, from *rowSet, adv []float32, standin
 		}
 		for i, row := range standing {
 			at := x[i*from.size:][:from.size]
-			if err := p.check(from.ids[row], norm[i], at); err != nil {
-				return err
+			if err := p.threat.Check(float64(norm[i]), at); err != nil {
+				return fmt.Errorf("example %d: %w", from.ids[row], err)
 			}
-			copy(adv[row*from.size:], at)
+			copy(u.X[row*from.size:], at)
 		}
 		if p.confirm != nil {
-			if pred, err = p.confirmed(from, adv, standing); err != nil {
+			if pred, err = p.confirmed(from, u.X, standing); err != nil {
 				return err
 			}
 		}
 		for i, row := range standing {
 			fates[row] = fate{Fell: -1, Pred: pred[i], Norm: norm[i]}
-			fell := pred[i] != labels[row]
+			fell := pred[i] != u.Verdict.Labels[row]
 			if target != nil {
 				fell = pred[i] == target[i]
 			}
 			if fell {
-				fates[row].Fell = k
-			} else {
-				left = append(left, row)
+				fates[row].Fell = u.Stage
 			}
 		}
 		return nil
 	})
-	return left, err
+	return err
 }
 
 // confirmed is what the network says of the rows that stand, in the precision
@@ -299,24 +246,6 @@ func (p *protocol) confirmed(from *rowSet, adv []float32, standing []int) (pred 
 		return err
 	})
 	return pred, err
-}
-
-// check holds an attacked example against the threat model: an attack that
-// breaks the rules must not make numbers.
-func (p *protocol) check(id uint32, norm float32, x []float32) error {
-	if !p.threat.Allows(float64(norm)) {
-		return fmt.Errorf("example %d: the attack's perturbation has size %v, beyond %v: no result is given", id, norm, p.threat)
-	}
-	lo, hi := float32(math.Inf(-1)), float32(math.Inf(1))
-	if p.threat.Domain == adversarial.Unit {
-		lo, hi = 0, 1
-	}
-	for _, v := range x {
-		if !(v >= lo && v <= hi) {
-			return fmt.Errorf("example %d: the attack's result has an element %v outside the domain %v: no result is given", id, v, p.threat.Domain)
-		}
-	}
-	return nil
 }
 
 // rowSet is rows of examples in memory that programs can be fed with.

@@ -106,8 +106,6 @@ func TestBatchesDoNotMatter(t *testing.T) {
 	}
 }
 
-// An interrupted evaluation goes on after its last finished batch, to the same
-// result; other settings begin again.
 // TestDataElsewhere: a run that was copied finds the data where this machine has
 // them, and one whose folder is there keeps to it.
 func TestDataElsewhere(t *testing.T) {
@@ -226,6 +224,8 @@ func TestOwnDataChanged(t *testing.T) {
 	}
 }
 
+// An interrupted evaluation goes on after its last finished round, to the same
+// result; other settings begin again.
 func TestEvalResumes(t *testing.T) {
 	root := trained(t)
 	args := slices.Concat(linf, []string{"attack.name=apgd-ce,square", "attack.steps=250", "batch_size=20"})
@@ -233,7 +233,7 @@ func TestEvalResumes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := &afterCalls{Context: context.Background(), n: 6} // in the second batch: a batch has a call a round, 4
+	ctx := &afterCalls{Context: context.Background(), n: 6} // in the second batch: a batch has a call a round, 1 and 3
 	if _, err := evaluate(t, ctx, root, args...); !errors.As(err, new(*InterruptedError)) {
 		t.Fatalf("not interrupted: %v", err)
 	}
@@ -260,7 +260,7 @@ func TestEvalResumes(t *testing.T) {
 	if err := Eval(context.Background(), Console{Out: out, Err: stderr, JSON: true}, o); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(stderr.String(), "going on after 20 of 60 examples, which an interrupted evaluation") {
+	if !strings.Contains(stderr.String(), "going on after 20 of 60 examples and 2 of 4 rounds on the next 20, which an interrupted evaluation") {
 		t.Errorf("stderr %q", stderr)
 	}
 	resumed := &Evaluation{}
@@ -271,9 +271,29 @@ func TestEvalResumes(t *testing.T) {
 		t.Error(diff)
 	}
 	path := filepath.Join(root, "latest", evaluations, filepath.Base((&evaluation{}).pathOf(t, root, args)))
+	broken := func(change func(l *evalLog)) string {
+		l := &evalLog{}
+		if err := json.Unmarshal(kept, l); err != nil {
+			t.Fatal(err)
+		}
+		change(l)
+		b, err := json.Marshal(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
 	for name, content := range map[string]string{
 		"cut off": string(kept[:len(kept)/2]), "of other attacks": `{"batches":[{"labels":[0],"clean":[0],"fates":[]}]}`,
-		"too many batches": `{"batches":[` + strings.Repeat(string(kept[12:len(kept)-2])+",", 3) + string(kept[12:len(kept)-2]) + `]}`,
+		"too many batches": broken(func(l *evalLog) { l.Batches = slices.Repeat(l.Batches, 4) }),
+		"a batch too many": broken(func(l *evalLog) { l.Batches = slices.Repeat(l.Batches, 3) }),
+		"no such round":    broken(func(l *evalLog) { l.Underway.Round = 3 }),
+		"no such attack":   broken(func(l *evalLog) { l.Underway.Plan = 2 }),
+		"no such stage":    broken(func(l *evalLog) { l.Underway.Stage = 1 }),
+		"images missing":   broken(func(l *evalLog) { l.Underway.X = l.Underway.X[1:] }),
+		"first missing":    broken(func(l *evalLog) { l.Underway.First = nil }),
+		"half an element":  strings.Replace(string(kept), `"x":"`, `"x":"AAAA`, 1),
+		"fates missing":    broken(func(l *evalLog) { l.Underway.Verdict.Fates = l.Underway.Verdict.Fates[:1] }),
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
 			t.Fatal(err)
@@ -281,6 +301,87 @@ func TestEvalResumes(t *testing.T) {
 		if _, err := evaluate(t, context.Background(), root, args...); err == nil || !strings.Contains(err.Error(), "delete it to begin again") {
 			t.Errorf("a log %s: %v", name, err)
 		}
+	}
+}
+
+// An evaluation that is interrupted after every few rounds comes to the same
+// result, whatever the round is of: a restart, a search's queries, a suite's attack.
+func TestEvalResumesAnywhere(t *testing.T) {
+	root := trained(t)
+	args := slices.Concat(linf, []string{"attack.name=autoattack,pgd", "limit=16", "batch_size=9"})
+	straight, err := evaluate(t, context.Background(), root, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if straight.Robust == 0 || straight.Robust == straight.Clean {
+		t.Fatalf("%d of %d: a test that proves little", straight.Robust, straight.Clean)
+	}
+	for stops := 0; ; stops++ {
+		resumed, err := evaluate(t, &afterCalls{Context: context.Background(), n: 11}, root, args...)
+		if errors.As(err, new(*InterruptedError)) && stops < 1000 {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stops < 8 { // Square alone has 50 rounds a batch
+			t.Errorf("interrupted %d times only", stops)
+		}
+		if diff := cmp.Diff(straight, resumed, cmpopts.IgnoreFields(Evaluation{}, "Date", "Seconds")); diff != "" {
+			t.Error(diff)
+		}
+		return
+	}
+}
+
+// Of several radii, those that are measured are not measured again after an
+// interrupt: their results are taken as they were written.
+func TestEvalResumesRadii(t *testing.T) {
+	root := trained(t)
+	o := EvalOptions{Root: root, Run: Latest, User: user("threat.norm=linf", "threat.eps=0.02,0.08", "attack.name=pgd", "attack.restarts=2", "batch_size=20")}
+	written := func() (list []string) {
+		files, err := filepath.Glob(filepath.Join(root, "latest", evaluations, "*.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = slices.DeleteFunc(files, func(f string) bool { return filepath.Base(f) == "training.json" })
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, filepath.Base(f)+": "+string(b))
+		}
+		return list
+	}
+	quiet := Console{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}
+	stopped := &afterCalls{Context: context.Background(), n: 6 + 3} // in the second radius: each has 3 batches of 2 rounds
+	if err := Eval(stopped, quiet, o); !errors.As(err, new(*InterruptedError)) {
+		t.Fatalf("not interrupted: %v", err)
+	}
+	first := written()
+	if len(first) != 3 || strings.HasPrefix(first[0], "unfinished") { // a result and two logs
+		t.Fatalf("%d files: %.40q", len(first), first)
+	}
+	stderr, out := &bytes.Buffer{}, &bytes.Buffer{}
+	if err := Eval(context.Background(), Console{Out: out, Err: stderr}, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"measured already, before an interrupt: ", "going on after 20 of 60 examples and 1 of 2 rounds on the next 20,"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("%q is not in %s", want, stderr)
+		}
+	}
+	second := written()
+	if len(second) != 2 || second[0] != first[0] || strings.HasPrefix(second[1], "unfinished") {
+		t.Errorf("%d files: %.40q, was %.40q", len(second), second, first)
+	}
+	straight := &bytes.Buffer{}
+	if err := Eval(context.Background(), Console{Out: straight, Err: &bytes.Buffer{}}, o); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(straight.String(), out.String()); diff != "" {
+		t.Errorf("it prints something else: %s", diff)
 	}
 }
 
@@ -524,10 +625,14 @@ func TestOnlyConfirmedHitsCount(t *testing.T) {
 			}
 			defer stream.Close()
 			b, _ := stream.Next()
-			v, _, err := p.one(context.Background(), b, nil, func() {})
+			u, err := p.begin(b)
 			if err != nil {
 				t.Fatal(err)
 			}
+			if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			v := u.Verdict
 			clean, robust := 0, 0
 			for i, y := range v.Labels {
 				stands := v.Clean[i] == y && v.Fates[0][i].Fell < 0
@@ -684,7 +789,7 @@ func TestAttackResumes(t *testing.T) {
 	}
 	write(append(slices.Clone(kept), "half of a batch"...))
 	stderr, err := attack(context.Background(), "resumed.npz")
-	if err != nil || !strings.Contains(stderr, "going on after 40 of 60 examples") {
+	if err != nil || !strings.Contains(stderr, "going on after 40 of 60 examples and 1 of 3 rounds on the next 20,") {
 		t.Fatalf("%v: %s", err, stderr)
 	}
 	if left, _ := filepath.Glob(filepath.Join(root, "latest", evaluations, "unfinished-*")); len(left) > 0 {
@@ -801,5 +906,54 @@ func TestOtherArchitecture(t *testing.T) {
 		if _, err := evaluate(t, context.Background(), root); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: want one that says %q", err, want)
 		}
+	}
+}
+
+// Evaluations, attacked sets and alarms make no number from a perturbation that
+// the threat model does not allow: here they hold it to half of what the attack
+// was told.
+func TestPerturbationsAreChecked(t *testing.T) {
+	e, err := prepare(Console{}, EvalOptions{Root: trained(t), Run: Latest, User: user(slices.Concat(linf, []string{"attack.name=pgd"})...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	refused := func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), "example ") && strings.Contains(err.Error(), "beyond L∞ 0.04: no result is given")
+	}
+	threat := e.eval.Threat
+	one, err := newEvaluator(e.dev, e.state, e.model, e.examples.Info(), threat, e.eval.entries[0].attacks[0], 0, 20, e.compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.close()
+	one.at = threat.Share(0.5)
+	if _, err := one.run(context.Background(), e.examples, 0, func(int) {}, nil); !refused(err) {
+		t.Errorf("on the way of training, and by the alarms: %v", err)
+	}
+	if err := one.scale(0.5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.run(context.Background(), e.examples, 0, func(int) {}, nil); err != nil {
+		t.Errorf("at half of ε: %v", err)
+	}
+	p, err := newProtocol(e.dev, e.state, e.model, e.examples.Info(), e.eval, e.compile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.threat = threat.Share(0.5)
+	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: 20, Epochs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	b, _ := stream.Next()
+	u, err := p.begin(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); !refused(err) {
+		t.Errorf("by an evaluation: %v", err)
 	}
 }

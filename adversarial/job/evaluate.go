@@ -3,7 +3,6 @@ package job
 import (
 	"context"
 	"fmt"
-	"math"
 	"unsafe"
 
 	"temper/adversarial"
@@ -16,6 +15,7 @@ import (
 // evaluator measures a network, clean and under an attack.
 type evaluator struct {
 	threat  adversarial.ThreatModel
+	at      adversarial.ThreatModel // what scale has made of it
 	attack  adversarial.Attack
 	batch   int
 	program *engine.Program
@@ -36,7 +36,8 @@ func newEvaluator(dev *engine.Device, st *engine.State, m *nn.Model, in datasets
 
 // scale attacks with a share of the radius and of the step size.
 func (e *evaluator) scale(share float64) error {
-	if err := e.program.Set("eps", share*e.threat.Epsilon.Float64()); err != nil {
+	e.at = e.threat.Share(share)
+	if err := e.program.Set("eps", e.at.Epsilon.Float64()); err != nil {
 		return err
 	}
 	return e.program.Set("alpha", share*e.attack.Alpha(e.threat).Float64())
@@ -132,21 +133,12 @@ func (e *evaluator) one(b *datasets.Batch) (*attacked, error) {
 	return a, err
 }
 
-// check holds every attacked example against the threat model: an attack that
-// breaks the rules must not make numbers.
+// check holds every attacked example against the threat model.
 func (e *evaluator) check(a *attacked) error {
-	for i, size := range a.Norm {
-		if !e.threat.Allows(float64(size)) {
-			return fmt.Errorf("example %d: the attack's perturbation has size %v, beyond %v: no result is given", a.IDs[i], size, e.threat)
-		}
-	}
-	lo, hi := float32(math.Inf(-1)), float32(math.Inf(1))
-	if e.threat.Domain == adversarial.Unit {
-		lo, hi = 0, 1
-	}
-	for i, v := range a.X {
-		if !(v >= lo && v <= hi) {
-			return fmt.Errorf("example %d: the attack's result has an element %v outside the domain %v: no result is given", a.IDs[i*a.N/len(a.X)], v, e.threat.Domain)
+	size := len(a.X) / a.N
+	for i, norm := range a.Norm {
+		if err := e.at.Check(float64(norm), a.X[i*size:][:size]); err != nil {
+			return fmt.Errorf("example %d: %w", a.IDs[i], err)
 		}
 	}
 	return nil

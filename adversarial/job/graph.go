@@ -61,6 +61,8 @@ func Graph(c Console, o GraphOptions) error {
 		return usage("unknown format %q%s: want one of %s", o.Format, run.DidYouMean(o.Format, GraphFormats), strings.Join(GraphFormats, ", "))
 	case shown && (o.Pass != "" || o.Plan):
 		return usage("--profile, --trace and --format html show what runs, after all passes: leave --pass and --plan out")
+	case c.JSON && o.Format == "html":
+		return usage("--format html is a page: leave --json out, or take --profile --json")
 	case o.Format == "dot" && (o.Plan || o.Profile || o.Trace != ""):
 		return usage("--format dot is for the graph: leave --plan, --profile and --trace out")
 	}

@@ -1,16 +1,12 @@
 package job
 
 import (
-	"cmp"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
-	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"temper/adversarial/report"
@@ -23,6 +19,7 @@ import (
 type listing struct {
 	*engine.Executable
 	trace *engine.Trace // nil: it was not run
+	batch int           // examples that it was run on
 	times map[*plan.Step]stepTime
 }
 
@@ -203,15 +200,17 @@ func profile(c Console, s *Settings, dir string) (l *listing, device string, clo
 			best = trace
 		}
 	}
-	t.ahead.Release()
-	return newListing(e, best), t.describe(), t.close, nil
+	defer t.ahead.Release()
+	l = newListing(e, best)
+	l.batch = t.ahead.N
+	return l, t.describe(), t.close, nil
 }
 
 // page writes the program as HTML, and the trace, as far as they are asked for.
 func (o GraphOptions) page(c Console, s *Settings, dir string) error {
 	if o.Profile || o.Trace != "" {
 		if o.Program != Programs[0] {
-			return errors.New("--profile and --trace are for the program step")
+			return usage("--profile and --trace are for the program step")
 		}
 		l, device, done, err := profile(c, s, dir)
 		if err != nil {
@@ -225,8 +224,8 @@ func (o GraphOptions) page(c Console, s *Settings, dir string) error {
 			c.say("trace written to %s: open it in chrome://tracing or ui.perfetto.dev", o.Trace)
 		}
 		if o.Format != "html" {
-			l.printTimes(c.Out)
-			return nil
+			r := l.profile(device, s)
+			return c.result(r, r.print)
 		}
 		return l.writePage(c.Out, device)
 	}
@@ -269,37 +268,4 @@ func (l *listing) bytes(s *plan.Step) (n int) {
 		n += k.Bytes
 	}
 	return n
-}
-
-// printTimes lists the steps that took longest, with the bytes that they move as the
-// compiler counts them.
-func (l *listing) printTimes(w io.Writer) {
-	type row struct {
-		name string
-		stepTime
-		bytes  int // of all runs
-		attack bool
-	}
-	attack := ofAttack(l.Plan())
-	var rows []row
-	all := 0
-	for s, at := range l.times {
-		name, _, _ := strings.Cut(strings.TrimSpace(l.Plan().Text(s)), "\n")
-		r := row{name, at, at.runs * l.bytes(s), attack[s]}
-		rows, all = append(rows, r), all+r.bytes
-	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(b.total, a.total), cmp.Compare(a.name, b.name)) })
-	total := l.trace.Total.Seconds()
-	fmt.Fprintf(w, "a step takes %.4g ms and moves %s, each buffer of a kernel counted once: %.4g GB/s\n\n", total*1e3, report.Bytes(all), float64(all)/total/1e9)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "ms\tshare\truns\tbytes\tGB/s\tpart\tstep\n")
-	for _, r := range rows[:min(len(rows), 30)] {
-		part := "update"
-		if r.attack {
-			part = "attack"
-		}
-		fmt.Fprintf(t, "%.3g\t%.0f %%\t%d\t%s\t%.3g\t%s\t%s\n", r.total.Seconds()*1e3, 100*r.total.Seconds()/total, r.runs,
-			report.Bytes(r.bytes), float64(r.bytes)/max(r.total.Seconds(), 1e-9)/1e9, part, r.name)
-	}
-	t.Flush()
 }

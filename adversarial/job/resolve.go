@@ -277,10 +277,10 @@ func (s *Settings) validate() error {
 	if err := s.Eval.Attack.Validate(); err != nil {
 		return fmt.Errorf("eval: %w", err)
 	}
-	if _, err := s.Optimizer.build(); err != nil {
+	if _, err := s.Optimizer.build(s.Schedule.CycleMomentum); err != nil {
 		return err
 	}
-	if _, err := s.schedule(); err != nil {
+	if _, _, err := s.schedule(); err != nil {
 		return err
 	}
 	if _, err := compileOptions(s.Precision, s.ExactConv); err != nil {

@@ -1,7 +1,9 @@
 package job
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -78,7 +80,9 @@ func (t *trainer) keepGood() error {
 }
 
 // freshenGood makes sure that a resumed run has a checkpoint to go back to that is
-// not ahead of it: the user may have chosen an earlier one to resume from.
+// not ahead of it: the user may have chosen an earlier one to resume from. Where an
+// alarm holds there, it is the newest one before it of those kept where none does,
+// as far as there is one.
 func (t *trainer) freshenGood() error {
 	if !t.settings.rollsBack() {
 		return nil
@@ -91,7 +95,34 @@ func (t *trainer) freshenGood() error {
 	if err != nil {
 		return err
 	}
+	if len(t.history.Holds) > 0 {
+		earlier, err := t.withoutAlarm()
+		if err != nil {
+			return err
+		}
+		ck = cmp.Or(earlier, ck)
+	}
 	return run.SaveNamed(t.run.Dir, run.GoodCheckpoint, ck)
+}
+
+// withoutAlarm is the newest checkpoint of those kept at which no alarm held; nil if
+// there is none.
+func (t *trainer) withoutAlarm() (*run.Checkpoint, error) {
+	steps, err := run.CheckpointSteps(t.run.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range steps {
+		ck, err := run.LoadCheckpoint(t.run.Dir, run.CheckpointName(step))
+		if err != nil {
+			continue // a damaged one is told where it is asked for
+		}
+		var h history
+		if json.Unmarshal([]byte(ck.Meta[metaAlarms]), &h) == nil && len(h.Holds) == 0 {
+			return ck, nil
+		}
+	}
+	return nil, nil
 }
 
 // rollBack goes back to the good checkpoint. A process that is killed in here

@@ -103,9 +103,9 @@ type Batches struct {
 // Optimizer is what turns gradients into weights. See [nn.SGD] and [nn.Adam]. A
 // setting that its optimiser does not have stands at its default.
 type Optimizer struct {
-	Name        string  `toml:"name"` // sgd, adam: weight decay is part of the gradient, as in PyTorch; sgdw, adamw: it is decoupled
-	LR          float64 `toml:"lr"`   // where the schedule varies it, its peak
-	Momentum    float64 `toml:"momentum"`
+	Name        string  `toml:"name"`     // sgd, adam: weight decay is part of the gradient, as in PyTorch; sgdw, adamw: it is decoupled
+	LR          float64 `toml:"lr"`       // where the schedule varies it, its peak
+	Momentum    float64 `toml:"momentum"` // as beta1: where schedule.cycle_momentum is on, the schedule's counts
 	Nesterov    bool    `toml:"nesterov"`
 	Beta1       float64 `toml:"beta1"`
 	Beta2       float64 `toml:"beta2"`
@@ -114,7 +114,8 @@ type Optimizer struct {
 	SkipVectors bool    `toml:"skip_vectors"` // no decay of biases and batch norm
 }
 
-// Schedule moves the learning rate. See [nn.ScheduleConfig].
+// Schedule moves the learning rate and, if asked to, the momentum. See
+// [nn.ScheduleConfig].
 type Schedule struct {
 	Name       string    `toml:"name"`
 	Min        float64   `toml:"min"`
@@ -129,6 +130,10 @@ type Schedule struct {
 	Linear     bool      `toml:"linear"`
 	Knots      []float64 `toml:"knots"`
 	Factors    []float64 `toml:"factors"`
+
+	CycleMomentum bool    `toml:"cycle_momentum"` // cyclic, one-cycle: from max_momentum down to base_momentum at the peak, and back
+	BaseMomentum  float64 `toml:"base_momentum"`  // 0: PyTorch's
+	MaxMomentum   float64 `toml:"max_momentum"`
 }
 
 // Watch is the evaluation on the way and at the end of training.

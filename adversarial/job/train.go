@@ -23,7 +23,8 @@ type trainer struct {
 	console  Console
 	run      *run.Run
 	program  *engine.Program
-	schedule nn.Schedule
+	rate     nn.Schedule     // of the learning rate
+	momentum nn.Schedule     // nil if it does not move
 	source   datasets.Source // trained on
 	watch    datasets.Source // evaluated on the way: held-out examples, else the test set
 	watching string          // "held-out" or "test"
@@ -100,7 +101,7 @@ func newTrainer(c Console, s *Settings, dir string) (*trainer, error) {
 		return nil, err
 	}
 	t := &trainer{session: ses, console: c, source: source, watch: watch, watching: watching, best: -1}
-	if t.schedule, err = s.schedule(); err != nil {
+	if t.rate, t.momentum, err = s.schedule(); err != nil {
 		return nil, err
 	}
 	t.program = t.dev.NewProgram(t.state, func(batch int) (*graph.Graph, error) {
@@ -177,9 +178,13 @@ func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
 	p := t.at(step)
 	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
-	return map[string]float64{
-		"step": float64(step), "lr": t.history.rate() * t.schedule(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
+	m := map[string]float64{
+		"step": float64(step), "lr": t.history.rate() * t.rate(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
 	}
+	if t.momentum != nil {
+		m["momentum"] = t.momentum(p)
+	}
+	return m
 }
 
 // open starts a stream at the step that the trainer stands at.
@@ -301,6 +306,9 @@ func (t *trainer) settle() error {
 	fields := []run.Field{
 		{Name: "train/loss", Value: r.loss}, {Name: "train/accuracy", Value: float64(r.right) / float64(l.n)},
 		{Name: "train/grad_norm", Value: r.gradNorm}, {Name: "train/lr", Value: l.moving["lr"]},
+	}
+	if t.momentum != nil {
+		fields = append(fields, run.Field{Name: "train/momentum", Value: l.moving["momentum"]})
 	}
 	if t.settings.Training.EpsWarmup > 0 {
 		fields = append(fields, run.Field{Name: "train/eps", Value: l.moving["eps"]})

@@ -286,7 +286,7 @@ func (t *trainer) announce() {
 	}
 	row("descent", "label_smoothing %v, clip_grad %v, augment crop %d flip %v cutout %d", s.Training.LabelSmoothing, s.Training.ClipGrad, s.Training.Augment.Crop, s.Training.Augment.Flip, s.Training.Augment.Cutout)
 	row("average", "%s", s.Training.Average.Describe())
-	row("optimizer", "%s", s.Optimizer.describe(s.Schedule.Name))
+	row("optimizer", "%s", s.Optimizer.describe(s.Schedule))
 	row("batches", "%d epochs of %d steps of %d, shuffle %v, drop_last %v", s.Batches.Epochs, t.perEpoch, s.Batches.Size, s.Batches.Shuffle, s.Batches.DropLast)
 	limit := "all"
 	if s.Eval.Limit > 0 && s.Eval.Limit < t.watch.Len() {

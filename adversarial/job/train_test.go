@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"temper/adversarial"
 	"temper/adversarial/run"
@@ -113,11 +117,11 @@ func TestOptimizerSettings(t *testing.T) {
 		{of(false, "optimizer.name=sgdw", "optimizer.weight_decay=0.1"), Optimizer{"sgdw", 0.1, 0, false, 0.9, 0.999, 1e-8, 0.1, false},
 			nn.SGD{Decay: nn.Decay{Decoupled: true}}, "sgdw, lr 0.1 x, momentum 0, weight_decay 0.1 decoupled"},
 	} {
-		rule, err := c.got.build()
+		rule, err := c.got.build(false)
 		if c.got != c.want || err != nil || rule != c.rule {
 			t.Errorf("%+v, %+v, %v: want %+v, %+v", c.got, rule, err, c.want, c.rule)
 		}
-		if says := c.got.describe("x"); says != c.says {
+		if says := c.got.describe(Schedule{Name: "x"}); says != c.says {
 			t.Errorf("it says %q, want %q", says, c.says)
 		}
 	}
@@ -133,9 +137,37 @@ func TestOptimizerSettings(t *testing.T) {
 		"belong to adam and adamw: leave them out, sgd has momentum":           {"optimizer.beta1=0.8"},
 		"adamw: leave them out, sgdw has momentum":                             {"optimizer.name=sgdw", "optimizer.eps=1e-6"},
 		`want one of adam, adamw, sgd, sgdw (did you mean "adam" or "adamw"?)`: {"optimizer.name=adamx"},
+		"they are of cycle_momentum, which is off":                             {"schedule.name=cyclic", "schedule.base_momentum=0.8"},
+		"base_momentum 0.95, max_momentum 0.9: want":                           {"schedule.name=cyclic", "schedule.cycle_momentum=true", "schedule.base_momentum=0.95"},
+		`schedule step: it has no setting "cycle-momentum"`:                    {"schedule.name=step", "schedule.gamma=0.5", "schedule.every=1", "schedule.cycle_momentum=true"},
 	} {
 		if _, err := Resolve(user(assignments...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+// The momentum that a schedule moves is what the steps are made with, of SGD and of
+// Adam, and the run's metrics have it.
+func TestCycleMomentum(t *testing.T) {
+	for optimizer, want := range map[string][]float64{"sgd": {0.9, 0.85, 0.8, 0.85}, "adam": {0.9, 0.8, 0.7, 0.8}} {
+		args := []string{"training.method=standard", "batches.epochs=4", "data.structured.train_n=20", "batches.size=20", "schedule.name=cyclic", "schedule.min=0.01", "optimizer.name=" + optimizer}
+		if optimizer == "sgd" {
+			args = append(args, "optimizer.momentum=0.9")
+		}
+		cycled := append(slices.Clone(args), "schedule.cycle_momentum=true", "schedule.base_momentum="+fmt.Sprint(want[2]))
+		moved, stayed := trainedWith(t, cycled...), trainedWith(t, args...)
+		got, _ := series(t, moved.Run, "train/momentum")
+		if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-12)); diff != "" {
+			t.Errorf("%s: %s", optimizer, diff)
+		}
+		if none, _ := series(t, stayed.Run, "train/momentum"); len(none) > 0 {
+			t.Errorf("%s: a momentum that does not move is in the metrics", optimizer)
+		}
+		a, _ := series(t, moved.Run, "train/loss")
+		b, _ := series(t, stayed.Run, "train/loss")
+		if !slices.Equal(a[:2], b[:2]) || a[3] == b[3] { // the step at 0.9 is the same, those after it are not
+			t.Errorf("%s: losses %v with the momentum moved, %v without", optimizer, a, b)
 		}
 	}
 }

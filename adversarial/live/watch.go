@@ -224,7 +224,7 @@ func (v *view) lines(active bool) []byte {
 		share  bool
 	}{
 		{"loss", v.curves.Get("train/loss"), false}, {"clean", v.watched("clean"), true}, {"robust", v.watched("robust"), true},
-		{"learning rate", v.curves.Get("train/lr"), false}, {"eps", v.curves.Get("train/eps"), false}, {"images/s", v.curves.Get("time/images_per_second"), false},
+		{"learning rate", v.curves.Get("train/lr"), false}, {"momentum", v.curves.Get("train/momentum"), false}, {"eps", v.curves.Get("train/eps"), false}, {"images/s", v.curves.Get("time/images_per_second"), false},
 	} {
 		if q.series == nil {
 			continue

@@ -73,7 +73,7 @@ func Compare(w io.Writer, runs []*Run) error {
 	return pageTemplate.Execute(w, p)
 }
 
-// alike says where the runs' own latest evaluations are not of the same attack on as
+// alike says where the evaluations that lead the runs are not of the same attack on as
 // many examples, and then shows those that all of them have had in common.
 func (p *page) alike() {
 	found := map[string]bool{}
@@ -115,6 +115,7 @@ func overlays(runs []*Run) (list []Plot) {
 		{chart{title: "Robust accuracy", y: "share of examples", share: true}, []string{"test/robust", "held-out/robust"}},
 		{chart{title: "Loss, mean of the epoch", y: "loss"}, []string{"epoch/loss"}},
 		{chart{title: "Learning rate", y: "learning rate"}, []string{"train/lr"}},
+		{chart{title: "Momentum", y: "momentum"}, []string{"train/momentum"}},
 		{chart{title: "ε in training", y: "ε"}, []string{"train/eps"}},
 		{chart{title: "Training speed", y: "images/s"}, []string{"time/images_per_second"}},
 	} {

@@ -188,6 +188,7 @@ func (r *Run) plots() (list []Plot) {
 		[2]string{watched + "/clean", "clean, " + watched}, [2]string{watched + "/robust", "robust, " + watched}, [2]string{"epoch/accuracy", "training examples, epoch"})
 	add(chart{title: "Training loss", x: "step", y: "loss"}, [2]string{"train/loss", "a step"})
 	add(chart{title: "Learning rate", x: "step", y: "learning rate"}, [2]string{"train/lr", "learning rate"})
+	add(chart{title: "Momentum", x: "step", y: "momentum"}, [2]string{"train/momentum", "momentum"})
 	add(chart{title: "ε in training", x: "step", y: "ε"}, [2]string{"train/eps", "ε"})
 	if p, ok := r.timePlot(); ok {
 		list = append(list, p)

@@ -294,16 +294,56 @@ func (e Evaluation) Examples() string {
 	return strings.Join(strings.Fields(fmt.Sprintf("%d %s examples", e.N, e.Split())), " ")
 }
 
-// Best is the evaluation that the page leads with: the last one made on purpose,
-// else the training's own; nil if there is none.
+// Best is the evaluation that says most about the run, which its page leads with;
+// nil if there is none. An attack shows an upper bound on robust accuracy, so among
+// those of the run's own question (test examples, its threat model, the checkpoint
+// that counts, float32; as far as there are such) it is the one with the lowest
+// upper end of the interval: a strong attack on many examples. Of equals it is the
+// larger one, then the newest.
 func (r *Run) Best() *Evaluation {
-	for i := len(r.Evaluations) - 1; i >= 0; i-- {
-		if !r.Evaluations[i].Training {
-			return &r.Evaluations[i]
+	list := make([]*Evaluation, len(r.Evaluations))
+	var own *Evaluation
+	for i := range r.Evaluations {
+		if list[i] = &r.Evaluations[i]; list[i].Training {
+			own = list[i]
 		}
 	}
-	if n := len(r.Evaluations); n > 0 {
-		return &r.Evaluations[n-1]
+	for _, asks := range []func(*Evaluation) bool{
+		func(e *Evaluation) bool { return e.N > 0 && e.RobustAccuracy.High > 0 },
+		func(e *Evaluation) bool { return e.Split() == "" || e.Split() == "test" },
+		func(e *Evaluation) bool {
+			return e.sameAs(r, "threat.norm") && e.sameAs(r, "threat.eps")
+		},
+		func(e *Evaluation) bool { return own == nil || e.Step == own.Step },
+		func(e *Evaluation) bool {
+			return cmp.Or(e.setting("precision"), r.Setting("precision"), "float32") == "float32"
+		},
+	} {
+		if fit := slices.DeleteFunc(slices.Clone(list), func(e *Evaluation) bool { return !asks(e) }); len(fit) > 0 {
+			list = fit
+		}
 	}
-	return nil
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.MinFunc(list, func(a, b *Evaluation) int {
+		return cmp.Or(cmp.Compare(a.RobustAccuracy.High, b.RobustAccuracy.High), cmp.Compare(b.N, a.N), b.Date.Compare(a.Date))
+	})
+}
+
+// sameAs reports whether the evaluation has the run's own value of a setting. The
+// training's does, which names none.
+func (e *Evaluation) sameAs(r *Run, key string) bool {
+	return e.setting(key) == "" || e.setting(key) == r.Setting(key)
+}
+
+// setting is what the evaluation was made with, by the name that --set takes.
+func (e *Evaluation) setting(key string) string {
+	var v any = e.Settings
+	for name := range strings.SplitSeq(key, ".") {
+		m, _ := v.(map[string]any)
+		v = m[name]
+	}
+	text, _ := v.(string)
+	return text
 }

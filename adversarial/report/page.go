@@ -23,7 +23,7 @@ type page struct {
 	Headline    *Evaluation
 	Cards       []card
 	Alarms      []string
-	Evaluations []Evaluation
+	Evaluations []Evaluation // Headline first
 	Plots       []Plot
 	Confusion   *matrix
 	Gallery     *Gallery
@@ -80,7 +80,7 @@ func (r *Run) State() string {
 
 func (r *Run) page() *page {
 	p := &page{
-		Title: r.Name, State: r.State(), Headline: r.Best(), Evaluations: r.Evaluations, Plots: r.plots(), Gallery: gallery(r.Pictures), Tables: r.Findings.Tables, Figures: r.Figures,
+		Title: r.Name, State: r.State(), Headline: r.Best(), Plots: r.plots(), Gallery: gallery(r.Pictures), Tables: r.Findings.Tables, Figures: r.Figures,
 		Settings: r.Settings, Problems: r.Problems, StartCount: len(r.Environments), Facts: r.facts(), Made: time.Now().UTC().Format("2006-01-02 15:04 UTC"),
 	}
 	p.Lead = r.Lead()
@@ -90,6 +90,12 @@ func (r *Run) page() *page {
 	p.cards(r)
 	if e := p.Headline; e != nil {
 		p.Confusion = newMatrix(e)
+		p.Evaluations = []Evaluation{*e}
+		for i := range r.Evaluations {
+			if other := &r.Evaluations[i]; other != e {
+				p.Evaluations = append(p.Evaluations, *other)
+			}
+		}
 	}
 	if n := len(r.Environments); n > 0 {
 		p.Starts = environment(r.Environments[n-1])

@@ -330,7 +330,7 @@ func TestCompareUnlike(t *testing.T) {
 		"only another's": {map[string]string{"evaluations/e.json": strings.ReplaceAll(evaluation, "PGD-50-10", "Square")},
 			[]string{"do not compare", "No attack was made on all of them"}, "<h3>"},
 		"the training's in common": {map[string]string{"evaluations/training.json": weak}, []string{"do not compare", "<h3>PGD-7, 4 test examples</h3>"}, "No attack was made"},
-		"fewer examples": {map[string]string{"evaluations/e.json": strings.Replace(evaluation, `"n":4`, `"n":3`, 1), "evaluations/training.json": weak},
+		"fewer examples": {map[string]string{"evaluations/e.json": strings.NewReplacer(`"n":4`, `"n":3`, `"high":0.93`, `"high":0.92`).Replace(evaluation), "evaluations/training.json": weak},
 			[]string{"do not compare", "PGD-50-10, 3 test examples", "<h3>PGD-7, 4 test examples</h3>"}, "<h3>PGD-50-10"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -351,5 +351,52 @@ func TestCompareUnlike(t *testing.T) {
 				t.Errorf("the page has %q", c.not)
 			}
 		})
+	}
+}
+
+// TestBest: a page leads with the evaluation that says most, whenever it was made.
+func TestBest(t *testing.T) {
+	eval := func(day int, attack, eps, split, precision string, step, n int, value, high float64) string {
+		return fmt.Sprintf(`{"date":"2026-11-%02dT10:00:00Z","step":%d,"attack":%q,"n":%d,"clean_accuracy":{"value":0.9,"low":0.8,"high":1},"robust_accuracy":{"value":%v,"low":0,"high":%v},
+			"settings":{"split":%q,"precision":%q,"threat":{"norm":"linf","eps":%q}},"classes":[]}`, day, step, attack, n, value, high, split, precision, eps)
+	}
+	training := `{"step":100,"attack":"PGD-20","n":1000,"clean_accuracy":{"value":0.9,"low":0.8,"high":1},"robust_accuracy":{"value":0.6,"low":0.5,"high":0.63},"settings":{"split":"test"},"classes":[]}`
+	strong := eval(1, "autoattack", "0.3", "test", "float32", 100, 1000, 0.5, 0.53)
+	for _, c := range []struct {
+		why, want string
+		others    []string // all newer than the strong one
+	}{
+		{"the strongest", "autoattack", []string{eval(2, "fgsm", "0.3", "test", "float32", 100, 10000, 0.7, 0.71)}},
+		{"few examples say little", "autoattack", []string{eval(2, "few", "0.3", "test", "float32", 100, 10, 0.4, 0.74)}},
+		{"another radius is another question", "autoattack", []string{eval(2, "pgd", "0.4", "test", "float32", 100, 1000, 0.1, 0.12)}},
+		{"so are training examples", "autoattack", []string{eval(2, "pgd", "0.3", "train", "float32", 100, 1000, 0.1, 0.12)}},
+		{"and another checkpoint", "autoattack", []string{eval(2, "pgd", "0.3", "test", "float32", 60, 1000, 0.1, 0.12)}},
+		{"rounding is not the network", "autoattack", []string{eval(2, "mixed", "0.3", "test", "bf16", 100, 1000, 0.1, 0.12)}},
+		{"of equals the larger", "larger", []string{eval(2, "larger", "0.3", "test", "float32", 100, 2000, 0.51, 0.53), eval(3, "smaller", "0.3", "test", "float32", 100, 900, 0.49, 0.53)}},
+		{"then the newest", "newest", []string{eval(2, "newest", "0.3", "test", "float32", 100, 1000, 0.5, 0.53)}},
+		{"a file without numbers", "autoattack", []string{`{"attack":"nothing","settings":{"split":"test"}}`}},
+	} {
+		files := map[string]string{run.ConfigFile: settings, "evaluations/training.json": training, "evaluations/20261101-autoattack.json": strong}
+		for i, o := range c.others {
+			files[fmt.Sprintf("evaluations/2026110%d-other.json", i+2)] = o
+		}
+		r := load(t, folder(t, files))
+		if len(r.Problems) > 0 {
+			t.Fatalf("%s: problems: %q", c.why, r.Problems)
+		}
+		best := r.Best()
+		if best == nil || best.Attack != c.want {
+			t.Errorf("%s: the page leads with %+v", c.why, best)
+		}
+		if p := r.page(); p.Evaluations[0].Attack != c.want || len(p.Evaluations) != len(files)-1 || !strings.Contains(p.Cards[1].Note, c.want) {
+			t.Errorf("%s: its table begins with %s, its card says %s", c.why, p.Evaluations[0].Attack, p.Cards[1].Note)
+		}
+	}
+	only := load(t, folder(t, map[string]string{run.ConfigFile: settings, "evaluations/training.json": training, "evaluations/a.json": eval(2, "fgsm", "0.3", "test", "float32", 100, 10, 0.3, 0.65)}))
+	if b := only.Best(); b == nil || !b.Training {
+		t.Errorf("ten examples lead: %+v", b)
+	}
+	if b := load(t, folder(t, map[string]string{run.ConfigFile: settings})).Best(); b != nil {
+		t.Errorf("a run without evaluations leads with %+v", b)
 	}
 }

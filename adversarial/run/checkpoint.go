@@ -76,7 +76,7 @@ func SaveCheckpoint(dir string, ck *Checkpoint, keep int) error {
 	if keep <= 0 {
 		return nil
 	}
-	steps, err := checkpointSteps(dir)
+	steps, err := CheckpointSteps(dir)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (e *CorruptError) Error() string {
 // going back silently would change a run without a word. Without any step
 // checkpoint it returns [ErrNoCheckpoint].
 func LatestCheckpoint(dir string) (*Checkpoint, error) {
-	steps, err := checkpointSteps(dir)
+	steps, err := CheckpointSteps(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func readCheckpoint(r io.Reader, size int64) (*Checkpoint, error) {
 }
 
 func unknownCheckpoint(dir, name string) error {
-	steps, err := checkpointSteps(dir)
+	steps, err := CheckpointSteps(dir)
 	if err != nil {
 		return err
 	}
@@ -261,9 +261,9 @@ func unknownCheckpoint(dir, name string) error {
 	return fmt.Errorf("no checkpoint %q in %s: %s", name, filepath.Join(dir, checkpointDir), have)
 }
 
-// checkpointSteps lists the step checkpoints of the run folder dir by name,
+// CheckpointSteps lists the step checkpoints of the run folder dir by name,
 // newest first; none of them has been read.
-func checkpointSteps(dir string) ([]int64, error) {
+func CheckpointSteps(dir string) ([]int64, error) {
 	path := filepath.Join(dir, checkpointDir)
 	entries, err := os.ReadDir(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

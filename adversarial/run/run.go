@@ -151,7 +151,7 @@ func (r *Run) Rewind(step int64) error {
 	if err := cutEvents(r.Dir, step); err != nil {
 		return err
 	}
-	steps, err := checkpointSteps(r.Dir)
+	steps, err := CheckpointSteps(r.Dir)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func holdsRun(dir string) (bool, error) {
 			return false, fileError("read", dir, err)
 		}
 	}
-	steps, err := checkpointSteps(dir)
+	steps, err := CheckpointSteps(dir)
 	return len(steps) > 0, err
 }
 

@@ -53,7 +53,11 @@ def initialisers(seed):
 
 
 def schedules():
-    """The learning rate used at each of 50 steps, float64 (50,), by schedule."""
+    """The learning rate used at each of 50 steps, float64 (50,), by schedule.
+
+    Where the momentum moves too, also `<schedule>/momentum` (Adam's first beta) and `<schedule>/w` after each
+    step, from w = 1 with the gradient w - 0.25: the momentum that the optimiser has used.
+    """
     steps = 50
     cases = {
         "StepLR": {"lr": 0.1, "step_size": 15, "gamma": 0.1},
@@ -63,17 +67,32 @@ def schedules():
         "OneCycleLR": {"lr": 0.1, "max_lr": 0.2, "total_steps": 50, "pct_start": 0.3, "anneal_strategy": "cos", "div_factor": 25.0, "final_div_factor": 1e4, "cycle_momentum": False},
         "OneCycleLR-linear": {"lr": 0.1, "max_lr": 0.2, "total_steps": 50, "pct_start": 0.4, "anneal_strategy": "linear", "div_factor": 25.0, "final_div_factor": 1e4, "cycle_momentum": False},
     }
+    moving = {
+        "CyclicLR-momentum": {"optimiser": "SGD", "lr": 0.01, "base_lr": 0.01, "max_lr": 0.2, "step_size_up": 12, "step_size_down": 18},
+        "CyclicLR-nesterov": {"optimiser": "SGD", "nesterov": True, "lr": 0.01, "base_lr": 0.01, "max_lr": 0.2, "step_size_up": 25, "base_momentum": 0.5, "max_momentum": 0.75},
+        "OneCycleLR-momentum": {"optimiser": "SGD", "lr": 0.1, "max_lr": 0.2, "total_steps": 50},
+        "OneCycleLR-linear-adam": {"optimiser": "Adam", "lr": 0.1, "max_lr": 0.2, "total_steps": 50, "pct_start": 0.4, "anneal_strategy": "linear"},
+    }
     tensors = {}
-    for name, options in cases.items():
+    for name, options in {**cases, **moving}.items():
         options = dict(options)
-        optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=options.pop("lr"))
+        w = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        kind, lr, nesterov = options.pop("optimiser", "SGD"), options.pop("lr"), options.pop("nesterov", False)
+        optimiser = torch.optim.Adam([w], lr=lr) if kind == "Adam" else torch.optim.SGD([w], lr=lr, momentum=0.9, nesterov=nesterov)
         scheduler = getattr(torch.optim.lr_scheduler, name.split("-")[0])(optimiser, **options)
-        rates = [optimiser.param_groups[0]["lr"]]
-        while len(rates) < steps:
+        rates, momenta, weights = [], [], []
+        for _ in range(steps):
+            group = optimiser.param_groups[0]
+            rates.append(group["lr"])
+            momenta.append(group["betas"][0] if kind == "Adam" else group["momentum"])
+            w.grad = (w - 0.25).detach()
             optimiser.step()
+            weights.append(w.item())
             scheduler.step()
-            rates.append(optimiser.param_groups[0]["lr"])
         tensors[name] = np.array(rates)
+        if name in moving:
+            tensors[name + "/momentum"], tensors[name + "/w"] = np.array(momenta), np.array(weights)
+    cases.update(moving)
     # Wong et al.: t counts epochs and is advanced before the step, so the first step has t = 1/batches.
     epochs, batches, lr_max = 5, 10, 0.2
     t = np.array([epoch + (batch + 1) / batches for epoch in range(epochs) for batch in range(batches)])

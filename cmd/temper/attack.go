@@ -23,7 +23,7 @@ arrays of a NumPy .npz file, N examples each:
 
 Examples that the network gets wrong without an attack stay as they are; so do
 those in which an attack for the nearest boundary finds nothing within eps. After
-an interrupt, the same command goes on behind its last finished batch.`,
+an interrupt, the same command goes on behind its last finished round.`,
 		Example: `  temper attack latest --save adversarial.npz
   temper attack latest --attack pgd --steps 40 --limit 100 --save adversarial.npz`,
 		Args: arguments(cobra.ExactArgs(1)),

@@ -12,7 +12,8 @@ func data(c *job.Console) *cobra.Command {
 		Use:   "data",
 		Short: "List, fetch and verify data sets",
 		Long: `List, fetch and verify the published data sets. They lie in --data-dir, else in
-the folder that TEMPER_DATA names, else in a folder of the user's own.`,
+the folder that TEMPER_DATA names, else in a folder of the user's own. What
+torchvision has downloaded is found where that is its root.`,
 		Example: `  temper data list
   temper data fetch mnist cifar10
   temper data verify`,

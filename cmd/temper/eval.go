@@ -34,7 +34,8 @@ x_adv, as temper attack writes them, else x_test or x, with their labels y_test 
 What the clean accuracy then says of attacked images is how well the network stands
 another one's attack. Every perturbation is checked against the threat model.
 The result is printed, and kept in the run's folder evaluations/; an interrupted
-evaluation goes on, with the same command, after its last finished batch.
+evaluation goes on, with the same command, after its last finished round: a restart,
+a target, a hundred queries of square. One that was killed loses half a minute more.
 Warnings name what makes the numbers doubtful: randomised-forward,
 softmax-output, zero-gradients, short-steps, black-box-beats-white-box.`,
 		Example: `  temper eval latest --attack pgd --steps 50 --restarts 10

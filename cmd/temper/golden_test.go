@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +67,37 @@ func TestJSON(t *testing.T) {
 				t.Errorf("temper %v --json: not JSON: %s", args, line)
 			}
 		}
+	}
+}
+
+// TestProfileJSON holds a profile as JSON to its names, which scripts read, and to
+// itself.
+func TestProfileJSON(t *testing.T) {
+	var p map[string]any
+	if out := must(t, t.TempDir(), portable, "graph", "--method", "pgd-at", "--profile", "--json").stdout; json.Unmarshal([]byte(out), &p) != nil {
+		t.Fatalf("not JSON: %s", out)
+	}
+	names := func(m map[string]any) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
+	if got, want := names(p), "batch bytes device precision program seconds steps"; got != want {
+		t.Errorf("a profile has %q, want %q", got, want)
+	}
+	steps, parts, bytes, seconds, last := p["steps"].([]any), map[any]bool{}, 0.0, 0.0, math.Inf(1)
+	for _, one := range steps {
+		s := one.(map[string]any)
+		if got, want := names(s), "bytes flops kernels name part runs seconds"; got != want {
+			t.Fatalf("a step has %q, want %q", got, want)
+		}
+		took := s["seconds"].(float64)
+		if took > last || s["runs"].(float64) < 1 || s["name"] == "" {
+			t.Errorf("after %v s: %v", last, s)
+		}
+		bytes, seconds, last, parts[s["part"]] = bytes+s["bytes"].(float64), seconds+took, took, true
+	}
+	if len(steps) < 10 || !parts["attack"] || !parts["update"] || len(parts) != 2 {
+		t.Errorf("%d steps of the parts %v", len(steps), parts)
+	}
+	if bytes != p["bytes"] || bytes == 0 || seconds > p["seconds"].(float64)*1.001 || p["batch"] != 40. {
+		t.Errorf("%v bytes and %v s in the steps of a profile of %v and %v, batch %v", bytes, seconds, p["bytes"], p["seconds"], p["batch"])
 	}
 }
 
@@ -220,7 +254,8 @@ var mistakes = []struct {
 	{args: "kernels build", env: "TEMPER_NVRTC=/no/libnvrtc.so.12", code: 1, want: "no NVRTC, CUDA's run-time compiler: install"},
 	{args: "graph --format svg", code: 2, want: `unknown format "svg": want one of text, dot, html`},
 	{args: "graph --format html --plan", code: 2, want: "leave --pass and --plan out"},
-	{args: "graph --profile --program eval", code: 1, want: "--profile and --trace are for the program step"},
+	{args: "graph --format html --json", code: 2, want: "--format html is a page: leave --json out, or take --profile --json"},
+	{args: "graph --profile --program eval", code: 2, want: "--profile and --trace are for the program step"},
 	{args: "report", code: 2, want: "requires at least 1 arg(s), only received 0"},
 	{args: "report lost", code: 1, want: "no run folder runs/lost"},
 	{args: "report a b", code: 2, want: "a comparison of 2 runs needs --out FILE.html"},

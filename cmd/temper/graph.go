@@ -23,6 +23,11 @@ source), and the bytes and operations it costs. --profile runs the step on its
 first batch and says what each group takes, as a table or on the page; --trace
 writes the timed step for chrome://tracing or ui.perfetto.dev.
 
+With --json, --profile is an object: program, device, precision, batch, seconds and
+bytes of the whole step, and steps, a list of all that ran, the longest first, each
+with name, part (attack or update), runs, and in all of these seconds, bytes, flops;
+kernels are what the device ran for it.
+
 Passes, in order: ` + strings.Join(job.PassNames(), ", ") + `.`,
 		Example: `  temper graph --pass input
   temper graph --dataset mnist --recipe fast-at --plan
@@ -30,6 +35,7 @@ Passes, in order: ` + strings.Join(job.PassNames(), ", ") + `.`,
   temper graph --format dot --pass simplify | dot -Tsvg > step.svg
   temper graph --format html --profile > step.html
   temper graph --dataset mnist --recipe fast-at --profile --trace step.json
+  temper graph --profile --json | jq '.steps[:5]'
   temper graph --program eval --set eval.batch_size=1`,
 		Args: arguments(cobra.MaximumNArgs(1)),
 	}

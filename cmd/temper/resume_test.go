@@ -23,7 +23,7 @@ type trainingRun struct {
 
 var small = []trainingRun{
 	{name: "structured", args: []string{"train", "--method", "pgd-at", "--epochs", "900", "--set", "batches.shuffle=true", "--batch-size", "16",
-		"--set", "optimizer.momentum=0.9", "--lr", "0.01", "--set", "eval.every=300", "--set", "checkpoint.every=17", "--set", "checkpoint.keep=0"}},
+		"--set", "schedule.name=cyclic", "--set", "schedule.cycle_momentum=true", "--lr", "0.01", "--set", "eval.every=300", "--set", "checkpoint.every=17", "--set", "checkpoint.keep=0"}},
 	{name: "mnist", data: true, args: []string{"train", "--dataset", "mnist", "--limit", "700", "--epochs", "6", "--batch-size", "60",
 		"--set", "eval.limit=50", "--set", "eval.attack.steps=2", "--set", "data.held_out=100", "--set", "checkpoint.choice=best", "--set", "checkpoint.keep=0"}},
 	{name: "svhn", data: true, args: []string{"train", "--dataset", "svhn", "--limit", "300", "--epochs", "2", "--batch-size", "64",

@@ -24,6 +24,8 @@ one that was not.
 Some settings that have no flag of their own, for --set:
 
   checkpoint.choice             last, or best on data.held_out training examples
+  schedule.cycle_momentum       with cyclic and one-cycle: the momentum moves too, as
+                                PyTorch's does; also .base_momentum and .max_momentum
   training.average.name         ema or swa: averaged weights, which then count
   training.eps_warmup           epochs over which eps rises from 0
   training.mixup                the alpha of mixup
