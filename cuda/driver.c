@@ -1,15 +1,17 @@
 //go:build cgo && !windows
 
+#define _POSIX_C_SOURCE 200809L  // strdup
+
 #include "driver.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
-library* library_open(const char* path, const char** error) {
+library* library_open(const char* path, char** error) {
   void* dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!dl) {
-    *error = dlerror();
+    *error = strdup(dlerror());  // whose own string is the thread's, and Go changes threads
     return 0;
   }
   library* lib = calloc(1, sizeof *lib);

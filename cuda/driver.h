@@ -117,8 +117,8 @@ typedef struct tensor_shape {
 
 enum { TENSOR_MAP_BYTES = 128, INVALID_CONTEXT = 201 };
 
-// library_open returns 0 and says why in *error if the library cannot be opened.
-library* library_open(const char* path, const char** error);
+// library_open returns 0 and says why in *error, to be freed, if the library cannot be opened.
+library* library_open(const char* path, char** error);
 // library_resolve finds all functions; it returns the name of one that is missing.
 const char* library_resolve(library* lib);
 

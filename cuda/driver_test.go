@@ -52,7 +52,7 @@ func emulated(t *testing.T, options map[string]int) *Library {
 
 // usual takes the emulator's options back.
 func usual(t testing.TB, lib *Library) {
-	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "refuse": 0, "log": 0} {
+	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "refuse": 0, "init": 0, "mode": 0, "log": 0} {
 		if err := lib.SetEmulator(option, value); err != nil {
 			t.Error(err)
 		}
@@ -148,7 +148,25 @@ func TestMistakes(t *testing.T) {
 	}{
 		"old driver": {map[string]int{"driver": 11040}, func(l *Library) error { _, err := Open(l.Path); return err },
 			"supports CUDA 11.4: temper needs 12.0 or later"},
-		"old GPU":     {map[string]int{"capability": 75}, device(0), "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later"},
+		"old GPU":        {map[string]int{"capability": 75}, device(0), "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later"},
+		"prohibited GPU": {map[string]int{"mode": 2}, device(0), "CUDA device 0 (emulated GPU) is in compute mode Prohibited: nvidia-smi -i 0 -c DEFAULT lets programs use it"},
+		"no GPU at all": {map[string]int{"init": 100}, func(l *Library) error { _, err := Open(l.Path); return err },
+			"cuInit: CUDA_ERROR_NO_DEVICE: the driver describes it no further: nvidia-smi should list one; a container needs --gpus all"},
+		"exclusive GPU": {map[string]int{"fail": 46}, device(0), "cuDevicePrimaryCtxRetain: CUDA_ERROR_DEVICE_UNAVAILABLE: the driver describes it no further: another process may have it to itself"},
+		"full GPU":      {map[string]int{"fail": 2}, device(0), "cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory: other programs have the device's memory: see nvidia-smi, or take another device"},
+		"a later error": {map[string]int{"init": 4321}, func(l *Library) error { _, err := Open(l.Path); return err }, "cuInit: CUDA error 4321: the driver describes it no further"},
+		"ECC": {nil, on(func(d *Device) error {
+			s, _ := d.NewStream()
+			return first(d.lib.SetEmulator("fail", 214), s.Synchronize())
+		}), "cuStreamSynchronize: CUDA_ERROR_ECC_UNCORRECTABLE: the driver describes it no further: the GPU itself failed: see nvidia-smi -q and the kernel's log for an Xid"},
+		"a kernel that reads elsewhere": {nil, on(func(d *Device) error {
+			s, _ := d.NewStream()
+			return first(d.lib.SetEmulator("fail", 700), s.Synchronize())
+		}), "cuStreamSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS: the driver describes it no further: a kernel went wrong: TEMPER_CUDA_GRAPH=off and CUDA_LAUNCH_BLOCKING=1 have the run say which one"},
+		"no memory of the host": {map[string]int{"refuse": 1}, on(func(d *Device) error {
+			_, err := d.AllocHost(3 << 20)
+			return err
+		}), "cuMemHostAlloc: CUDA_ERROR_OUT_OF_MEMORY: out of memory (3.0 MiB of page-locked memory of the host wanted): give the machine, or the container, more memory"},
 		"no such GPU": {nil, device(3), "no CUDA device 3: there are 1, counted from 0"},
 		"negative":    {nil, device(-1), "no CUDA device -1"},
 		"option":      {nil, func(l *Library) error { return l.SetEmulator("speed", 1) }, `has no option "speed"`},
@@ -171,10 +189,29 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lib := emulated(t, c.options)
-			if err := c.do(lib); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%v\nwant it to say %q", err, c.says)
+			if err := c.do(lib); err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v\nwant it to say %q in one line", err, c.says)
 			}
 		})
+	}
+}
+
+// The toolkit's stub is passed over for a driver behind it; alone, it is named.
+func TestStub(t *testing.T) {
+	driver := emulated(t, nil).Path
+	stub := filepath.Join(t.TempDir(), "libcuda.so.1")
+	if err := os.WriteFile(stub, must(os.ReadFile(driver))(t), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := must(Open(stub))(t).SetEmulator("init", stubLibrary); err != nil {
+		t.Fatal(err)
+	}
+	if l := must(openFirst(stub, driver))(t); l.Path != driver {
+		t.Errorf("%s is opened, want %s", l.Path, driver)
+	}
+	want := "the driver " + stub + ": cuInit: CUDA_ERROR_STUB_LIBRARY: the driver describes it no further: the library is the toolkit's stub, which is there to be linked with: install the NVIDIA driver, or take the folder stubs out of LD_LIBRARY_PATH"
+	if _, err := openFirst(stub, "libno-such-driver.so.1"); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }
 

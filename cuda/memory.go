@@ -15,9 +15,6 @@ import (
 // Ptr is an address in device memory.
 type Ptr uint64
 
-// outOfMemory is CUDA_ERROR_OUT_OF_MEMORY.
-const outOfMemory = 2
-
 // Alloc returns device memory, not zeroed.
 func (d *Device) Alloc(bytes int) (Ptr, error) {
 	var p C.device_ptr
@@ -63,7 +60,12 @@ type HostMemory struct {
 // AllocHost returns page-locked memory.
 func (d *Device) AllocHost(bytes int) (*HostMemory, error) {
 	m := &HostMemory{dev: d, n: bytes}
-	return m, d.check("cuMemHostAlloc", C.call_cuMemHostAlloc(d.c, &m.p, C.size_t(bytes), 0))
+	code := C.call_cuMemHostAlloc(d.c, &m.p, C.size_t(bytes), 0)
+	err := d.check("cuMemHostAlloc", code)
+	if code == outOfMemory {
+		err = fmt.Errorf("%w (%s of page-locked memory of the host wanted): give the machine, or the container, more memory", err, mebibytes(bytes))
+	}
+	return m, err
 }
 
 // Bytes is the memory. It must not be used after Free.

@@ -118,7 +118,7 @@ static Result failure;
 static int context_uses;
 static bool opt_lazy = true;
 static int opt_devices = 1, opt_capability = 90, opt_driver = 13000;
-static long opt_refuse;
+static long opt_refuse, opt_init, opt_mode;
 static bool opt_log;
 static std::string log_text, log_given;
 
@@ -280,6 +280,9 @@ static bool is_pinned(const void* p, size_t n) {
 //	driver      the driver's version, as 13000
 //	memory      device memory in MiB
 //	refuse      n: the nth allocation from now on, of the device or the host, fails
+//	init        what cuInit returns, as 100
+//	mode        the device's compute mode: 2 is prohibited
+//	fail        what every call that works in a context, and taking one, returns until reset
 //	log         1: write down what emulator_log returns
 //	reset       forget a failure and all queued work
 API emulator_set(const char* option, long value) {
@@ -294,6 +297,9 @@ API emulator_set(const char* option, long value) {
   else if (o == "driver") opt_driver = (int)value;
   else if (o == "memory") memory_total = (size_t)value << 20;
   else if (o == "refuse") opt_refuse = value;
+  else if (o == "init") opt_init = value;
+  else if (o == "mode") opt_mode = value;
+  else if (o == "fail") failure = (Result)value;
   else if (o == "log") opt_log = value != 0, log_text.clear();
   else if (o == "reset") {
     failure = SUCCESS;
@@ -324,7 +330,7 @@ static void note_nodes(const Nodes& g) {
   }
 }
 
-API cuInit(unsigned) { return SUCCESS; }
+API cuInit(unsigned) { return (int)opt_init; }
 API cuDriverGetVersion(int* version) { return *version = opt_driver, SUCCESS; }
 
 API cuGetErrorName(int code, const char** name) {
@@ -378,6 +384,7 @@ API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = memory_total, SUCC
 API cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {
     case 16: *value = 8; break;  // multiprocessors: few, so that grids are small
+    case 20: *value = (int)opt_mode; break;
     case 75: *value = opt_capability / 10; break;
     case 76: *value = opt_capability % 10; break;
     case 97: *value = (int)SHARED_CAPACITY; break;
