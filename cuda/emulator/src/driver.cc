@@ -66,7 +66,7 @@ struct Work {
 };
 
 // CUlaunchConfig, and CUlaunchAttribute with the value that is an int.
-struct launch_attribute {
+struct alignas(8) launch_attribute {
   int id, unused, value;
   char rest[60];
 };
@@ -574,7 +574,7 @@ static int encode_tensor(emulated_tensor_map& m, int type, unsigned axes, void* 
   if (!base || (uintptr_t)base % 16 || !below(base)) return INVALID_VALUE;
   m.magic = TENSOR_MAP_MAGIC, m.axes = (short)axes, m.element_bytes = 2, m.base = (const unsigned char*)base, m.swizzle = spans[swizzle];
   for (unsigned i = 0; i < axes; i++) {
-    if (!extents[i] || extents[i] > 1ull << 32 || !steps[i] || steps[i] > 8) return INVALID_VALUE;
+    if (!extents[i] || extents[i] > 1ull << 31 || !steps[i] || steps[i] > 8) return INVALID_VALUE;
     m.extent[i] = (unsigned)extents[i], m.step[i] = (unsigned char)steps[i];
     if (i + 1 == axes) break;
     if (!strides[i] || strides[i] % 16 || strides[i] >= 1ull << 40) return INVALID_VALUE;
@@ -663,7 +663,7 @@ API cuLaunchKernelEx(const launch_config* c, handle h, void** args, void**) {
   enum { PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
   bool early = false;
   for (unsigned i = 0; i < c->attributes; i++) {
-    if (c->attribute[i].id != PROGRAMMATIC_STREAM_SERIALIZATION || opt_capability < 90) return INVALID_VALUE;
+    if ((uintptr_t)c->attribute % alignof(launch_attribute) || c->attribute[i].id != PROGRAMMATIC_STREAM_SERIALIZATION || opt_capability < 90) return INVALID_VALUE;
     early = c->attribute[i].value != 0;
   }
   if (early && !behind_kernel(stream_of(c->stream))) return INVALID_VALUE;
