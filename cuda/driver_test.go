@@ -6,8 +6,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -345,6 +347,41 @@ func TestHostMemory(t *testing.T) {
 	r.want(p, 0, 6)
 	r.want(q, 7, 6)
 	r.ok(h.Free())
+}
+
+// Go's memory stays until the driver has read or written it, which it may do when
+// the call has long returned.
+func TestGoMemory(t *testing.T) {
+	r := newRig(t, emulated(t, nil), "streams.cu", false)
+	const size = 4 << 20
+	p := must(r.dev.Alloc(size))(t)
+	for name, do := range map[string]func(b []byte) error{
+		"write": func(b []byte) error { return r.s.Write(p, b) },
+		"read":  func(b []byte) error { return r.s.Read(b, p) },
+	} {
+		for range 100 { // what the copy waits for
+			r.ok(r.s.Fill(p, 1, size))
+		}
+		var done atomic.Bool
+		collected := make(chan bool)
+		go func() {
+			for !done.Load() {
+				runtime.GC()
+			}
+			close(collected)
+		}()
+		var early atomic.Bool
+		func() {
+			b := make([]byte, size)
+			runtime.AddCleanup(&b[0], func(struct{}) { early.CompareAndSwap(false, !done.Load()) }, struct{}{})
+			r.ok(do(b))
+		}()
+		done.Store(true)
+		<-collected
+		if early.Load() {
+			t.Errorf("%s: the memory was collected while the driver used it", name)
+		}
+	}
 }
 
 func TestStreamOrderedMemory(t *testing.T) {

@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"fmt"
+	"runtime"
 	"unsafe"
 )
 
@@ -100,6 +101,7 @@ func (s *Stream) Upload(dst Ptr, src []byte) error {
 // Write is Upload of any host memory, and waits: of memory that is not page-locked a
 // driver only says that it may have been read when the call returns.
 func (s *Stream) Write(dst Ptr, src []byte) error {
+	defer pin(src)()
 	return first(s.Upload(dst, src), s.Synchronize())
 }
 
@@ -114,7 +116,18 @@ func (s *Stream) Download(dst []byte, src Ptr) error {
 
 // Read is Download to any host memory, and waits.
 func (s *Stream) Read(dst []byte, src Ptr) error {
+	defer pin(dst)()
 	return first(s.Download(dst, src), s.Synchronize())
+}
+
+// pin keeps memory where it is, which the driver still uses when the call that it was
+// given to has returned; until what pin returns is called.
+func pin(b []byte) (unpin func()) {
+	var p runtime.Pinner
+	if len(b) > 0 {
+		p.Pin(&b[0])
+	}
+	return p.Unpin
 }
 
 // Copy copies within device memory; the two ranges must not overlap.
