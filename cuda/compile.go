@@ -162,7 +162,7 @@ func (g *gpu) load(kernels []Kernel) (err error) {
 		g.modules = append(g.modules, m)
 		for _, name := range im.names {
 			f, err := m.Function(name)
-			if err == nil && shared[name] > usualShared {
+			if err == nil && shared[name] > 0 { // unasked, a block has 48 KiB, what it declares included
 				err = f.SetDynamicShared(shared[name])
 			}
 			if err != nil {
@@ -173,6 +173,3 @@ func (g *gpu) load(kernels []Kernel) (err error) {
 	}
 	return nil
 }
-
-// usualShared is the dynamic shared memory that a launch may have unasked.
-const usualShared = 48 << 10

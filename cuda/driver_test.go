@@ -283,6 +283,36 @@ func TestLaunchMistakes(t *testing.T) {
 	r.want(x, 4, 7)
 }
 
+// Static shared memory counts towards what a block has unasked: whatever a kernel
+// wants of dynamic shared memory is asked for when it is loaded.
+func TestDynamicShared(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	const bytes = 1 << 10
+	k := named(`extern "C" __global__ void NAME(u8* out) {
+  __shared__ u8 fixed[48 << 10];
+  DYNAMIC_SHARED(u8, more);
+  for (u32 i = threadIdx.x; i < 1024; i += blockDim.x) fixed[i] = (u8)i, more[i] = 1, out[i] = fixed[i] + more[i];
+}
+EXPORT(NAME)
+`)
+	k.Shared = bytes
+	if err := g.load([]Kernel{k}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.functions[k.Name]
+	if limit := must(f.Attr(AttrDynamicShared))(t); limit != bytes {
+		t.Errorf("%d bytes may be asked for, want %d", limit, bytes)
+	}
+	m := must(dev.Alloc(bytes))(t)
+	defer m.Free()
+	l := must(f.Prepare([3]int{1, 1, 1}, [3]int{k.Threads, 1, 1}, k.Shared, m.(*memory).address()))(t)
+	defer l.Close()
+	got := make([]byte, bytes)
+	if err := first(g.work.Launch(l), m.Read(got)); err != nil || got[7] != 8 {
+		t.Errorf("%v, %v", got[:8], err)
+	}
+}
+
 // Work is done when something waits for it, not before.
 func TestOrder(t *testing.T) {
 	r := newRig(t, emulated(t, nil), "streams.cu", false)

@@ -40,7 +40,8 @@ typedef unsigned long long device_ptr;
 struct Function {
   Module* module;
   const emulated_kernel* kernel;
-  int dynamic_limit = 48 << 10;
+  int static_shared() const { return (int)(module->shared_to - module->shared_from); }  // of the whole module
+  int dynamic_limit = std::max(0, (48 << 10) - static_shared());
 };
 
 struct Stream;
@@ -549,7 +550,7 @@ API cuFuncGetAttribute(int* value, int attribute, handle h) {
   Function* f = (Function*)h;
   switch (attribute) {
     case 0: *value = MAX_THREADS; break;
-    case 1: *value = (int)(f->module->shared_to - f->module->shared_from); break;  // of the whole module
+    case 1: *value = f->static_shared(); break;
     case 3: *value = 0; break;
     case 4: *value = 0; break;  // registers: there are none
     case 8: *value = f->dynamic_limit; break;
