@@ -244,22 +244,29 @@ func TestPrebuild(t *testing.T) {
 	t.Setenv("TEMPER_CACHE", t.TempDir())
 	g := trainStep(8)
 	plans := []*plan.Plan{planOf(t, g, graph.PrecisionFloat32), planOf(t, g, graph.PrecisionFloat32)}
-	first := must(Prebuild(plans, "sm_90a"))(t)
+	var told [][2]int
+	first := must(Prebuild(plans, "sm_90a", func(done, all int) { told = append(told, [2]int{done, all}) }))(t)
+	for i, of := range told {
+		if of != [2]int{i, first.Kernels} || len(told) != first.Kernels+1 {
+			t.Errorf("told of %v, want 0 to %d", told, first.Kernels)
+			break
+		}
+	}
 	if first.Kernels == 0 || first.Compiled != first.Kernels {
 		t.Errorf("%+v", first)
 	}
-	if again := must(Prebuild(plans, "sm_90a"))(t); again.Kernels != first.Kernels || again.Compiled != 0 {
+	if again := must(Prebuild(plans, "sm_90a", nil))(t); again.Kernels != first.Kernels || again.Compiled != 0 {
 		t.Errorf("%+v after %+v", again, first)
 	}
 	entries := must(filepath.Glob(filepath.Join(os.Getenv("TEMPER_CACHE"), "cubin-*")))(t)
 	if err := os.WriteFile(entries[0], []byte("damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if mended := must(Prebuild(plans, "sm_90a"))(t); mended.Compiled != 1 {
+	if mended := must(Prebuild(plans, "sm_90a", nil))(t); mended.Compiled != 1 {
 		t.Errorf("%+v with a damaged entry", mended)
 	}
 	t.Setenv("TEMPER_NVRTC", "/no/libnvrtc.so.12")
-	if _, err := Prebuild(plans, "sm_90a"); err == nil || !strings.HasPrefix(err.Error(), "no NVRTC, ") {
+	if _, err := Prebuild(plans, "sm_90a", nil); err == nil || !strings.HasPrefix(err.Error(), "no NVRTC, ") {
 		t.Error(err)
 	}
 	dev := must(engine.Open("cuda", engine.DeviceOptions{}))(t)
