@@ -710,7 +710,7 @@ func TestBackendMistakes(t *testing.T) {
 	}
 	huge := graph.New("huge")
 	huge.Output("y", huge.Input("x", graph.U8, 1<<16, 1<<15).Reverse(0))
-	noCompiler := "no NVRTC, CUDA's run-time compiler: install a CUDA toolkit or `pip install nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to the library"
+	const noCompiler = "no NVRTC, CUDA's run-time compiler, in TEMPER_NVRTC=/no/libnvrtc.so.12: cannot open shared object file"
 	for _, c := range []struct {
 		spec, options string
 		driver        bool // the emulator plays the GPU

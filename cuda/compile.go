@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -55,8 +55,9 @@ func eachKernel(kernels []Kernel, fn func(i int) error) error {
 
 // Prebuild fills the cache on disk with the kernels of some plans, compiled for
 // an architecture as Arch names it, so that a machine with the cache needs no
-// NVRTC: those that the cost model chooses, and the candidates to time.
-func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
+// NVRTC: those that the cost model chooses, and the candidates to time. progress,
+// unless it is nil, is told how many of all are done: none at first, then behind each.
+func Prebuild(plans []*plan.Plan, arch string, progress func(done, all int)) (Prebuilt, error) {
 	k, err := NewCubins(arch, 0)
 	if err != nil {
 		return Prebuilt{}, err
@@ -98,19 +99,30 @@ func Prebuild(plans []*plan.Plan, arch string) (Prebuilt, error) {
 			add(slices.Concat(list...))
 		}
 	}
-	var compiled atomic.Int32
+	if progress == nil {
+		progress = func(int, int) {}
+	}
+	progress(0, len(kernels))
+	var mu sync.Mutex
+	done, compiled := 0, 0
 	err = eachKernel(kernels, func(i int) error {
 		_, made, unsaved, err := k.entry(kernels[i].Name, Unit(kernels[i].Source))
-		if made {
-			compiled.Add(1)
-		}
 		if err == nil && unsaved != nil {
 			err = fmt.Errorf("kernels cannot be kept: %w: set TEMPER_CACHE to a folder with room", unsaved)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if done++; made {
+			compiled++
+		}
+		progress(done, len(kernels))
+		return nil
 	})
 	version := fmt.Sprintf("%d.%d", k.compiler.Major, k.compiler.Minor)
-	return Prebuilt{arch, len(kernels), len(kernels) - chosen, int(compiled.Load()), version}, err
+	return Prebuilt{arch, len(kernels), len(kernels) - chosen, compiled, version}, err
 }
 
 // emulatorUnit is the number of kernels that the emulator's compiler is given
@@ -166,7 +178,7 @@ func (g *gpu) load(kernels []Kernel) (err error) {
 		g.modules = append(g.modules, m)
 		for _, name := range im.names {
 			f, err := m.Function(name)
-			if err == nil && shared[name] > usualShared {
+			if err == nil && shared[name] > 0 { // unasked, a block has 48 KiB, what it declares included
 				err = f.SetDynamicShared(shared[name])
 			}
 			if err != nil {
@@ -177,6 +189,3 @@ func (g *gpu) load(kernels []Kernel) (err error) {
 	}
 	return nil
 }
-
-// usualShared is the dynamic shared memory that a launch may have unasked.
-const usualShared = 48 << 10

@@ -14,19 +14,36 @@ import (
 // NoCompilerError says that no NVRTC was found, or none that can be used.
 type NoCompilerError struct {
 	Why string // what the dynamic linker said of the last library tried
-	// Newer is the first library of a CUDA whose kernels the driver does not load,
-	// Version that CUDA, and Driver the newest that the driver supports, both as in
-	// Library.Version; "" if there is none.
-	Newer           string
+	// Unfit is the first library that was found, of the CUDA Version; "" if there is
+	// none. Driver is the newest CUDA that the driver supports, Arch what is to be
+	// compiled for: 0 and "" if that is open. Versions are as in Library.Version.
+	Unfit           string
 	Version, Driver int
+	Arch            string
 }
 
+// oldestCompiler is the first CUDA whose NVRTC knows sm_90a, and with which temper's
+// kernels have been compiled.
+const oldestCompiler = 12000
+
 func (e *NoCompilerError) Error() string {
-	if e.Newer != "" {
-		return fmt.Sprintf("no NVRTC, CUDA's run-time compiler, for a driver of CUDA %s (%s is of %s): update the NVIDIA driver, or `pip install nvidia-cuda-nvrtc-cu%d`",
-			version(e.Driver), e.Newer, version(e.Version), e.Driver/1000)
+	const none = "no NVRTC, CUDA's run-time compiler"
+	wheel := "nvidia-cuda-nvrtc-cu12"
+	if e.Driver >= 13000 { // the first without the suffix
+		wheel = fmt.Sprintf("'nvidia-cuda-nvrtc==%d.*'", e.Driver/1000)
 	}
-	return "no NVRTC, CUDA's run-time compiler: install a CUDA toolkit or `pip install nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to the library"
+	switch {
+	case e.Unfit == "" && os.Getenv("TEMPER_NVRTC") != "":
+		named := os.Getenv("TEMPER_NVRTC")
+		return fmt.Sprintf("%s, in TEMPER_NVRTC=%s: %s: name the library, or unset it to have it looked for", none, named, strings.TrimPrefix(e.Why, named+": "))
+	case e.Unfit == "":
+		return fmt.Sprintf("%s: install a CUDA toolkit or `pip install %s`, or set TEMPER_NVRTC to the library", none, wheel)
+	case e.Driver != 0 && e.Version/1000 > e.Driver/1000:
+		return fmt.Sprintf("%s, for a driver of CUDA %s (%s is of %s): update the NVIDIA driver, or `pip install %s`", none, version(e.Driver), e.Unfit, version(e.Version), wheel)
+	case e.Version < oldestCompiler:
+		return fmt.Sprintf("%s, of CUDA %s or later (%s is of %s): `pip install %s`, or set TEMPER_NVRTC to a newer one", none, version(oldestCompiler), e.Unfit, version(e.Version), wheel)
+	}
+	return fmt.Sprintf("%s, that knows %s (%s is of CUDA %s): `pip install --upgrade %s`, or set TEMPER_NVRTC to a newer one", none, e.Arch, e.Unfit, version(e.Version), wheel)
 }
 
 // compilerLibraries lists where NVRTC may be, in the order to try:

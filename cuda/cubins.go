@@ -23,7 +23,7 @@ type Cubins struct {
 func NewCubins(arch string, driver int) (*Cubins, error) {
 	k := &Cubins{arch: arch, driver: driver}
 	var err error
-	if k.compiler, err = OpenCompiler(driver); err != nil && !errors.As(err, &k.missing) {
+	if k.compiler, err = OpenCompiler(driver, arch); err != nil && !errors.As(err, &k.missing) {
 		return nil, err
 	}
 	return k, nil

@@ -1,15 +1,17 @@
 //go:build cgo && !windows
 
+#define _POSIX_C_SOURCE 200809L  // strdup
+
 #include "driver.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
-library* library_open(const char* path, const char** error) {
+library* library_open(const char* path, char** error) {
   void* dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!dl) {
-    *error = dlerror();
+    *error = strdup(dlerror());  // whose own string is the thread's, and Go changes threads
     return 0;
   }
   library* lib = calloc(1, sizeof *lib);
@@ -42,7 +44,7 @@ DEVICE_CALLS(X)
 
 int call_tensor_map(device* dev, const tensor_shape* s, device_ptr base, void* map) {
   enum { BFLOAT16 = 9, PROMOTE_256B = 3 };  // of the driver API; interleaving and filling: none, zeros
-  _Alignas(64) char encoded[TENSOR_MAP_BYTES];
+  _Alignas(128) char encoded[TENSOR_MAP_BYTES];  // as CUDA 13's header has it; 64 in CUDA 12's
   const int swizzle = s->swizzle == 128 ? 3 : s->swizzle == 64 ? 2 : 1;
   int r = s->pixels ? call_cuTensorMapEncodeIm2col(dev, encoded, BFLOAT16, 4, base, s->extents, s->strides, s->lower, s->upper, s->box[0],
                                                    s->box[1], s->steps, 0, swizzle, PROMOTE_256B, 0)
@@ -55,7 +57,7 @@ int call_tensor_map(device* dev, const tensor_shape* s, device_ptr base, void* m
 int call_launch(device* dev, launch* l, handle stream) {
   if (l->early) {
     enum { PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
-    const launch_attribute early = {.id = PROGRAMMATIC_STREAM_SERIALIZATION, .value = 1};
+    const launch_attribute early = {.id = PROGRAMMATIC_STREAM_SERIALIZATION, .value.on = 1};
     const launch_config config = {{l->grid[0], l->grid[1], l->grid[2]}, {l->block[0], l->block[1], l->block[2]}, l->shared, stream, &early, 1};
     return call_cuLaunchKernelEx(dev, &config, l->function, l->params, 0);
   }

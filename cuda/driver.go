@@ -11,6 +11,8 @@ package cuda
 import "C"
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"unsafe"
 )
@@ -30,40 +32,63 @@ type Library struct {
 // Open opens a driver library and initialises it; "" looks in the usual places.
 // It returns a *NoDriverError if there is none. Libraries stay open.
 func Open(path string) (*Library, error) {
-	tried := usualDrivers
 	if path != "" {
-		tried = []string{path}
+		return openFirst(path)
 	}
+	return openFirst(usualDrivers...)
+}
+
+// openFirst opens the first of some libraries that is there, and no stub.
+func openFirst(tried ...string) (*Library, error) {
 	missing := &NoDriverError{Tried: tried}
+	var stub error
 	for _, p := range tried {
 		name := C.CString(p)
 		var why *C.char
 		c := C.library_open(name, &why)
 		C.free(unsafe.Pointer(name))
-		if c != nil {
-			return (&Library{Path: p, c: c}).init()
+		if c == nil {
+			missing.Why = takeString(why)
+			continue
 		}
-		missing.Why = C.GoString(why)
+		l := &Library{Path: p, c: c}
+		err := l.init()
+		if err == nil {
+			return l, nil
+		}
+		if failed := (*Error)(nil); !errors.As(err, &failed) || failed.Code != stubLibrary {
+			return nil, err
+		}
+		stub = fmt.Errorf("the driver %s: %w", p, err)
+	}
+	if stub != nil {
+		return nil, stub
 	}
 	return nil, missing
 }
 
-func (l *Library) init() (*Library, error) {
+// takeString is a string of C's, which it frees.
+func takeString(s *C.char) string {
+	defer C.free(unsafe.Pointer(s))
+	return C.GoString(s)
+}
+
+func (l *Library) init() error {
 	missing := C.GoString(C.library_resolve(l.c))
 	if l.c.cuDriverGetVersion == nil {
-		return nil, fmt.Errorf("%s is no CUDA driver: it has no %s", l.Path, missing)
+		return fmt.Errorf("%s is no CUDA driver: it has no %s", l.Path, missing)
 	}
 	var v C.int
 	if err := l.check("cuDriverGetVersion", C.call_cuDriverGetVersion(l.c, &v)); err != nil {
-		return nil, err
+		return err
 	}
 	if l.Version = int(v); l.Version < oldestDriver {
-		return nil, fmt.Errorf("the driver %s supports CUDA %s: temper needs %s or later; update the NVIDIA driver", l.Path, version(l.Version), version(oldestDriver))
+		return fmt.Errorf("the driver %s supports CUDA %s: temper needs %s or later; update the NVIDIA driver", l.Path, version(l.Version), version(oldestDriver))
 	}
 	if missing != "" {
-		return nil, fmt.Errorf("the driver %s (CUDA %s) has no %s", l.Path, version(l.Version), missing)
+		return fmt.Errorf("the driver %s (CUDA %s) has no %s", l.Path, version(l.Version), missing)
 	}
-	return l, l.check("cuInit", C.call_cuInit(l.c, 0))
+	return l.check("cuInit", C.call_cuInit(l.c, 0))
 }
 
 // check makes an error of a call's result.
@@ -71,7 +96,11 @@ func (l *Library) check(call string, code C.int) error {
 	if code == 0 {
 		return nil
 	}
-	e := &Error{Call: call, Code: int(code), Name: fmt.Sprintf("CUDA error %d", code), Text: "the driver does not know this error"}
+	what := known[int(code)]
+	e := &Error{Call: call, Code: int(code), Name: cmp.Or(what.name, fmt.Sprintf("CUDA error %d", code)), Text: "the driver describes it no further", Do: what.do}
+	if code == launchFailed && l.c.emulator_set != nil {
+		e.Do = "" // the emulator's report says it all
+	}
 	var s *C.char
 	if l.c.cuGetErrorName != nil && C.call_cuGetErrorName(l.c, code, &s) == 0 {
 		e.Name = C.GoString(s)
@@ -110,6 +139,7 @@ func Probe(path string) ([]DeviceInfo, error) {
 const (
 	attrSharedPerBlock  = 97 // opt-in maximum
 	attrSMs             = 16
+	attrComputeMode     = 20
 	attrCapabilityMajor = 75
 	attrCapabilityMinor = 76
 )
@@ -144,18 +174,19 @@ func (l *Library) describe(ordinal int) (info DeviceInfo, err error) {
 		return info, err
 	}
 	info = DeviceInfo{Ordinal: ordinal, Name: C.GoString(&name[0]), Memory: int64(memory)}
-	var major, minor int
+	var major, minor, mode int
 	for _, a := range []struct {
 		attribute C.int
 		value     *int
-	}{{attrCapabilityMajor, &major}, {attrCapabilityMinor, &minor}, {attrSMs, &info.SMs}, {attrSharedPerBlock, &info.SharedPerBlock}} {
+	}{{attrCapabilityMajor, &major}, {attrCapabilityMinor, &minor}, {attrSMs, &info.SMs}, {attrComputeMode, &mode}, {attrSharedPerBlock, &info.SharedPerBlock}} {
 		var v C.int
 		if err := l.check("cuDeviceGetAttribute", C.call_cuDeviceGetAttribute(l.c, &v, a.attribute, dev)); err != nil {
 			return info, err
 		}
 		*a.value = int(v)
 	}
-	info.Capability = major*10 + minor
+	const prohibited = 2
+	info.Capability, info.Prohibited = major*10+minor, mode == prohibited
 	return info, nil
 }
 
@@ -187,7 +218,11 @@ func (l *Library) Device(ordinal int) (*Device, error) {
 		return nil, err
 	}
 	var context C.handle
-	if err := l.check("cuDevicePrimaryCtxRetain", C.call_cuDevicePrimaryCtxRetain(l.c, &context, d.dev)); err != nil {
+	if code := C.call_cuDevicePrimaryCtxRetain(l.c, &context, d.dev); code != 0 {
+		err := l.check("cuDevicePrimaryCtxRetain", code)
+		if code == outOfMemory {
+			err = fmt.Errorf("%w: other programs have the device's memory: see nvidia-smi, or take another device", err)
+		}
 		return nil, err
 	}
 	d.c = (*C.device)(C.calloc(1, C.sizeof_device))

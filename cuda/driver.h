@@ -8,10 +8,14 @@
 typedef uint64_t device_ptr;
 typedef uintptr_t handle;  // of a context, module, function, stream, event or graph
 
-// CUlaunchAttribute, with the value that is an int, and CUlaunchConfig.
+// CUlaunchAttribute, with the value that is an int, and CUlaunchConfig. The driver
+// copies them whole, so that they are laid out as in its header.
 typedef struct launch_attribute {
-  int id, unused, value;
-  char rest[60];
+  int id;
+  union {
+    int on;
+    uint64_t all[8];
+  } value;
 } launch_attribute;
 typedef struct launch_config {
   unsigned grid[3], block[3], shared;
@@ -19,6 +23,8 @@ typedef struct launch_config {
   const launch_attribute* attribute;
   unsigned attributes;
 } launch_config;
+_Static_assert(sizeof(launch_attribute) == 72 && _Alignof(launch_attribute) == 8 && offsetof(launch_attribute, value) == 8, "CUlaunchAttribute");
+_Static_assert(sizeof(launch_config) == 56 && offsetof(launch_config, stream) == 32 && offsetof(launch_config, attribute) == 40 && offsetof(launch_config, attributes) == 48, "CUlaunchConfig");
 
 // Calls that need no current context: X(name, parameters, arguments).
 #define LIBRARY_CALLS(X)                                                                \
@@ -117,8 +123,8 @@ typedef struct tensor_shape {
 
 enum { TENSOR_MAP_BYTES = 128, INVALID_CONTEXT = 201 };
 
-// library_open returns 0 and says why in *error if the library cannot be opened.
-library* library_open(const char* path, const char** error);
+// library_open returns 0 and says why in *error, to be freed, if the library cannot be opened.
+library* library_open(const char* path, char** error);
 // library_resolve finds all functions; it returns the name of one that is missing.
 const char* library_resolve(library* lib);
 

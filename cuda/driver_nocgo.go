@@ -33,4 +33,6 @@ func Probe(string) ([]DeviceInfo, error) { return nil, ErrNoCgo }
 func CompilerVersion() (string, error) { return "", ErrNoCgo }
 
 // Prebuild fills the cache with compiled kernels; this build cannot.
-func Prebuild([]*plan.Plan, string) (Prebuilt, error) { return Prebuilt{}, ErrNoCgo }
+func Prebuild([]*plan.Plan, string, func(done, all int)) (Prebuilt, error) {
+	return Prebuilt{}, ErrNoCgo
+}

@@ -16,7 +16,7 @@ func TestWithoutCgo(t *testing.T) {
 	_, probed := Probe("")
 	_, cuda := engine.Open("cuda:0", engine.DeviceOptions{})
 	_, emulator := engine.Open("emulator", engine.DeviceOptions{})
-	_, built := Prebuild(nil, "sm_90a")
+	_, built := Prebuild(nil, "sm_90a", nil)
 	for _, c := range []struct {
 		err  error
 		want string

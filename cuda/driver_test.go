@@ -6,8 +6,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -52,7 +54,7 @@ func emulated(t *testing.T, options map[string]int) *Library {
 
 // usual takes the emulator's options back.
 func usual(t testing.TB, lib *Library) {
-	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "refuse": 0, "log": 0} {
+	for option, value := range map[string]int{"reset": 0, "checked": 0, "copies": 0, "seed": 0, "lazy": 1, "devices": 1, "capability": 90, "driver": 13000, "memory": 16384, "refuse": 0, "init": 0, "mode": 0, "log": 0} {
 		if err := lib.SetEmulator(option, value); err != nil {
 			t.Error(err)
 		}
@@ -148,7 +150,25 @@ func TestMistakes(t *testing.T) {
 	}{
 		"old driver": {map[string]int{"driver": 11040}, func(l *Library) error { _, err := Open(l.Path); return err },
 			"supports CUDA 11.4: temper needs 12.0 or later"},
-		"old GPU":     {map[string]int{"capability": 75}, device(0), "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later"},
+		"old GPU":        {map[string]int{"capability": 75}, device(0), "CUDA device 0 (emulated GPU) is sm_75: temper needs sm_80 or later"},
+		"prohibited GPU": {map[string]int{"mode": 2}, device(0), "CUDA device 0 (emulated GPU) is in compute mode Prohibited: nvidia-smi -i 0 -c DEFAULT lets programs use it"},
+		"no GPU at all": {map[string]int{"init": 100}, func(l *Library) error { _, err := Open(l.Path); return err },
+			"cuInit: CUDA_ERROR_NO_DEVICE: the driver describes it no further: nvidia-smi should list one; a container needs --gpus all"},
+		"exclusive GPU": {map[string]int{"fail": 46}, device(0), "cuDevicePrimaryCtxRetain: CUDA_ERROR_DEVICE_UNAVAILABLE: the driver describes it no further: another process may have it to itself"},
+		"full GPU":      {map[string]int{"fail": 2}, device(0), "cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory: other programs have the device's memory: see nvidia-smi, or take another device"},
+		"a later error": {map[string]int{"init": 4321}, func(l *Library) error { _, err := Open(l.Path); return err }, "cuInit: CUDA error 4321: the driver describes it no further"},
+		"ECC": {nil, on(func(d *Device) error {
+			s, _ := d.NewStream()
+			return first(d.lib.SetEmulator("fail", 214), s.Synchronize())
+		}), "cuStreamSynchronize: CUDA_ERROR_ECC_UNCORRECTABLE: the driver describes it no further: the GPU itself failed: see nvidia-smi -q and the kernel's log for an Xid"},
+		"a kernel that reads elsewhere": {nil, on(func(d *Device) error {
+			s, _ := d.NewStream()
+			return first(d.lib.SetEmulator("fail", 700), s.Synchronize())
+		}), "cuStreamSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS: the driver describes it no further: a kernel went wrong: TEMPER_CUDA_GRAPH=off and CUDA_LAUNCH_BLOCKING=1 have the run say which one"},
+		"no memory of the host": {map[string]int{"refuse": 1}, on(func(d *Device) error {
+			_, err := d.AllocHost(3 << 20)
+			return err
+		}), "cuMemHostAlloc: CUDA_ERROR_OUT_OF_MEMORY: out of memory (3.0 MiB of page-locked memory of the host wanted): give the machine, or the container, more memory"},
 		"no such GPU": {nil, device(3), "no CUDA device 3: there are 1, counted from 0"},
 		"negative":    {nil, device(-1), "no CUDA device -1"},
 		"option":      {nil, func(l *Library) error { return l.SetEmulator("speed", 1) }, `has no option "speed"`},
@@ -171,10 +191,29 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lib := emulated(t, c.options)
-			if err := c.do(lib); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%v\nwant it to say %q", err, c.says)
+			if err := c.do(lib); err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v\nwant it to say %q in one line", err, c.says)
 			}
 		})
+	}
+}
+
+// The toolkit's stub is passed over for a driver behind it; alone, it is named.
+func TestStub(t *testing.T) {
+	driver := emulated(t, nil).Path
+	stub := filepath.Join(t.TempDir(), "libcuda.so.1")
+	if err := os.WriteFile(stub, must(os.ReadFile(driver))(t), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := must(Open(stub))(t).SetEmulator("init", stubLibrary); err != nil {
+		t.Fatal(err)
+	}
+	if l := must(openFirst(stub, driver))(t); l.Path != driver {
+		t.Errorf("%s is opened, want %s", l.Path, driver)
+	}
+	want := "the driver " + stub + ": cuInit: CUDA_ERROR_STUB_LIBRARY: the driver describes it no further: the library is the toolkit's stub, which is there to be linked with: install the NVIDIA driver, or take the folder stubs out of LD_LIBRARY_PATH"
+	if _, err := openFirst(stub, "libno-such-driver.so.1"); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }
 
@@ -244,6 +283,36 @@ func TestLaunchMistakes(t *testing.T) {
 	r.want(x, 4, 7)
 }
 
+// Static shared memory counts towards what a block has unasked: whatever a kernel
+// wants of dynamic shared memory is asked for when it is loaded.
+func TestDynamicShared(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	const bytes = 1 << 10
+	k := named(`extern "C" __global__ void NAME(u8* out) {
+  __shared__ u8 fixed[48 << 10];
+  DYNAMIC_SHARED(u8, more);
+  for (u32 i = threadIdx.x; i < 1024; i += blockDim.x) fixed[i] = (u8)i, more[i] = 1, out[i] = fixed[i] + more[i];
+}
+EXPORT(NAME)
+`)
+	k.Shared = bytes
+	if err := g.load([]Kernel{k}); err != nil {
+		t.Fatal(err)
+	}
+	f := g.functions[k.Name]
+	if limit := must(f.Attr(AttrDynamicShared))(t); limit != bytes {
+		t.Errorf("%d bytes may be asked for, want %d", limit, bytes)
+	}
+	m := must(dev.Alloc(bytes))(t)
+	defer m.Free()
+	l := must(f.Prepare([3]int{1, 1, 1}, [3]int{k.Threads, 1, 1}, k.Shared, m.(*memory).address()))(t)
+	defer l.Close()
+	got := make([]byte, bytes)
+	if err := first(g.work.Launch(l), m.Read(got)); err != nil || got[7] != 8 {
+		t.Errorf("%v, %v", got[:8], err)
+	}
+}
+
 // Work is done when something waits for it, not before.
 func TestOrder(t *testing.T) {
 	r := newRig(t, emulated(t, nil), "streams.cu", false)
@@ -308,6 +377,41 @@ func TestHostMemory(t *testing.T) {
 	r.want(p, 0, 6)
 	r.want(q, 7, 6)
 	r.ok(h.Free())
+}
+
+// Go's memory stays until the driver has read or written it, which it may do when
+// the call has long returned.
+func TestGoMemory(t *testing.T) {
+	r := newRig(t, emulated(t, nil), "streams.cu", false)
+	const size = 4 << 20
+	p := must(r.dev.Alloc(size))(t)
+	for name, do := range map[string]func(b []byte) error{
+		"write": func(b []byte) error { return r.s.Write(p, b) },
+		"read":  func(b []byte) error { return r.s.Read(b, p) },
+	} {
+		for range 100 { // what the copy waits for
+			r.ok(r.s.Fill(p, 1, size))
+		}
+		var done atomic.Bool
+		collected := make(chan bool)
+		go func() {
+			for !done.Load() {
+				runtime.GC()
+			}
+			close(collected)
+		}()
+		var early atomic.Bool
+		func() {
+			b := make([]byte, size)
+			runtime.AddCleanup(&b[0], func(struct{}) { early.CompareAndSwap(false, !done.Load()) }, struct{}{})
+			r.ok(do(b))
+		}()
+		done.Store(true)
+		<-collected
+		if early.Load() {
+			t.Errorf("%s: the memory was collected while the driver used it", name)
+		}
+	}
 }
 
 func TestStreamOrderedMemory(t *testing.T) {

@@ -20,6 +20,7 @@ type TensorMap struct {
 	Steps   [4]int // from a pixel to the next, across and down; 1 along the others
 	Lower   [2]int // the corner where pixels begin, across and down, from the first pixel
 	Upper   [2]int // and where they end, from the last
+	Reach   [2]int // of the farthest tap from a window's first pixel, across and down
 	Swizzle int    // bytes of a line in shared memory
 }
 
@@ -158,23 +159,27 @@ func onSM90(n *graph.Node, capability int) bool {
 	switch n.Op() {
 	case graph.OpConv2D:
 		g := geometry(n, n.In(0), n.In(1), n)
-		return g.C%8 == 0 && max(g.strideH, g.strideW) <= 8 && fit(g.pixels(1, 16))
+		return g.C%8 == 0 && fit(g.pixels(1, 16))
 	case graph.OpConv2DInputGrad:
 		g := geometry(n, n, n.In(1), n.In(0))
 		maps := g.phases(1, 16)
 		return g.C%8 == 0 && g.O%8 == 0 && len(maps) <= mostMaps && fit(maps...)
 	case graph.OpConv2DFilterGrad:
 		g := geometry(n, n.In(0), n, n.In(1))
-		return g.C%8 == 0 && g.O%8 == 0 && max(g.strideH, g.strideW) <= 8 && fit(g.pixels(1, 16))
+		return g.C%8 == 0 && g.O%8 == 0 && fit(g.pixels(1, 16))
 	}
 	return false
 }
 
-// fit says whether the copy engine's instructions can name what maps ask for.
+// fit says whether the copy engine's instructions can name what maps of images ask
+// for: corners are signed bytes, the way to a tap is an unsigned one, and steps are at
+// most 8 (cuTensorMapEncodeIm2col's documentation). What else it asks for follows from
+// how maps are made: extents are below maxElements, strides whole lines of 16 bytes of
+// images that fit into memory, boxes a line wide and a tile high.
 func fit(maps ...TensorMap) bool {
 	for _, m := range maps {
 		for i := range 2 {
-			if min(m.Lower[i], m.Upper[i]) < -128 || max(m.Lower[i], m.Upper[i]) > 127 {
+			if min(m.Lower[i], m.Upper[i]) < -128 || max(m.Lower[i], m.Upper[i]) > 127 || m.Reach[i] > 255 || m.Steps[1+i] > 8 {
 				return false
 			}
 		}
@@ -400,7 +405,7 @@ func (op *tensorOp) stripsSM90(n *graph.Node) {
 		s = &strips{g, g.R}
 	case graph.OpConv2DInputGrad:
 		g = geometry(n, n, n.In(1), n.In(0))
-		s = &strips{conv{N: g.N, C: g.O, H: g.P, W: g.Q, O: g.C, P: g.H, Q: g.W, S: g.S, strideH: 1, strideW: 1, padH: g.R - 1 - g.padH, padW: g.S - 1 - g.padW}, g.R}
+		s = &strips{conv{N: g.N, C: g.O, H: g.P, W: g.Q, O: g.C, P: g.H, Q: g.W, S: g.S, strideH: 1, strideW: 1, dilationH: 1, dilationW: 1, padH: g.R - 1 - g.padH, padW: g.S - 1 - g.padW}, g.R}
 	}
 	if s == nil || g.R == 1 || s.Q%8 != 0 || max(g.strideH, g.strideW, g.dilationH, g.dilationW) > 1 {
 		return
@@ -409,7 +414,7 @@ func (op *tensorOp) stripsSM90(n *graph.Node) {
 	w.strips, w.width = s, min(32, width(s.C))
 	op.step, op.products, op.types = g.R*w.width, g.products(), g.shape()
 	op.extents(s.N*s.P*s.Q, s.O, op.step*g.S*ceil(s.C, w.width), seldom)
-	s.P += g.R - 1
+	s.P, s.R = s.P+g.R-1, 1
 	if !fit(s.conv.pixels(1, w.width)) {
 		return
 	}
@@ -532,7 +537,8 @@ func (g conv) pixels(count, width int) TensorMap {
 	const size = 2
 	return TensorMap{Pixels: true, Extents: [4]int{g.C, g.W, g.H, g.N}, Strides: [3]int{size * g.C, size * g.C * g.W, size * g.C * g.W * g.H},
 		Box: [3]int{width, count}, Steps: [4]int{1, g.strideW, g.strideH, 1},
-		Lower: [2]int{-g.padW, -g.padH}, Upper: [2]int{(g.Q-1)*g.strideW + 1 - g.padW - g.W, (g.P-1)*g.strideH + 1 - g.padH - g.H}, Swizzle: size * width}
+		Lower: [2]int{-g.padW, -g.padH}, Upper: [2]int{(g.Q-1)*g.strideW + 1 - g.padW - g.W, (g.P-1)*g.strideH + 1 - g.padH - g.H},
+		Reach: [2]int{(g.S - 1) * g.dilationW, (g.R - 1) * g.dilationH}, Swizzle: size * width}
 }
 
 // filters is the map of the filters, as (O, R S, C): a tap's.
@@ -592,6 +598,7 @@ func (g conv) phases(count, width int) (maps []TensorMap) {
 			for i, a := range []phaseAxis{f.across, f.down} {
 				m.Lower[i] = a.base - (a.taps-1)*a.shift
 				m.Upper[i] = m.Lower[i] + a.pixels - m.Extents[1+i]
+				m.Reach[i] = (a.taps - 1) * a.shift
 			}
 		}
 		maps = append(maps, m)

@@ -30,7 +30,14 @@ func TestOnSM90(t *testing.T) {
 		{"odd outputs", graph.BF16, graph.NHWC, 90, shape{64, 10, 3, 1, 1, 1}, true, false, false},
 		{"far strides", graph.BF16, graph.NHWC, 90, shape{64, 64, 9, 9, 0, 1}, false, false, false},
 		{"many phases", graph.BF16, graph.NHWC, 90, shape{64, 64, 5, 5, 0, 1}, true, false, true},
-		{"far taps", graph.BF16, graph.NHWC, 90, shape{64, 64, 3, 1, 130, 130}, false, false, false},
+		{"stride 8", graph.BF16, graph.NHWC, 90, shape{64, 64, 3, 8, 0, 1}, true, false, true},
+		{"corners at the limit", graph.BF16, graph.NHWC, 90, shape{64, 64, 3, 1, 128, 1}, true, true, true},
+		{"corners beyond it", graph.BF16, graph.NHWC, 90, shape{64, 64, 3, 1, 129, 1}, false, false, false},
+		{"an upper corner beyond it", graph.BF16, graph.NHWC, 90, shape{64, 64, 1, 1, 128, 1}, false, false, false},
+		{"taps at the limit", graph.BF16, graph.NHWC, 90, shape{64, 64, 2, 1, 127, 255}, true, true, true},
+		{"taps beyond it", graph.BF16, graph.NHWC, 90, shape{64, 64, 2, 1, 128, 256}, false, false, false},
+		{"middle taps at the limit", graph.BF16, graph.NHWC, 90, shape{64, 64, 3, 1, 127, 127}, true, true, true},
+		{"middle taps beyond it", graph.BF16, graph.NHWC, 90, shape{64, 64, 3, 1, 128, 128}, false, false, false},
 	} {
 		g := graph.New(c.what)
 		a := graph.Attrs{Stride: [2]int{c.stride, c.stride}, Pad: [2]int{c.pad, c.pad}, Dilation: [2]int{c.dilation, c.dilation}, Layout: c.layout}

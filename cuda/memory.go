@@ -9,14 +9,12 @@ import "C"
 
 import (
 	"fmt"
+	"runtime"
 	"unsafe"
 )
 
 // Ptr is an address in device memory.
 type Ptr uint64
-
-// outOfMemory is CUDA_ERROR_OUT_OF_MEMORY.
-const outOfMemory = 2
 
 // Alloc returns device memory, not zeroed.
 func (d *Device) Alloc(bytes int) (Ptr, error) {
@@ -63,7 +61,12 @@ type HostMemory struct {
 // AllocHost returns page-locked memory.
 func (d *Device) AllocHost(bytes int) (*HostMemory, error) {
 	m := &HostMemory{dev: d, n: bytes}
-	return m, d.check("cuMemHostAlloc", C.call_cuMemHostAlloc(d.c, &m.p, C.size_t(bytes), 0))
+	code := C.call_cuMemHostAlloc(d.c, &m.p, C.size_t(bytes), 0)
+	err := d.check("cuMemHostAlloc", code)
+	if code == outOfMemory {
+		err = fmt.Errorf("%w (%s of page-locked memory of the host wanted): give the machine, or the container, more memory", err, mebibytes(bytes))
+	}
+	return m, err
 }
 
 // Bytes is the memory. It must not be used after Free.
@@ -98,6 +101,7 @@ func (s *Stream) Upload(dst Ptr, src []byte) error {
 // Write is Upload of any host memory, and waits: of memory that is not page-locked a
 // driver only says that it may have been read when the call returns.
 func (s *Stream) Write(dst Ptr, src []byte) error {
+	defer pin(src)()
 	return first(s.Upload(dst, src), s.Synchronize())
 }
 
@@ -112,7 +116,18 @@ func (s *Stream) Download(dst []byte, src Ptr) error {
 
 // Read is Download to any host memory, and waits.
 func (s *Stream) Read(dst []byte, src Ptr) error {
+	defer pin(dst)()
 	return first(s.Download(dst, src), s.Synchronize())
+}
+
+// pin keeps memory where it is, which the driver still uses when the call that it was
+// given to has returned; until what pin returns is called.
+func pin(b []byte) (unpin func()) {
+	var p runtime.Pinner
+	if len(b) > 0 {
+		p.Pin(&b[0])
+	}
+	return p.Unpin
 }
 
 // Copy copies within device memory; the two ranges must not overlap.

@@ -68,7 +68,7 @@ func (f *Function) Attr(a FuncAttr) (int, error) {
 }
 
 // SetDynamicShared lets launches ask for up to that much dynamic shared memory;
-// without it the limit is 48 KiB.
+// without it the limit is 48 KiB, less the static shared memory.
 func (f *Function) SetDynamicShared(bytes int) error {
 	return f.dev.check("cuFuncSetAttribute "+f.Name, C.call_cuFuncSetAttribute(f.dev.c, f.h, C.int(AttrDynamicShared), C.int(bytes)))
 }

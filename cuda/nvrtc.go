@@ -11,6 +11,7 @@ import "C"
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -21,16 +22,20 @@ import (
 type Compiler struct {
 	Path         string
 	Major, Minor int // of its CUDA version
+	capabilities []int
 	c            *C.nvrtc
 }
 
 // CompilerVersion describes the NVRTC that would be used on this machine.
 func CompilerVersion() (string, error) {
-	driver := 0
+	driver, arch := 0, ""
 	if l, err := Open(""); err == nil {
 		driver = l.Version
+		if devices, err := l.Devices(); err == nil && len(devices) > 0 && devices[0].usable() == nil {
+			arch = Arch(devices[0].Capability)
+		}
 	}
-	n, err := OpenCompiler(driver)
+	n, err := OpenCompiler(driver, arch)
 	if err != nil {
 		return "", err
 	}
@@ -39,9 +44,10 @@ func CompilerVersion() (string, error) {
 
 // OpenCompiler finds an NVRTC whose kernels a driver loads that supports CUDA up
 // to a version, as in Library.Version: those of any minor version, but of no later
-// major one. 0 takes any. It returns a *NoCompilerError if there is none.
-func OpenCompiler(driver int) (*Compiler, error) {
-	missing := &NoCompilerError{Driver: driver}
+// major one. 0 takes any. It compiles for arch, as Arch names it, unless that is "".
+// It returns a *NoCompilerError if there is none.
+func OpenCompiler(driver int, arch string) (*Compiler, error) {
+	missing := &NoCompilerError{Driver: driver, Arch: arch}
 	for _, p := range compilerLibraries() {
 		builtins, _ := filepath.Glob(filepath.Join(filepath.Dir(p), "libnvrtc-builtins.so.*"))
 		for _, b := range builtins { // where NVRTC itself finds them only if the linker's path has the folder
@@ -54,23 +60,47 @@ func OpenCompiler(driver int) (*Compiler, error) {
 		c := C.nvrtc_open(name, &why)
 		C.free(unsafe.Pointer(name))
 		if c == nil {
-			missing.Why = C.GoString(why)
+			missing.Why = takeString(why)
 			continue
 		}
-		var major, minor C.int
 		n := &Compiler{Path: p, c: c}
-		if err := n.check("nvrtcVersion", C.call_nvrtcVersion(c, &major, &minor)); err != nil {
+		if err := n.ask(); err != nil {
 			return nil, err
 		}
-		n.Major, n.Minor = int(major), int(minor)
-		if driver == 0 || n.Major <= driver/1000 {
+		if n.serves(driver, arch) {
 			return n, nil
 		}
-		if missing.Newer == "" {
-			missing.Newer, missing.Version = p, 1000*n.Major+10*n.Minor
+		if missing.Unfit == "" {
+			missing.Unfit, missing.Version = p, 1000*n.Major+10*n.Minor
 		}
 	}
 	return nil, missing
+}
+
+// ask asks the compiler for its version and its architectures.
+func (c *Compiler) ask() error {
+	var major, minor, n C.int
+	if err := c.check("nvrtcVersion", C.call_nvrtcVersion(c.c, &major, &minor)); err != nil {
+		return err
+	}
+	if err := c.check("nvrtcGetNumSupportedArchs", C.call_nvrtcGetNumSupportedArchs(c.c, &n)); err != nil {
+		return err
+	}
+	archs := make([]C.int, n+1)
+	if err := c.check("nvrtcGetSupportedArchs", C.call_nvrtcGetSupportedArchs(c.c, &archs[0])); err != nil {
+		return err
+	}
+	c.Major, c.Minor = int(major), int(minor)
+	for _, a := range archs[:n] {
+		c.capabilities = append(c.capabilities, int(a))
+	}
+	return nil
+}
+
+// serves says whether a driver loads what the compiler makes for an architecture.
+func (c *Compiler) serves(driver int, arch string) bool {
+	return c.Major >= oldestCompiler/1000 && (driver == 0 || c.Major <= driver/1000) &&
+		(arch == "" || slices.Contains(c.capabilities, capabilityOf(arch)))
 }
 
 func (c *Compiler) check(call string, code C.int) error {

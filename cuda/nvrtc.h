@@ -8,6 +8,8 @@ typedef uintptr_t nvrtc_program;
 
 #define NVRTC_CALLS(X)                                                                  \
   X(nvrtcVersion, (int* major, int* minor), (major, minor))                             \
+  X(nvrtcGetNumSupportedArchs, (int* n), (n))                                           \
+  X(nvrtcGetSupportedArchs, (int* archs), (archs))                                      \
   X(nvrtcCreateProgram, (nvrtc_program* p, const char* source, const char* name, int n, const char* const* headers, const char* const* names), \
     (p, source, name, n, headers, names))                                               \
   X(nvrtcDestroyProgram, (nvrtc_program* p), (p))                                       \
@@ -29,8 +31,8 @@ typedef struct nvrtc {
 // preload loads a library that another will look for by its name alone.
 void preload(const char* path);
 
-// nvrtc_open returns 0 and says why in *error if the library cannot be used.
-nvrtc* nvrtc_open(const char* path, const char** error);
+// nvrtc_open returns 0 and says why in *error, to be freed, if the library cannot be used.
+nvrtc* nvrtc_open(const char* path, char** error);
 
 #define X(name, params, args) int call_##name(nvrtc* lib, EACH params);
 NVRTC_CALLS(X)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 
 func nvrtc(t *testing.T) *Compiler {
 	t.Helper()
-	c, err := OpenCompiler(0)
+	c, err := OpenCompiler(0, "")
 	var missing *NoCompilerError
 	if errors.As(err, &missing) && !required("nvrtc") {
 		t.Skip(err)
@@ -157,7 +158,7 @@ func TestNewerCompiler(t *testing.T) {
 	t.Setenv("TEMPER_NVRTC", "")
 	t.Setenv("TEMPER_CACHE", filepath.Join(dir, "cache"))
 	for driver, want := range map[int]int{0: 13, 12040: 12, 12090: 12, 13000: 13, 14020: 13} {
-		if c := must(OpenCompiler(driver))(t); c.Major != want {
+		if c := must(OpenCompiler(driver, "sm_90a"))(t); c.Major != want {
 			t.Errorf("for a driver of CUDA %s: %s, want one of CUDA %d", version(driver), c.Path, want)
 		}
 	}
@@ -176,6 +177,64 @@ func TestNewerCompiler(t *testing.T) {
 	}
 }
 
+// A compiler that cannot do what is asked is passed over, and the error names the
+// one that can.
+func TestUnfitCompiler(t *testing.T) {
+	cc, err := exec.LookPath("cc")
+	if err != nil && !required("cxx") {
+		t.Skip(err)
+	}
+	fake := func(name string, major int, archs string) string {
+		source, lib := filepath.Join(t.TempDir(), "nvrtc.c"), filepath.Join(t.TempDir(), name)
+		text := fmt.Sprintf(`static int archs[] = {%s};
+int nvrtcVersion(int* major, int* minor) { return *major = %d, *minor = 1, 0; }
+int nvrtcGetNumSupportedArchs(int* n) { return *n = sizeof archs / sizeof *archs, 0; }
+int nvrtcGetSupportedArchs(int* to) { for (unsigned i = 0; i < sizeof archs / sizeof *archs; i++) to[i] = archs[i]; return 0; }
+const char* nvrtcGetErrorString(int code) { return ""; }
+void nvrtcCreateProgram() {} void nvrtcDestroyProgram() {} void nvrtcCompileProgram() {} void nvrtcGetCUBINSize() {}
+void nvrtcGetCUBIN() {} void nvrtcGetProgramLogSize() {} void nvrtcGetProgramLog() {}
+`, archs, major)
+		if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(cc, "-shared", "-fPIC", "-o", lib, source).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return lib
+	}
+	eleven, twelve := fake("libnvrtc.so.11.2", 11, "80, 86, 90"), fake("libnvrtc.so.12", 12, "80, 90")
+	for _, c := range []struct {
+		lib    string
+		driver int
+		arch   string
+		says   string // "": it is opened
+	}{
+		{twelve, 12040, "sm_90a", ""},
+		{twelve, 0, "", ""},
+		{eleven, 12040, "sm_80", "no NVRTC, CUDA's run-time compiler, of CUDA 12.0 or later (" + eleven + " is of 11.1): `pip install nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to a newer one"},
+		{twelve, 12080, "sm_100", "no NVRTC, CUDA's run-time compiler, that knows sm_100 (" + twelve + " is of CUDA 12.1): `pip install --upgrade nvidia-cuda-nvrtc-cu12`, or set TEMPER_NVRTC to a newer one"},
+		{twelve, 13000, "sm_110", "no NVRTC, CUDA's run-time compiler, that knows sm_110 (" + twelve + " is of CUDA 12.1): `pip install --upgrade 'nvidia-cuda-nvrtc==13.*'`, or set TEMPER_NVRTC to a newer one"},
+		{"libm.so.6", 0, "", "no NVRTC, CUDA's run-time compiler, in TEMPER_NVRTC=libm.so.6: it has no nvrtcVersion: name the library, or unset it to have it looked for"},
+		{"/no/libnvrtc.so.12", 0, "", "no NVRTC, CUDA's run-time compiler, in TEMPER_NVRTC=/no/libnvrtc.so.12: cannot open shared object file: No such file or directory: name the library, or unset it to have it looked for"},
+	} {
+		t.Setenv("TEMPER_NVRTC", c.lib)
+		_, err := OpenCompiler(c.driver, c.arch)
+		if got := fmt.Sprint(err); err == nil && c.says != "" || err != nil && got != c.says {
+			t.Errorf("%s for %s: %s\nwant %s", c.lib, c.arch, got, c.says)
+		}
+	}
+	// Of several libraries the first that serves is taken.
+	home := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(home, "lib64"), 0o755), os.Symlink(eleven, filepath.Join(home, "lib64/libnvrtc.so.13")), os.Symlink(twelve, filepath.Join(home, "lib64/libnvrtc.so.12"))); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TEMPER_NVRTC", "")
+	t.Setenv("CUDA_HOME", home)
+	if c := must(OpenCompiler(12040, "sm_90a"))(t); filepath.Base(c.Path) != "libnvrtc.so.12" || c.Major != 12 {
+		t.Errorf("%s of CUDA %d.%d is taken", c.Path, c.Major, c.Minor)
+	}
+}
+
 // With the kernels of a plan in the cache, a machine without NVRTC loads them.
 // The GPU is the emulator, which takes no cubin: it is asked to.
 func TestPrebuild(t *testing.T) {
@@ -185,22 +244,29 @@ func TestPrebuild(t *testing.T) {
 	t.Setenv("TEMPER_CACHE", t.TempDir())
 	g := trainStep(8)
 	plans := []*plan.Plan{planOf(t, g, graph.PrecisionFloat32), planOf(t, g, graph.PrecisionFloat32)}
-	first := must(Prebuild(plans, "sm_90a"))(t)
+	var told [][2]int
+	first := must(Prebuild(plans, "sm_90a", func(done, all int) { told = append(told, [2]int{done, all}) }))(t)
+	for i, of := range told {
+		if of != [2]int{i, first.Kernels} || len(told) != first.Kernels+1 {
+			t.Errorf("told of %v, want 0 to %d", told, first.Kernels)
+			break
+		}
+	}
 	if first.Kernels == 0 || first.Compiled != first.Kernels {
 		t.Errorf("%+v", first)
 	}
-	if again := must(Prebuild(plans, "sm_90a"))(t); again.Kernels != first.Kernels || again.Compiled != 0 {
+	if again := must(Prebuild(plans, "sm_90a", nil))(t); again.Kernels != first.Kernels || again.Compiled != 0 {
 		t.Errorf("%+v after %+v", again, first)
 	}
 	entries := must(filepath.Glob(filepath.Join(os.Getenv("TEMPER_CACHE"), "cubin-*")))(t)
 	if err := os.WriteFile(entries[0], []byte("damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if mended := must(Prebuild(plans, "sm_90a"))(t); mended.Compiled != 1 {
+	if mended := must(Prebuild(plans, "sm_90a", nil))(t); mended.Compiled != 1 {
 		t.Errorf("%+v with a damaged entry", mended)
 	}
 	t.Setenv("TEMPER_NVRTC", "/no/libnvrtc.so.12")
-	if _, err := Prebuild(plans, "sm_90a"); err == nil || !strings.HasPrefix(err.Error(), "no NVRTC, ") {
+	if _, err := Prebuild(plans, "sm_90a", nil); err == nil || !strings.HasPrefix(err.Error(), "no NVRTC, ") {
 		t.Error(err)
 	}
 	dev := must(engine.Open("cuda", engine.DeviceOptions{}))(t)

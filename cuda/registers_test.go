@@ -264,7 +264,7 @@ func compiler(t *testing.T, variable string) *cuda.Compiler {
 		t.Skipf("no %s: eval \"$(build/nvrtc.sh)\" sets it", variable)
 	}
 	t.Setenv("TEMPER_NVRTC", path)
-	c, err := cuda.OpenCompiler(0)
+	c, err := cuda.OpenCompiler(0, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,8 @@ var tensorGeometries = []struct {
 	{"strips of halves", 1, 72, 16, 16, 40, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
 	{"strips in two copies", 1, 32, 8, 32, 64, 3, 3, [2]int{1, 1}, [2]int{1, 1}, [2]int{1, 1}},
 	{"high strips", 2, 16, 18, 10, 24, 5, 3, [2]int{1, 1}, [2]int{1, 0}, [2]int{1, 1}},
+	{"far taps", 1, 8, 200, 2, 8, 2, 1, [2]int{1, 1}, [2]int{127, 0}, [2]int{255, 1}}, // as far as the copy engine can name
+	{"too far", 1, 8, 200, 2, 8, 2, 1, [2]int{1, 1}, [2]int{128, 0}, [2]int{256, 1}},
 	{"wide strips", 2, 16, 16, 8, 24, 3, 5, [2]int{1, 1}, [2]int{0, 1}, [2]int{1, 1}},
 }
 

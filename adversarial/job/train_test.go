@@ -151,7 +151,7 @@ func TestOptimizerSettings(t *testing.T) {
 // Adam, and the run's metrics have it.
 func TestCycleMomentum(t *testing.T) {
 	for optimizer, want := range map[string][]float64{"sgd": {0.9, 0.85, 0.8, 0.85}, "adam": {0.9, 0.8, 0.7, 0.8}} {
-		args := []string{"training.method=standard", "batches.epochs=4", "data.structured.train_n=20", "batches.size=20", "schedule.name=cyclic", "schedule.min=0.01", "optimizer.name=" + optimizer}
+		args := []string{"training.method=standard", "batches.epochs=4", "data.structured.train_n=20", "batches.size=20", "schedule.name=cyclic", "schedule.min=0.01", "optimizer.name=" + optimizer, "optimizer.lr=0.1"}
 		if optimizer == "sgd" {
 			args = append(args, "optimizer.momentum=0.9")
 		}

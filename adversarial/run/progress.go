@@ -26,7 +26,7 @@ const (
 //	[=========>          ] 1200/3900  epoch 3  loss 1.834  2310 images/s  ETA 3m20s
 //
 // Where the output is not a terminal (or TERM is dumb) only the lines given to
-// EpochLine appear. The line has no colours, so NO_COLOR has nothing to turn
+// EpochLine appear, and those that Lines asks for. The line has no colours, so NO_COLOR has nothing to turn
 // off. Output errors are ignored: a closed terminal must not end a run.
 // Progress may be used from any goroutine.
 type Progress struct {
@@ -34,6 +34,8 @@ type Progress struct {
 	w     io.Writer
 	width func() int // columns of the terminal; nil if it is none
 	now   func() time.Time
+	lines time.Duration // where it is no terminal, from one line to the next; 0: there are none
+	label string        // of lines
 
 	total, batch int
 
@@ -62,19 +64,23 @@ func NewProgress(w io.Writer, total, batch int) *Progress {
 	return p
 }
 
+// Lines has Update print a line with a label now and then where the output is not a
+// terminal, the first one after that time.
+func (p *Progress) Lines(label string, every time.Duration) { p.label, p.lines = label, every }
+
 // Update says that step of the total are done, and what to show beside the
 // bar. It draws at most ten times a second, and allocates nothing in between.
 func (p *Progress) Update(step int, fields ...Field) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.width == nil {
+	if p.width == nil && p.lines == 0 {
 		return
 	}
 	now := p.now()
 	if p.mark.IsZero() {
 		p.mark, p.markStep = now, step
 	}
-	if now.Sub(p.drawn) < redrawEvery && step < p.total {
+	if p.width == nil && now.Sub(p.mark) < p.lines || p.width != nil && now.Sub(p.drawn) < redrawEvery && step < p.total {
 		return
 	}
 	p.step = step
@@ -82,6 +88,10 @@ func (p *Progress) Update(step int, fields ...Field) {
 	p.rate.observe(now.Sub(p.mark), step-p.markStep)
 	p.mark, p.markStep = now, step
 	p.drawn = now
+	if p.width == nil {
+		fmt.Fprintf(p.w, "%s: %s\n", p.label, p.appendText(nil))
+		return
+	}
 	p.draw()
 }
 
@@ -109,7 +119,7 @@ func (p *Progress) Close() {
 	if p.width != nil && !p.drawn.IsZero() {
 		fmt.Fprint(p.w, clearLine)
 	}
-	p.width = nil
+	p.width, p.lines = nil, 0
 }
 
 const (

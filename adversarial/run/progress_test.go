@@ -62,6 +62,36 @@ func TestProgressWithoutImages(t *testing.T) {
 	}
 }
 
+// TestProgressLines: where the output is no terminal, a line now and then.
+func TestProgressLines(t *testing.T) {
+	c := newClock(0, 200, 0)
+	c.width = nil
+	for _, sparse := range []bool{false, true} {
+		if sparse {
+			c.Lines("compiling", 30*time.Second)
+		}
+		for _, s := range []struct {
+			after time.Duration
+			step  int
+			want  string
+		}{
+			{time.Hour, 0, ""},
+			{29 * time.Second, 10, ""},
+			{time.Second, 15, "compiling: 15/200  ETA 6m10s\n"},
+			{29 * time.Second, 199, ""},
+			{time.Second, 200, "compiling: 200/200  ETA 0s\n"},
+		} {
+			if got := c.after(s.after, s.step); sparse && got != s.want || !sparse && got != "" {
+				t.Errorf("sparse %v: step %d printed %q, want %q", sparse, s.step, got, s.want)
+			}
+		}
+	}
+	c.Close()
+	if got := c.after(time.Hour, 200); got != "" {
+		t.Errorf("printed %q when it was closed", got)
+	}
+}
+
 func TestProgressEpochLine(t *testing.T) {
 	c := newClock(80, 100, 10)
 	c.EpochLine("before any step")

@@ -251,7 +251,7 @@ var mistakes = []struct {
 	{args: "graph --program stop", code: 2, want: `unknown program "stop": want one of step, eval, init`},
 	{args: "kernels biuld", code: 2, want: `unknown command "biuld" for "temper kernels"`},
 	{args: "kernels build --arch sm_75", code: 2, want: "sm_75: temper needs sm_80 or later"},
-	{args: "kernels build", env: "TEMPER_NVRTC=/no/libnvrtc.so.12", code: 1, want: "no NVRTC, CUDA's run-time compiler: install"},
+	{args: "kernels build", env: "TEMPER_NVRTC=/no/libnvrtc.so.12", code: 1, want: "no NVRTC, CUDA's run-time compiler, in TEMPER_NVRTC=/no/libnvrtc.so.12: cannot open"},
 	{args: "graph --format svg", code: 2, want: `unknown format "svg": want one of text, dot, html`},
 	{args: "graph --format html --plan", code: 2, want: "leave --pass and --plan out"},
 	{args: "graph --format html --json", code: 2, want: "--format html is a page: leave --json out, or take --profile --json"},

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"temper/adversarial/job"
+	"temper/adversarial/run"
 	"temper/cuda"
 )
 
@@ -61,12 +64,25 @@ keeps what is compiled.`,
 			fmt.Fprintf(c.Err, "%d programs for %s; a dry run: nothing was compiled\n", len(plans), strings.Join(archs, ", "))
 			return nil
 		}
+		var bar atomic.Pointer[run.Progress]
 		defer context.AfterFunc(cmd.Context(), func() {
+			if shown := bar.Load(); shown != nil {
+				shown.Close()
+			}
 			fmt.Fprintln(c.Err, "temper: interrupted; what is compiled is in the cache, and the same command goes on")
 			os.Exit(130)
 		})()
 		for _, arch := range archs {
-			built, err := cuda.Prebuild(plans, arch)
+			built, err := cuda.Prebuild(plans, arch, func(done, all int) {
+				if done == 0 {
+					bar.Store(run.NewProgress(c.Err, all, 0))
+					bar.Load().Lines("compiling for "+arch, 30*time.Second)
+				}
+				bar.Load().Update(done)
+			})
+			if shown := bar.Load(); shown != nil {
+				shown.Close()
+			}
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,10 @@
 package passes
 
-import "temper/engine/graph"
+import (
+	"slices"
+
+	"temper/engine/graph"
+)
 
 // stabilise rewrites log(Σ exp(x)) as m + log(Σ exp(x-m)), m the maximum of x,
 // which neither overflows nor loses everything to underflow.
@@ -36,12 +40,12 @@ func maxFinite(t graph.DType) float64 {
 	return 3e38
 }
 
-// isShifted recognises x - max(x), so that a stable form is left alone.
+// isShifted recognises y - max(y) over the axes, so that a stable form is left alone.
 func isShifted(x *graph.Node, axes []int) bool {
 	if x.Op() != graph.OpSub {
 		return false
 	}
-	m := x.In(1)
+	y, m := x.In(0), x.In(1)
 	for m.Op() == graph.OpBroadcast || m.Op() == graph.OpReshape || m.Op() == graph.OpStopGradient || m.Op() == graph.OpSelect {
 		if m.Op() == graph.OpSelect {
 			m = m.In(1)
@@ -49,5 +53,5 @@ func isShifted(x *graph.Node, axes []int) bool {
 			m = m.In(0)
 		}
 	}
-	return m.Op() == graph.OpReduceMax
+	return m.Op() == graph.OpReduceMax && m.In(0) == y && slices.Equal(m.Attrs().Axes, axes)
 }

@@ -40,7 +40,8 @@ typedef unsigned long long device_ptr;
 struct Function {
   Module* module;
   const emulated_kernel* kernel;
-  int dynamic_limit = 48 << 10;
+  int static_shared() const { return (int)(module->shared_to - module->shared_from); }  // of the whole module
+  int dynamic_limit = std::max(0, (48 << 10) - static_shared());
 };
 
 struct Stream;
@@ -66,7 +67,7 @@ struct Work {
 };
 
 // CUlaunchConfig, and CUlaunchAttribute with the value that is an int.
-struct launch_attribute {
+struct alignas(8) launch_attribute {
   int id, unused, value;
   char rest[60];
 };
@@ -118,7 +119,7 @@ static Result failure;
 static int context_uses;
 static bool opt_lazy = true;
 static int opt_devices = 1, opt_capability = 90, opt_driver = 13000;
-static long opt_refuse;
+static long opt_refuse, opt_init, opt_mode;
 static bool opt_log;
 static std::string log_text, log_given;
 
@@ -280,6 +281,9 @@ static bool is_pinned(const void* p, size_t n) {
 //	driver      the driver's version, as 13000
 //	memory      device memory in MiB
 //	refuse      n: the nth allocation from now on, of the device or the host, fails
+//	init        what cuInit returns, as 100
+//	mode        the device's compute mode: 2 is prohibited
+//	fail        what every call that works in a context, and taking one, returns until reset
 //	log         1: write down what emulator_log returns
 //	reset       forget a failure and all queued work
 API emulator_set(const char* option, long value) {
@@ -294,6 +298,9 @@ API emulator_set(const char* option, long value) {
   else if (o == "driver") opt_driver = (int)value;
   else if (o == "memory") memory_total = (size_t)value << 20;
   else if (o == "refuse") opt_refuse = value;
+  else if (o == "init") opt_init = value;
+  else if (o == "mode") opt_mode = value;
+  else if (o == "fail") failure = (Result)value;
   else if (o == "log") opt_log = value != 0, log_text.clear();
   else if (o == "reset") {
     failure = SUCCESS;
@@ -324,7 +331,7 @@ static void note_nodes(const Nodes& g) {
   }
 }
 
-API cuInit(unsigned) { return SUCCESS; }
+API cuInit(unsigned) { return (int)opt_init; }
 API cuDriverGetVersion(int* version) { return *version = opt_driver, SUCCESS; }
 
 API cuGetErrorName(int code, const char** name) {
@@ -378,6 +385,7 @@ API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = memory_total, SUCC
 API cuDeviceGetAttribute(int* value, int attribute, int) {
   switch (attribute) {
     case 16: *value = 8; break;  // multiprocessors: few, so that grids are small
+    case 20: *value = (int)opt_mode; break;
     case 75: *value = opt_capability / 10; break;
     case 76: *value = opt_capability % 10; break;
     case 97: *value = (int)SHARED_CAPACITY; break;
@@ -542,7 +550,7 @@ API cuFuncGetAttribute(int* value, int attribute, handle h) {
   Function* f = (Function*)h;
   switch (attribute) {
     case 0: *value = MAX_THREADS; break;
-    case 1: *value = (int)(f->module->shared_to - f->module->shared_from); break;  // of the whole module
+    case 1: *value = f->static_shared(); break;
     case 3: *value = 0; break;
     case 4: *value = 0; break;  // registers: there are none
     case 8: *value = f->dynamic_limit; break;
@@ -567,7 +575,7 @@ static int encode_tensor(emulated_tensor_map& m, int type, unsigned axes, void* 
   if (!base || (uintptr_t)base % 16 || !below(base)) return INVALID_VALUE;
   m.magic = TENSOR_MAP_MAGIC, m.axes = (short)axes, m.element_bytes = 2, m.base = (const unsigned char*)base, m.swizzle = spans[swizzle];
   for (unsigned i = 0; i < axes; i++) {
-    if (!extents[i] || extents[i] > 1ull << 32 || !steps[i] || steps[i] > 8) return INVALID_VALUE;
+    if (!extents[i] || extents[i] > 1ull << 31 || !steps[i] || steps[i] > 8) return INVALID_VALUE;
     m.extent[i] = (unsigned)extents[i], m.step[i] = (unsigned char)steps[i];
     if (i + 1 == axes) break;
     if (!strides[i] || strides[i] % 16 || strides[i] >= 1ull << 40) return INVALID_VALUE;
@@ -656,7 +664,7 @@ API cuLaunchKernelEx(const launch_config* c, handle h, void** args, void**) {
   enum { PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
   bool early = false;
   for (unsigned i = 0; i < c->attributes; i++) {
-    if (c->attribute[i].id != PROGRAMMATIC_STREAM_SERIALIZATION || opt_capability < 90) return INVALID_VALUE;
+    if ((uintptr_t)c->attribute % alignof(launch_attribute) || c->attribute[i].id != PROGRAMMATIC_STREAM_SERIALIZATION || opt_capability < 90) return INVALID_VALUE;
     early = c->attribute[i].value != 0;
   }
   if (early && !behind_kernel(stream_of(c->stream))) return INVALID_VALUE;
