@@ -70,7 +70,7 @@ var known = map[int]struct{ name, do string }{
 const (
 	newerCompiler = "the driver does not load what NVRTC made: update the NVIDIA driver, or name an NVRTC of its own version in TEMPER_NVRTC"
 	brokenDevice  = "the GPU itself failed: see nvidia-smi -q and the kernel's log for an Xid, and reset or replace it; runs go on from their last checkpoint"
-	wrongKernel   = "a kernel went wrong: TEMPER_CUDA_GRAPH=off and CUDA_LAUNCH_BLOCKING=1 have the run say which one; please report it"
+	wrongKernel   = "a kernel went wrong: TEMPER_CUDA_GRAPH=off and CUDA_LAUNCH_BLOCKING=1 have the run say which one, and TEMPER_CUDA_WITHOUT=wgmma leaves those out that only sm_90 has; please report it"
 	noMPS         = "the Multi-Process Service refuses: see that nvidia-cuda-mps-control runs and has room, or stop it"
 )
 

@@ -116,10 +116,13 @@ template <class Tile> struct wgmma_pipeline {
     meet();
   }
   // meet is a barrier of all threads, the partner's too. Behind the last tile it keeps
-  // a block whose partner may yet arrive.
+  // a block whose partner may yet arrive; the copying thread's warp goes there as one.
   METHOD static void meet() {
     if constexpr (Tile::W::PARTNERS == 1) __syncthreads();
-    else cluster_sync();
+    else {
+      __syncwarp();
+      cluster_sync();
+    }
   }
   // mine says whether a tile is this group's, and otherwise passes over its stages.
   METHOD bool mine(u32 steps) {
