@@ -192,6 +192,7 @@ static void check(const void* p, size_t n, bool write, uint32_t site) {
     if (launched_early && !self()->waited) its_turn(write ? "write of global memory" : "read of global memory", place(site));
     check_global(g, offset(g->p), n, write, site);
   } else if (is_static) {
+    if (cluster > 1) fail("the emulator has no static shared memory for clusters, %s, at %s", here().c_str(), place(site).c_str());
     if (a + n > (uintptr_t)module->shared_to) fail("out of bounds: %zu bytes behind static shared memory, %s, at %s", n, here().c_str(), place(site).c_str());
     check_shared(static_region, offset(module->shared_from), n, write, site);
   } else {
@@ -313,9 +314,9 @@ static bool run(Module* m, const emulated_kernel* k, const unsigned* grid, const
   block_threads = (int)(threads[0] * threads[1] * threads[2]);
   thread_count = (int)cluster * block_threads;
   block_failed = false;
-  if (cluster > 1 && (grid[0] % cluster || block_threads % 32 || thread_count > MAX_THREADS || m->shared_from != m->shared_to)) {
+  if (cluster > 1 && (grid[0] % cluster || block_threads % 32 || thread_count > MAX_THREADS)) {
     report = "the emulator runs no clusters of " + std::to_string(cluster) + " blocks of " + std::to_string(block_threads) +
-             " threads in a grid of " + std::to_string(grid[0]) + ", or with static shared memory";
+             " threads in a grid of " + std::to_string(grid[0]);
     return false;
   }
   warp_count = (thread_count + 31) / 32;
