@@ -116,25 +116,37 @@ func (op *tensorOp) accepts(c Choice) bool {
 // worth a measurement, of others one, and none that it takes to be hopeless: so many
 // times as slow as its own choice.
 const (
-	mostCandidates = 8
+	mostCandidates = 10
 	hopeless       = 2.5
 )
 
 // candidates are the choices between ways that are worth a measurement, the
-// cost model's own first: then those that it ranks highest, with and without an
-// epilogue, but of one way and tile only numbers of parts that are far apart, and the
-// best of tensor.h with one stage more.
+// cost model's own first: then the best with and without each feature, on which it has
+// not been measured, and those that it ranks highest, with and without an epilogue, but
+// of one way and tile only numbers of parts that are far apart, and the best of tensor.h
+// with one stage more.
 func candidates(ops []*tensorOp) (list []Choice) {
 	for first := 0; first < len(ops); {
 		own := []Choice{ops[first].rank()[0].Choice}
-		rank, next := ranks(ops[first:])
-		for _, r := range rank {
+		rank, next := ranks(ops[first:], (*tensorOp).rank)
+		all, _ := ranks(ops[first:], func(op *tensorOp) []ranked { return op.estimates(op.splits != never) })
+		add := func(r ranked) {
 			near := func(c Choice) bool {
 				return c.Way == r.Way && c.tile() == r.tile() && 2*min(c.Parts, r.Parts) > max(c.Parts, r.Parts)
 			}
 			if len(own) < mostCandidates && r.cost < hopeless*rank[0].cost && !slices.ContainsFunc(own, near) {
 				own = append(own, r.Choice)
 			}
+		}
+		for _, feature := range features {
+			for _, with := range []bool{true, false} {
+				if i := slices.IndexFunc(rank, func(r ranked) bool { return strings.Contains(r.Way, feature) == with }); i >= 0 {
+					add(rank[i])
+				}
+			}
+		}
+		for _, r := range all {
+			add(r)
 		}
 		if op := ops[first]; op.wgmma == nil {
 			deeper := own[0]
@@ -152,11 +164,11 @@ func candidates(ops []*tensorOp) (list []Choice) {
 	return list
 }
 
-// ranks is the rank of the first way and of those behind it that its cost model
-// compares it with, and how many these are.
-func ranks(ops []*tensorOp) (list []ranked, n int) {
+// ranks is what a cost model says of the first way and of those behind it that it
+// compares it with, the cheapest first, and how many these are.
+func ranks(ops []*tensorOp, model func(*tensorOp) []ranked) (list []ranked, n int) {
 	for n = 0; n < len(ops) && (n == 0 || ops[0].wgmma != nil && ops[n].wgmma != nil); n++ {
-		list = append(list, ops[n].estimates(ops[n].splits != never)...)
+		list = append(list, model(ops[n])...)
 	}
 	return sorted(list), n
 }
