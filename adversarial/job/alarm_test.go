@@ -14,7 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine"
 	"temper/engine/graph"
 )
 
@@ -413,5 +416,42 @@ func TestBestIsNotAbandoned(t *testing.T) {
 		if tr.step != end || tr.best != test.want {
 			t.Errorf("the best checkpoint %d steps behind the good one: at step %d the best is %v, want %v", test.ahead, tr.step, tr.best, test.want)
 		}
+	}
+}
+
+// Draws count as stronger than gradients where their loss is larger by more than
+// rounding.
+func TestSurfaceTolerance(t *testing.T) {
+	dev := device(t)
+	state := dev.NewState()
+	defer state.Free()
+	set, err := datasets.NewSet(datasets.Info{Name: "two", DType: datasets.Float32, Channels: 1, Height: 1, Width: 1, Classes: make([]string, 2)},
+		datasets.Values{F32: make([]float32, 4)}, []int32{0, 0, 1, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &prober{examples: set, evals: map[string]*evaluator{}, order: []string{"single", "multi", "surface"}}
+	threat := adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: adversarial.MustEpsilon("0.1"), Domain: adversarial.Unit}
+	for name, losses := range map[string][]float64{"single": {1, 1, 1, 1}, "multi": {1, 1, 1, 1}, "surface": {1.0005, 0.5, 1.01, 1}} {
+		e := &evaluator{threat: threat, attack: adversarial.Attack{Name: "pgd"}, batch: 4}
+		e.program = dev.NewProgram(state, func(n int) (*graph.Graph, error) {
+			g := graph.New(name)
+			x, y := g.Input("x", graph.F32, n, 1, 1, 1), g.Input("y", graph.I32, n)
+			g.Input("ids", graph.U32, n)
+			g.Scalar("eps", graph.F32)
+			g.Scalar("alpha", graph.F32)
+			g.Output("clean_pred", y.AddC(0))
+			g.Output("adv_pred", y.AddC(0))
+			g.Output("norm", x.Reshape(n))
+			g.Output("adv_loss", g.Const(graph.F32, losses, n))
+			g.Output("x_adv", x)
+			return g, g.Err()
+		}, engine.Options{})
+		defer e.close()
+		p.evals[name] = e
+	}
+	r := &reading{}
+	if err := p.read(context.Background(), r, 1); err != nil || r.surface != 0.25 || r.multi != 1 || r.predicted != 0.5 {
+		t.Errorf("%+v, %v: want a surface of 0.25", r, err)
 	}
 }
