@@ -419,6 +419,34 @@ func TestBestIsNotAbandoned(t *testing.T) {
 	}
 }
 
+// Each rollback that lowers the learning rate halves it.
+func TestSlower(t *testing.T) {
+	for n, want := range []float64{1, 0.5, 0.25, 0.125} {
+		if got := (&history{Slower: n}).rate(); got != want {
+			t.Errorf("after %d rollbacks the learning rate is multiplied by %v, want %v", n, got, want)
+		}
+	}
+}
+
+// An alarm that warns is told when its condition begins to hold, not at every
+// evaluation at which it does; what it sees is in the metrics each time.
+func TestToldOnce(t *testing.T) {
+	r := trainedWith(t, "training.method=pgd-at", "batches.epochs=40", "eval.every=10", "optimizer.lr=1e-6", "alarms.collapse.limit=0.01", "alarms.catastrophic_overfitting.action=off")
+	held, _ := series(t, r.Run, "alarm/collapse")
+	if !slices.Equal(held, []float64{1, 1, 1, 1}) {
+		t.Fatalf("the condition holds %v: want all the time", held)
+	}
+	told := 0
+	for _, e := range r.Alarms {
+		if e.Name == "collapse" {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("it is told %d times: %+v", told, r.Alarms)
+	}
+}
+
 // Draws count as stronger than gradients where their loss is larger by more than
 // rounding.
 func TestSurfaceTolerance(t *testing.T) {
