@@ -271,6 +271,29 @@ func TestDrawsGoOn(t *testing.T) {
 	}
 }
 
+// Square's restarts draw anew.
+func TestSquareRestarts(t *testing.T) {
+	found := map[string]*graph.Node{}
+	g, p := toyGraph(12)
+	p.Threat.Norm = Linf
+	p.Eps = g.Const(graph.F32, []float64{0.05}) // too little to fool the network: all goes on to the end
+	for name, a := range map[string]Attack{"3": {Steps: 3}, "3 twice": {Steps: 3, Restarts: 2}} {
+		a.Name = "square"
+		found[name] = a.Build(p).X
+	}
+	in := interp.New(graph.F32, p.X.Shape())
+	for i := range in.Data {
+		in.Data[i] = float64(i) / 20
+	}
+	for name, x := range found {
+		g.Output(name, x)
+	}
+	out := eval(t, g, interp.Feed{"input x": in}).Outputs
+	if diff, _ := apart(out["3"].Data, out["3 twice"].Data); diff == 0 {
+		t.Error("a restart finds the same")
+	}
+}
+
 // An attack has a round for each target and restart, and no more targets than there
 // are other classes; square one for each hundred queries, and one for the rest.
 func TestRounds(t *testing.T) {

@@ -184,6 +184,42 @@ func TestSplitNPZ(t *testing.T) {
 	}
 }
 
+// TestOwnDataDomain: images lie in [0,1], in training and in evaluation, unless the
+// threat model says that they have no bounds.
+func TestOwnDataDomain(t *testing.T) {
+	write := func(top float32) string {
+		x := make([]float32, 8*16)
+		for i := range x {
+			x[i] = float32(i%5) / 5
+		}
+		x[20] = top
+		image, label := datasets.Array{Shape: []int{8, 1, 4, 4}, Data: x}, datasets.Array{Shape: []int{8}, Data: []int32{0, 1, 0, 1, 0, 1, 0, 1}}
+		file := filepath.Join(t.TempDir(), "own.npz")
+		if err := datasets.SaveNPZ(file, datasets.NamedArray{Name: "x_train", Array: image}, datasets.NamedArray{Name: "y_train", Array: label},
+			datasets.NamedArray{Name: "x_test", Array: image}, datasets.NamedArray{Name: "y_test", Array: label}); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	good, bad := write(1), write(255)
+	args := []string{"model.name=cifar-small", "model.width=2", "model.hidden=2", "training.method=standard", "batches.epochs=1", "threat.eps=0.1", "device=cpu", "threads=1"}
+	const want = "element [1 0 1 0] is 255: float32 images lie in [0,1]"
+	s := one(t, append(args, "data.name="+ownData+bad)...)
+	if _, err := newTrainer(silent, &s, ""); err == nil || !strings.Contains(err.Error(), bad+": x_train: "+want) {
+		t.Errorf("training: %v", err)
+	}
+	s = one(t, append(args, "data.name="+ownData+bad, "threat.domain=unbounded")...)
+	if tr, err := newTrainer(silent, &s, ""); err != nil {
+		t.Errorf("training without bounds: %v", err)
+	} else {
+		tr.close()
+	}
+	r := trainedWith(t, append(args, "data.name="+ownData+good)...)
+	if _, err := prepare(silent, EvalOptions{Run: r.Run, User: user("split=" + ownData + bad)}); err == nil || !strings.Contains(err.Error(), bad+": x_test: "+want) {
+		t.Errorf("evaluation: %v", err)
+	}
+}
+
 // TestOwnDataChanged: own data are known by their SHA-256, and found from
 // anywhere; a run notices that they have changed.
 func TestOwnDataChanged(t *testing.T) {
