@@ -94,13 +94,14 @@ func (s *search) apgdL1(round *graph.Node, p point) (end apgdState) {
 		from = s.X.Add(draw.Normal("attack.start", s.X.Shape()[1:]...))
 	}
 	for i, phase := range l1Phases {
-		steps := min(int(math.Ceil(phase.share*float64(s.attack.Steps))), left)
+		steps := min(int(math.Ceil(phase.share*float64(s.attack.Steps))), left-1) // the last phase has one at least
 		if i == len(l1Phases)-1 {
 			steps = left
 		}
 		if left -= steps; steps == 0 {
 			continue
 		}
+		first := end.x == nil
 		wide := *s
 		wide.ball = s.Threat.around(s.X, s.ball.eps.MulC(phase.radius))
 		p.x, p.worst = wide.ball.project(from), worst
@@ -108,7 +109,7 @@ func (s *search) apgdL1(round *graph.Node, p point) (end apgdState) {
 		a.step = wide.ball.eps.BroadcastTo(a.step.Shape()...)
 		a.moved = wide.countMoved(a.best)
 		a.support = a.moved.DivC(l1Shrink * float64(s.X.Size()/s.X.Dim(0)))
-		if i == 0 && !random && s.Start == nil {
+		if first && !random && s.Start == nil {
 			a.support, a.moved = a.support.MulC(0).AddC(l1First), a.moved.MulC(0).AddC(float64(s.X.Size()/s.X.Dim(0)))
 		}
 		period := max(int(l1Period*float64(steps)), 1)

@@ -2,6 +2,7 @@ package adversarial
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -219,6 +220,77 @@ func TestRoundsAreParts(t *testing.T) {
 			}
 		}
 		t.Logf("%s: %d of %d fall in %d rounds", a.Name, hits, n, a.Rounds(10))
+	}
+}
+
+// A search for the nearest point keeps, from round to round, the nearer one that lies
+// within ε.
+func TestSettle(t *testing.T) {
+	g, p := toyGraph(4)
+	s := &search{Problem: p, ball: ball{eps: g.Const(graph.F32, []float64{0.4})}}
+	inf := math.Inf(1)
+	at := func(v float64) *graph.Node { return g.Const(graph.F32, []float64{v}, 4, 1, 1, 2) }
+	before := &worst{at(1), g.Const(graph.Bool, []float64{1, 1, 0, 0}, 4), g.Const(graph.F32, []float64{-0.2, -0.2, -inf, -inf}, 4)}
+	end := s.settle(point{x: p.X, worst: before}, nearest{at(2), g.Const(graph.F32, []float64{0.1, 0.3, 0.5, 0.4}, 4)})
+	g.Output("x", end.x.Slice(3, 0, 1).Reshape(4))
+	g.Output("hit", end.worst.hit)
+	g.Output("loss", end.worst.loss)
+	out := eval(t, g, interp.Feed{"input x": interp.New(graph.F32, graph.Shape{4, 1, 1, 2})}).Outputs
+	for name, want := range map[string][]float64{"x": {2, 1, 1, 2}, "hit": {1, 1, 0, 1}, "loss": {-0.1, -0.2, -inf, -0.4}} {
+		for i, v := range out[name].Data {
+			if math.Abs(v-want[i]) > 1e-7 {
+				t.Errorf("%s is %v, want %v", name, out[name].Data, want)
+				break
+			}
+		}
+	}
+}
+
+// Restarts of a search by draws draw on: twice 20 draws are 40.
+func TestDrawsGoOn(t *testing.T) {
+	for _, name := range []string{"random-uniform", "random-corner"} {
+		g, p := toyGraph(16)
+		p.Threat.Norm = Linf
+		once, twice := Attack{Name: name, Steps: 40}, Attack{Name: name, Steps: 20, Restarts: 2}
+		x := p.X
+		g.Output("once", once.Build(p).X)
+		g.Output("twice", twice.Build(p).X)
+		half := Attack{Name: name, Steps: 20}
+		g.Output("half", half.Build(p).X)
+		in := interp.New(graph.F32, x.Shape())
+		for i := range in.Data {
+			in.Data[i] = float64(i) / 40
+		}
+		out := eval(t, g, interp.Feed{"input x": in}).Outputs
+		if diff, _ := apart(out["once"].Data, out["twice"].Data); diff != 0 {
+			t.Errorf("%s: twice 20 draws are %v away from 40", name, diff)
+		}
+		if diff, _ := apart(out["once"].Data, out["half"].Data); name == "random-uniform" && diff == 0 {
+			t.Errorf("%s: 40 draws find nothing that 20 do not: the test sees nothing", name)
+		}
+	}
+}
+
+// Square's restarts draw anew.
+func TestSquareRestarts(t *testing.T) {
+	found := map[string]*graph.Node{}
+	g, p := toyGraph(12)
+	p.Threat.Norm = Linf
+	p.Eps = g.Const(graph.F32, []float64{0.05}) // too little to fool the network: all goes on to the end
+	for name, a := range map[string]Attack{"3": {Steps: 3}, "3 twice": {Steps: 3, Restarts: 2}} {
+		a.Name = "square"
+		found[name] = a.Build(p).X
+	}
+	in := interp.New(graph.F32, p.X.Shape())
+	for i := range in.Data {
+		in.Data[i] = float64(i) / 20
+	}
+	for name, x := range found {
+		g.Output(name, x)
+	}
+	out := eval(t, g, interp.Feed{"input x": in}).Outputs
+	if diff, _ := apart(out["3"].Data, out["3 twice"].Data); diff == 0 {
+		t.Error("a restart finds the same")
 	}
 }
 

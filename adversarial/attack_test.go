@@ -3,6 +3,7 @@ package adversarial
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -296,6 +297,29 @@ func TestMomentum(t *testing.T) {
 		}
 		if diff, _ := apart(got, x); !(diff < 1e-6) {
 			t.Errorf("%s goes to %v, want %v", name, got, x)
+		}
+	}
+}
+
+// Auto-PGD in L1 comes down from larger balls, and ends in the one asked for, however
+// few steps it has.
+func TestFewStepsInL1(t *testing.T) {
+	for steps := 1; steps <= 8; steps++ {
+		for _, random := range []bool{true, false} {
+			g, p := toyGraph(4)
+			p.Threat.Norm = L1
+			p.Alpha = nil
+			a := Attack{Name: "apgd-ce", Steps: steps, RandomStart: random}
+			g.Output("size", p.Threat.Size(a.Build(p).X.Sub(p.X)))
+			sizes := eval(t, g, interp.Feed{"input x": interp.New(graph.F32, graph.Shape{4, 1, 1, 2}, 0.3, 0.4, 0.5, 0.6, 0.1, 0.9, 0.45, 0.35)}).Outputs["size"].Data
+			for i, size := range sizes {
+				if !p.Threat.Allows(size) {
+					t.Errorf("%d steps, random start %v: sample %d moves by %v, beyond %v", steps, random, i, size, p.Threat)
+				}
+			}
+			if steps > 2 && slices.Max(sizes) == 0 {
+				t.Errorf("%d steps, random start %v: nothing moves", steps, random)
+			}
 		}
 	}
 }

@@ -360,11 +360,13 @@ func TestOracles(t *testing.T) {
 			g.Output("other", f.other())
 			out := eval(t, g, b.feed(eps, 0, beta)).Outputs
 			back := math.Min(beta, reach)
+			drawn := map[int]bool{} // how far the other class is from the sample's own
 			for n := range b.x {
 				other := int(out["other"].Data[n])
 				if other == b.y[n] || other < 0 || other >= b.k {
 					t.Fatalf("sample %d of class %d: the other class is %d", n, b.y[n], other)
 				}
+				drawn[(other-b.y[n]+b.k)%b.k] = true
 				for p := range b.p {
 					nothing := make([]float64, b.d)
 					minusV := plus(nothing, -reach, b.v[b.y[n]])
@@ -392,6 +394,68 @@ func TestOracles(t *testing.T) {
 					}
 				}
 			}
+			if len(drawn) != b.k-1 {
+				t.Errorf("%s: of %d other classes %v are drawn", norm, b.k-1, drawn)
+			}
+		}
+	}
+}
+
+// TestCosines computes by loops the cosines of random perturbations with the patterns.
+func TestCosines(t *testing.T) {
+	b := newProbe(5)
+	delta := newProbe(6).x // some perturbation, (n,p,d)
+	m, err := nn.Lookup("patchcnn", nn.Config{Input: graph.Shape{b.d, 1, b.p}, Classes: b.k, Filters: b.m, Q: b.q, Rho: b.rho})
+	must(t, err)
+	g := graph.New("cosines")
+	f, err := newFeatures(g, FeatureProbe{Model: m, Threat: patchThreat, Trained: SearchAttack(), Search: SearchAttack()}, b.n)
+	must(t, err)
+	f.cosines(g.Input("delta", graph.F32, b.n, b.d, 1, b.p))
+	feed := b.feed(0.6, 0, 0.5)
+	moved := *b
+	moved.x = delta
+	feed["input delta"] = moved.feed(0.6, 0, 0.5)["input x"]
+	out := eval(t, g, feed).Outputs
+
+	cos := func(n int, feature []float64, robust bool) float64 {
+		dot, size, count := 0.0, 0.0, 0.0
+		for p, patch := range delta[n] {
+			size += inner(patch, patch)
+			if b.robust[n][p] == robust {
+				dot, count = dot+inner(patch, feature), count+1
+			}
+		}
+		return dot / math.Sqrt(count*size)
+	}
+	want := map[string]float64{}
+	for n := range b.x {
+		plusV, plusU := math.Inf(-1), math.Inf(-1)
+		for j := range b.k {
+			if j != b.y[n] {
+				plusV, plusU = math.Max(plusV, cos(n, b.v[j], false)), math.Max(plusU, cos(n, b.u[j], false))
+			}
+		}
+		share := 1 / float64(b.n)
+		want["cos_minus_v"] -= share * cos(n, b.v[b.y[n]], false)
+		want["cos_minus_u"] -= share * cos(n, b.u[b.y[n]], true)
+		want["cos_plus_v"] += share * plusV
+		want["cos_plus_u"] += share * plusU
+	}
+	for name, w := range want {
+		if got := out[name].Data[0]; math.Abs(got-w) > 1e-9 {
+			t.Errorf("%s is %v, want %v", name, got, w)
+		}
+	}
+}
+
+// The training attack is measured on the margin, whatever loss it trains with: the
+// cross-entropy's gradient vanishes as training converges.
+func TestFeatureAttackIsOnTheMargin(t *testing.T) {
+	b := newProbe(1)
+	margin := b.graph(t, patchThreat, Attack{Name: "ascent", StepSize: MustEpsilon("2"), Loss: "lse-margin"})
+	for _, loss := range []string{"", "ce", "cw"} {
+		if b.graph(t, patchThreat, Attack{Name: "ascent", StepSize: MustEpsilon("2"), Loss: loss}).String() != margin.String() {
+			t.Errorf("loss %q makes another graph", loss)
 		}
 	}
 }

@@ -179,3 +179,19 @@ func TestEpsWarmup(t *testing.T) {
 		t.Errorf("without a warm-up ε is %v/255", eps)
 	}
 }
+
+// A mixed sample counts as right with the label of the larger share.
+func TestMixedLabels(t *testing.T) {
+	g := graph.New("labels")
+	n := func(v ...float64) *graph.Node { return g.Const(graph.I32, v, len(v)) }
+	s := &step{inputs: inputs{y: n(1, 1, 1)}}
+	g.Output("plain", s.labels())
+	s.mixture = &mixture{n(2, 2, 2), g.Const(graph.F32, []float64{0.9, 0.5, 0.1}, 3)}
+	g.Output("mixed", s.labels())
+	out := eval(t, g, nil).Outputs
+	for name, want := range map[string][]float64{"plain": {1, 1, 1}, "mixed": {1, 1, 2}} {
+		if diff, _ := apart(out[name].Data, want); diff != 0 {
+			t.Errorf("%s: labels %v, want %v", name, out[name].Data, want)
+		}
+	}
+}

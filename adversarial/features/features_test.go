@@ -396,6 +396,26 @@ func TestJitterMoment(t *testing.T) {
 	}
 }
 
+// TestLearned: what has grown by a factor of two, and is twice the other, is what was
+// learned.
+func TestLearned(t *testing.T) {
+	for _, c := range []struct {
+		u, v float64 // at the end; both begin at 1
+		want string
+	}{{1.9, 1.2, "neither"}, {1.2, 1.9, "neither"}, {4, 1, "robust"}, {1, 4, "non-robust"}, {4, 3, "both"}} {
+		r := &Result{Settings: Defaults()}
+		reading := func(u, v float64) Reading {
+			return Reading{Values: map[string]float64{}, Classes: map[string][]float64{"u_max": {u}, "v_max": {v}}}
+		}
+		for _, training := range Trainings() {
+			r.Trials = append(r.Trials, Trial{Training: training, Readings: []Reading{reading(1, 1), reading(c.u, c.v)}})
+		}
+		if got := r.learned(Standard).Feature; got != c.want {
+			t.Errorf("u %v, v %v: %s, want %s", c.u, c.v, got, c.want)
+		}
+	}
+}
+
 // TestVerdicts: a claim is decided by the mean, and said to be settled if the
 // interval agrees.
 func TestVerdicts(t *testing.T) {

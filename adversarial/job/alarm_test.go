@@ -14,7 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"temper/adversarial"
 	"temper/adversarial/run"
+	"temper/datasets"
+	"temper/engine"
 	"temper/engine/graph"
 )
 
@@ -438,5 +441,70 @@ func TestBestIsNotAbandoned(t *testing.T) {
 		if tr.step != end || tr.best != test.want {
 			t.Errorf("the best checkpoint %d steps behind the good one: at step %d the best is %v, want %v", test.ahead, tr.step, tr.best, test.want)
 		}
+	}
+}
+
+// Each rollback that lowers the learning rate halves it.
+func TestSlower(t *testing.T) {
+	for n, want := range []float64{1, 0.5, 0.25, 0.125} {
+		if got := (&history{Slower: n}).rate(); got != want {
+			t.Errorf("after %d rollbacks the learning rate is multiplied by %v, want %v", n, got, want)
+		}
+	}
+}
+
+// An alarm that warns is told when its condition begins to hold, not at every
+// evaluation at which it does; what it sees is in the metrics each time.
+func TestToldOnce(t *testing.T) {
+	r := trainedWith(t, "training.method=pgd-at", "batches.epochs=40", "eval.every=10", "optimizer.lr=1e-6", "alarms.collapse.limit=0.01", "alarms.catastrophic_overfitting.action=off")
+	held, _ := series(t, r.Run, "alarm/collapse")
+	if !slices.Equal(held, []float64{1, 1, 1, 1}) {
+		t.Fatalf("the condition holds %v: want all the time", held)
+	}
+	told := 0
+	for _, e := range r.Alarms {
+		if e.Name == "collapse" {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("it is told %d times: %+v", told, r.Alarms)
+	}
+}
+
+// Draws count as stronger than gradients where their loss is larger by more than
+// rounding.
+func TestSurfaceTolerance(t *testing.T) {
+	dev := device(t)
+	state := dev.NewState()
+	defer state.Free()
+	set, err := datasets.NewSet(datasets.Info{Name: "two", DType: datasets.Float32, Channels: 1, Height: 1, Width: 1, Classes: make([]string, 2)},
+		datasets.Values{F32: make([]float32, 4)}, []int32{0, 0, 1, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &prober{examples: set, evals: map[string]*evaluator{}, order: []string{"single", "multi", "surface"}}
+	threat := adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: adversarial.MustEpsilon("0.1"), Domain: adversarial.Unit}
+	for name, losses := range map[string][]float64{"single": {1, 1, 1, 1}, "multi": {1, 1, 1, 1}, "surface": {1.0005, 0.5, 1.01, 1}} {
+		e := &evaluator{threat: threat, attack: adversarial.Attack{Name: "pgd"}, batch: 4}
+		e.program = dev.NewProgram(state, func(n int) (*graph.Graph, error) {
+			g := graph.New(name)
+			x, y := g.Input("x", graph.F32, n, 1, 1, 1), g.Input("y", graph.I32, n)
+			g.Input("ids", graph.U32, n)
+			g.Scalar("eps", graph.F32)
+			g.Scalar("alpha", graph.F32)
+			g.Output("clean_pred", y.AddC(0))
+			g.Output("adv_pred", y.AddC(0))
+			g.Output("norm", x.Reshape(n))
+			g.Output("adv_loss", g.Const(graph.F32, losses, n))
+			g.Output("x_adv", x)
+			return g, g.Err()
+		}, engine.Options{})
+		defer e.close()
+		p.evals[name] = e
+	}
+	r := &reading{}
+	if err := p.read(context.Background(), r, 1); err != nil || r.surface != 0.25 || r.multi != 1 || r.predicted != 0.5 {
+		t.Errorf("%+v, %v: want a surface of 0.25", r, err)
 	}
 }

@@ -182,6 +182,42 @@ func TestSplitNPZ(t *testing.T) {
 	}
 }
 
+// TestOwnDataDomain: images lie in [0,1], in training and in evaluation, unless the
+// threat model says that they have no bounds.
+func TestOwnDataDomain(t *testing.T) {
+	write := func(top float32) string {
+		x := make([]float32, 8*16)
+		for i := range x {
+			x[i] = float32(i%5) / 5
+		}
+		x[20] = top
+		image, label := datasets.Array{Shape: []int{8, 1, 4, 4}, Data: x}, datasets.Array{Shape: []int{8}, Data: []int32{0, 1, 0, 1, 0, 1, 0, 1}}
+		file := filepath.Join(t.TempDir(), "own.npz")
+		if err := datasets.SaveNPZ(file, datasets.NamedArray{Name: "x_train", Array: image}, datasets.NamedArray{Name: "y_train", Array: label},
+			datasets.NamedArray{Name: "x_test", Array: image}, datasets.NamedArray{Name: "y_test", Array: label}); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	good, bad := write(1), write(255)
+	args := []string{"model.name=cifar-small", "model.width=2", "model.hidden=2", "training.method=standard", "batches.epochs=1", "threat.eps=0.1", "device=cpu", "threads=1"}
+	const want = "element [1 0 1 0] is 255: float32 images lie in [0,1]"
+	s := one(t, append(args, "data.name="+ownData+bad)...)
+	if _, err := newTrainer(silent, &s, ""); err == nil || !strings.Contains(err.Error(), bad+": x_train: "+want) {
+		t.Errorf("training: %v", err)
+	}
+	s = one(t, append(args, "data.name="+ownData+bad, "threat.domain=unbounded")...)
+	if tr, err := newTrainer(silent, &s, ""); err != nil {
+		t.Errorf("training without bounds: %v", err)
+	} else {
+		tr.close()
+	}
+	r := trainedWith(t, append(args, "data.name="+ownData+good)...)
+	if _, err := prepare(silent, EvalOptions{Run: r.Run, User: user("split=" + ownData + bad)}); err == nil || !strings.Contains(err.Error(), bad+": x_test: "+want) {
+		t.Errorf("evaluation: %v", err)
+	}
+}
+
 // TestOwnDataChanged: own data are known by their SHA-256, and found from
 // anywhere; a run notices that they have changed.
 func TestOwnDataChanged(t *testing.T) {
@@ -549,6 +585,95 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// TestLogPath: what decides the verdicts decides the name of their log, and where it
+// was computed does not.
+func TestLogPath(t *testing.T) {
+	e := func(change func(*evaluation)) *evaluation {
+		e := &evaluation{dir: "run", weights: "w", eval: &EvalSettings{Split: "test", BatchSize: 8, entries: []entry{{name: "pgd", attacks: []adversarial.Attack{{Name: "pgd", Steps: 3}}}}}}
+		change(e)
+		return e
+	}
+	plain := e(func(*evaluation) {}).logPath(false)
+	for i, change := range []func(*evaluation){
+		func(e *evaluation) { e.weights = "v" },
+		func(e *evaluation) { e.targets = []int32{1, 2} },
+		func(e *evaluation) { e.eval.Seed = 1 },
+		func(e *evaluation) { e.eval.Limit = 5 },
+		func(e *evaluation) { e.eval.SplitSHA256 = "00" },
+		func(e *evaluation) { e.eval.Precision = "bf16" },
+		func(e *evaluation) { e.eval.Threat.Epsilon = adversarial.MustEpsilon("0.1") },
+		func(e *evaluation) { e.eval.entries[0].attacks[0].Steps = 4 },
+		func(e *evaluation) { e.dir = "another" },
+	} {
+		if e(change).logPath(false) == plain {
+			t.Errorf("change %d: the log is the same", i)
+		}
+	}
+	if e(func(*evaluation) {}).logPath(true) == plain {
+		t.Error("with the examples it is the same")
+	}
+	if e(func(e *evaluation) {
+		e.eval.Device, e.eval.Threads, e.eval.DataDir, e.eval.Checkpoint = "cpu", 3, "x", "best" // which only names the weights
+	}).logPath(false) != plain {
+		t.Error("where it is computed decides the log's name")
+	}
+}
+
+// TestTargetedHits: under a targeted attack an example falls when the network says
+// the target, and not when it says another wrong class.
+func TestTargetedHits(t *testing.T) {
+	dev := device(t)
+	state := dev.NewState()
+	defer state.Free()
+	p := &protocol{threat: adversarial.ThreatModel{Norm: adversarial.Linf, Epsilon: adversarial.MustEpsilon("0.1"), Domain: adversarial.Unit}, batch: 8, input: graph.F32}
+	program := func(outputs func(g *graph.Graph, x, y *graph.Node)) *engine.Program {
+		return dev.NewProgram(state, func(n int) (*graph.Graph, error) {
+			g := graph.New("oracle")
+			g.Input("ids", graph.U32, n)
+			outputs(g, g.Input("x", graph.F32, n, 1, 1, 1), g.Input("y", graph.I32, n))
+			return g, g.Err()
+		}, engine.Options{})
+	}
+	p.clean = program(func(g *graph.Graph, _, y *graph.Node) { g.Output("clean_pred", y.AddC(0)) })
+	// The target is 2; of classes 0 and 1 the network says 2, of class 3 it says 4.
+	attacked := program(func(g *graph.Graph, x, y *graph.Node) {
+		g.Scalar("round", graph.I32)
+		g.Output("target", y.C(2).BroadcastTo(y.Dim(0)))
+		g.Output("adv_pred", graph.Select(y.Lt(y.C(2)), y.C(2).BroadcastTo(y.Dim(0)), y.AddC(1)))
+		g.Output("norm", x.Reshape(x.Dim(0)))
+		g.Output("x_adv", x)
+	})
+	a := adversarial.Attack{Name: "pgd", Targeted: true}
+	p.plans = []planned{{entry{attacks: []adversarial.Attack{a}}, []stage{{attack: a, rounds: 1, program: attacked}}}}
+	defer p.close()
+	set, err := datasets.NewSet(datasets.Info{Name: "four", DType: datasets.Float32, Channels: 1, Height: 1, Width: 1, Classes: make([]string, 5)},
+		datasets.Values{F32: make([]float32, 4)}, []int32{0, 1, 3, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := datasets.NewStream(set, datasets.StreamOptions{BatchSize: 8, Epochs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	b, _ := stream.Next()
+	v, _, err := p.one(context.Background(), b, nil, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []fate{{0, 2, 0}, {0, 2, 0}, {-1, 4, 0}, {-1, 4, 0}}; !slices.Equal(v.Fates[0], want) {
+		t.Errorf("fates %v, want %v", v.Fates[0], want)
+	}
+}
+
+// Bytes that no attack moves are saved as the graphs see them.
+func TestDecoded(t *testing.T) {
+	s := &rowSet{input: graph.U8, u8: []byte{0, 51, 255}}
+	if got := s.decoded(); !slices.Equal(got, []float32{0, 0.2, 1}) {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestRobustIsCleanToo: an example that is right under the attack alone is not robust.
 func TestRobustIsCleanToo(t *testing.T) {
 	labels := []int32{0, 0, 0, 1, 1, 2, 3, 3, 3, 3}
@@ -577,6 +702,10 @@ func TestRobustIsCleanToo(t *testing.T) {
 	out, err := e.run(context.Background(), set, 0, func(int) {}, nil)
 	if err != nil || out.N != 10 || out.Clean != 5 || out.Robust != 3 {
 		t.Fatalf("%+v, %v: want 5 clean and 3 robust of 10", out, err)
+	}
+	alarms := &prober{examples: set, evals: map[string]*evaluator{"single": e}}
+	if found, err := alarms.attack(context.Background(), "single"); err != nil || shareRight(found) != 0.3 {
+		t.Errorf("the alarms see %+v, %v: want a share of 0.3", found, err)
 	}
 	for class, want := range []ClassOutcome{{N: 3, Clean: 3, Robust: 3}, {N: 2, Clean: 2}, {N: 1}, {N: 4}} {
 		if out.Classes[class] != want {
@@ -659,6 +788,7 @@ func TestOutputWarnings(t *testing.T) {
 	noisy := slices.Clone(logits)
 	noisy[1] += 0.01
 	probabilities := []float32{0.5, 0.25, 0.25, 1, 0, 0}
+	shares := []float32{0.5, 0.25, 0.25, 0.5, 0.25, 0.5} // in [0,1], but not all of one sum
 	for _, c := range []struct {
 		a, b []float32
 		zero int
@@ -667,6 +797,7 @@ func TestOutputWarnings(t *testing.T) {
 		{logits, logits, 0, nil},
 		{logits, noisy, 0, []string{"randomised-forward"}},
 		{probabilities, probabilities, 0, []string{"softmax-output"}},
+		{shares, shares, 0, nil},
 		{logits, logits, 2, []string{"zero-gradients"}},
 	} {
 		var got []string
@@ -728,6 +859,8 @@ func TestBlackBoxWarning(t *testing.T) {
 		{plans("pgd", "square"), []int{500, 490}, true},
 		{plans("pgd", "square"), []int{500, 498}, false}, // within 0.2 %
 		{plans("pgd", "square"), []int{500, 600}, false},
+		{plans("pgd", "fgsm", "square"), []int{400, 600, 500}, false}, // the best of the others counts
+		{plans("fgsm", "pgd", "square"), []int{600, 400, 390}, true},
 		{plans("square", "random-uniform"), []int{500, 400}, false}, // nothing to compare with
 		{suite, []int{500, 480}, true},
 		{suite, []int{500, 499}, false},

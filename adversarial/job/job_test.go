@@ -66,6 +66,9 @@ func TestPrecedence(t *testing.T) {
 		{[]string{"data.name=cifar10"}, "recipe=small-pgd7"},
 		{[]string{"data.name=cifar10", "recipe=pgd-at"}, "model.mean=[0.4914 0.4822 0.4465]"},
 		{[]string{"data.name=svhn", "model.normalize=dataset"}, "model.std=[0.198 0.201 0.197]"},
+		{[]string{"data.name=svhn", "model.normalize=dataset"}, "model.mean=[0.4377 0.4438 0.4728]"},
+		{[]string{"data.name=cifar100", "model.normalize=dataset"}, "model.mean=[0.5071 0.4865 0.4409]"},
+		{[]string{"data.name=cifar100", "model.normalize=dataset"}, "model.std=[0.2673 0.2564 0.2762]"},
 		{[]string{"data.name=npz:../job/doc.go"}, "recipe=small-pgd7"}, // any file: what is in it is read later
 	} {
 		s := one(t, c.user...)

@@ -89,6 +89,22 @@ func TestCheckpointChoice(t *testing.T) {
 	}
 }
 
+// An epoch's loss is the mean over its examples, of which the last batch has fewer.
+func TestEpochLoss(t *testing.T) {
+	r := trainedWith(t, "training.method=standard", "batches.size=16", "batches.epochs=2", "optimizer.lr=1") // 40 examples
+	losses, _ := series(t, r.Run, "train/loss")
+	epochs, _ := series(t, r.Run, "epoch/loss")
+	if len(losses) != 6 || len(epochs) != 2 {
+		t.Fatalf("losses %v of steps and %v of epochs", losses, epochs)
+	}
+	for i, got := range epochs {
+		l := losses[3*i:]
+		if want := (16*l[0] + 16*l[1] + 8*l[2]) / 40; math.Abs(got-want) > 1e-9 {
+			t.Errorf("epoch %d: loss %v, want %v of %v", i+1, got, want, l[:3])
+		}
+	}
+}
+
 // TestOptimizerSettings: an optimiser's name stands for PyTorch's defaults, and a
 // setting that it does not have is refused.
 func TestOptimizerSettings(t *testing.T) {
