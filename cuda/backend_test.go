@@ -186,6 +186,12 @@ func TestStepBlock(t *testing.T) {
 	if g.compiled != compiled || g.captured != 1 {
 		t.Errorf("%d kernels compiled after the start, %d graphs instantiated: want 0 and 1", g.compiled-compiled, g.captured)
 	}
+	if g.spec == "emulator" {
+		got.ok(first(Synchronize(dev), g.lib.SetEmulator("log", 1), got.e.Run()))
+		if copies := logged(g.lib, "cuMemcpyHtoD", "cuMemcpyDtoD"); len(copies) > 0 {
+			t.Errorf("a run for which nothing changed brings something: %v", copies)
+		}
+	}
 }
 
 // Inputs may be fed while earlier runs are still to be done, over and over, and
@@ -465,27 +471,32 @@ func TestArena(t *testing.T) {
 	if g.arena.bytes <= small.bytes || g.captured != 1 {
 		t.Errorf("the arena grew from %d to %d bytes; %d graphs", small.bytes, g.arena.bytes, g.captured)
 	}
-	ones := make([]float32, 300*70)
-	for i := range ones {
-		ones[i] = 1
-	}
-	for range 2 {
-		if err := first(e.FeedBytes("x", engine.Bytes(ones)), e.Run()); err != nil {
+	content := make([]float32, 300*70)
+	for round := range 2 {
+		for i := range content {
+			content[i] = float32(round + 1)
+		}
+		if err := first(e.FeedBytes("x", engine.Bytes(content)), e.Run()); err != nil {
 			t.Fatal(err)
 		}
 		for _, j := range jobs {
 			j.ok(j.e.Run())
 		}
 		near(t, "after the large program", jobs[0].results(), jobs[1].results())
-		for i, v := range must(e.FetchBytes("y"))(t) {
-			if want := []byte{0, 0, 0, 0x40}[i%4]; v != want { // 2
-				t.Fatalf("byte %d of the large program's output is %d", i, v)
-			}
+		y := make([]float32, len(content))
+		copy(bytesOf(y), must(e.FetchBytes("y"))(t))
+		if i := slices.IndexFunc(y, func(v float32) bool { return v != float32(2*round+2) }); i >= 0 {
+			t.Fatalf("element %d of the large program's output is %v in round %d", i, y[i], round)
 		}
 	}
 	if g.captured != 3 {
 		t.Errorf("%d graphs instantiated, want 3: the first program moved once", g.captured)
 	}
+	e.Close() // and the memory stays for the others
+	for _, j := range jobs {
+		j.ok(j.e.Run())
+	}
+	near(t, "after the large program is closed", jobs[0].results(), jobs[1].results())
 }
 
 // Memory of others is used where it lies, and is not freed.
@@ -644,7 +655,7 @@ func TestLoopSlices(t *testing.T) {
 	wide := g.Input("wide", graph.F32, 4, 8)
 	sum := g.Const(graph.F32, make([]float64, 6), 6)
 	out, stacked := g.Loop(4, []*graph.Node{sum}, []*graph.Node{x, u, wide}, func(i *graph.Node, c, s []*graph.Node) (next, out []*graph.Node) {
-		_, inner := g.Loop(2, []*graph.Node{s[2]}, nil, func(k *graph.Node, c, _ []*graph.Node) (next, out []*graph.Node) {
+		_, inner := g.Loop(6, []*graph.Node{s[2]}, nil, func(k *graph.Node, c, _ []*graph.Node) (next, out []*graph.Node) {
 			twice := c[0].Add(c[0])
 			return []*graph.Node{twice}, []*graph.Node{twice.Add(k.Convert(graph.F32))}
 		})
@@ -796,6 +807,35 @@ func TestAuto(t *testing.T) {
 		t.Errorf("%+v", dev.Info())
 	}
 	dev.Close()
+}
+
+// A program takes what was expected, and fits where its temporaries take the place
+// of another's.
+func TestDeviceMemory(t *testing.T) {
+	dev, g := openEmulator(t, "memory=4")
+	if g.spec != "emulator" {
+		t.Skip("a GPU has more memory")
+	}
+	st := dev.NewState()
+	defer st.Free()
+	for _, rows := range []int{100, 110} {
+		sums := graph.New("sums")
+		x := sums.Input("x", graph.F32, rows, 1024)
+		sums.Output("sum", x.Add(x).Reverse(0).Sum())
+		before, _, _ := g.Memory()
+		e := must(dev.Compile(sums, st, engine.Options{}))(t)
+		defer e.Close()
+		if after, _, _ := g.Memory(); rows == 100 {
+			for c := range g.programs {
+				grows, fixed := need(c.plan)
+				if got, want := before-after, grows+fixed+2*scratch(c.kernels); got < want || got > want+8<<10 {
+					t.Errorf("%d bytes are taken, and %d were expected", got, want)
+				}
+			}
+		}
+		j := &job{t, e, st}
+		j.ok(first(e.FeedBytes("x", make([]byte, 4096*rows)), e.Run(), Synchronize(dev)))
+	}
 }
 
 // A program that does not fit says by how much, and the batch that it names

@@ -3,6 +3,7 @@ package cpu_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -190,6 +191,60 @@ func TestPlannedGraphs(t *testing.T) {
 					t.Errorf("%s, %+v, %d workers: %v", filepath.Base(file), o, threads, err)
 				}
 			}
+		}
+	}
+}
+
+// Values that a chain must not keep to itself, operands that stand second, and
+// operands that repeat give what the interpreter gives.
+func TestFusedForms(t *testing.T) {
+	g := graph.New("forms")
+	shape := []int{4, 70, 3} // more than a tile
+	x, z := g.Input("x", graph.F32, shape...), g.Input("z", graph.F32, shape...)
+	out := func(name string, y *graph.Node) { g.Output(name, y) }
+	forms := 0.0
+	fresh := func() *graph.Node { forms++; return x.AddC(forms) } // for the next operation alone
+	for i, compare := range []func(a, b *graph.Node) *graph.Node{(*graph.Node).Lt, (*graph.Node).Le, (*graph.Node).Gt, (*graph.Node).Ge, (*graph.Node).Eq, (*graph.Node).Ne} {
+		out(fmt.Sprint("compared ", i), graph.Select(compare(fresh().Mul(z), z), x, z))
+		out(fmt.Sprint("compared, second ", i), graph.Select(compare(z, fresh().Mul(z)), x, z))
+	}
+	out("sub second", z.Sub(fresh()))
+	out("div second", z.Div(fresh()))
+
+	both := x.Lt(z) // for two selections
+	out("first", graph.Select(both, x, z))
+	out("second", graph.Select(both, z, x))
+
+	less, more := x.Le(z), fresh().Gt(z) // the second one is for the selection behind the next
+	chosen := graph.Select(less, x, z)
+	out("crossed", graph.Select(more, chosen, z))
+
+	given := g.Input("m", graph.Bool, shape...)
+	out("chosen", graph.Select(given, fresh().Mul(z), z))
+	out("not chosen", graph.Select(given, z, fresh().Mul(z)))
+
+	doubled := x.MulC(2) // for a sum behind the others
+	out("sum", doubled.Sum(1))
+	out("beside it", z.Exp().Mul(z).Neg().Exp())
+
+	out("pages", x.Add(g.Input("page", graph.F32, 4, 1, 3).BroadcastTo(shape...)))
+	out("rows", x.Add(g.Input("row", graph.F32, 1, 1, 3).BroadcastTo(shape...)))
+	out("lines", x.Add(g.Input("line", graph.F32, 4, 70, 1).BroadcastTo(shape...)))
+	if err := g.Err(); err != nil {
+		t.Fatal(err)
+	}
+	feed := optest.RandomFeed(g, 1)
+	want, err := interp.RunRounded(g, feed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []plan.Options{{}, {NoFusion: true}} {
+		got, err := optest.On(open(t, 2), engine.Options{Plan: o})(g, feed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (optest.Tolerance{Rel: 4, Abs: 4}).CompareResults(want, got); err != nil {
+			t.Errorf("%+v: %v", o, err)
 		}
 	}
 }
