@@ -2,6 +2,7 @@ package adversarial
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -219,6 +220,92 @@ func TestRoundsAreParts(t *testing.T) {
 			}
 		}
 		t.Logf("%s: %d of %d fall in %d rounds", a.Name, hits, n, a.Rounds(10))
+	}
+}
+
+// Of the hits of all its rounds FAB keeps the nearest, whichever round it was in;
+// the first run starts at the inputs with every target, the next ones elsewhere.
+func TestFABKeepsTheNearest(t *testing.T) {
+	const n = 8
+	m := tiny(t, "mnist-wong")
+	a := Attack{Name: "fab-t", Steps: 6, Targets: 2, Restarts: 2}
+	threat := ThreatModel{Linf, MustEpsilon("0.5"), Unit}
+	one, err := RoundGraph(m, a, threat, n, graph.F32)
+	must(t, err)
+	whole, err := EvalGraph(m, &a, threat, n, graph.F32)
+	must(t, err)
+	feed := with(startOf(t, m, 4), batch(m, n, graph.F32, 4), interp.Feed{
+		"scalar seed": interp.New(graph.U32, nil, 1), "scalar eps": interp.New(graph.F32, nil, 0.5), "scalar alpha": interp.New(graph.F32, nil),
+	})
+	clean, err := EvalGraph(m, nil, ThreatModel{}, n, graph.F32)
+	must(t, err)
+	y := eval(t, clean, feed).Outputs["clean_pred"]
+	feed["input y"] = y
+	p, q := compile(t, one), compile(t, whole)
+	q.give(feed)
+	q.run()
+	var norms, points [4][]float64
+	for r := range norms {
+		feed["scalar round"] = interp.New(graph.I32, nil, float64(r))
+		p.give(feed)
+		p.run()
+		norms[r], points[r] = p.output("norm").Data, p.output("x_adv").Data
+		for i, pred := range p.output("adv_pred").Data {
+			if pred == y.Data[i] {
+				norms[r][i] = math.Inf(1)
+			}
+		}
+	}
+	notLast, elsewhere := 0, [4]int{}
+	for i, got := range q.output("norm").Data {
+		best := 0
+		for r := range norms {
+			if norms[r][i] < norms[best][i] {
+				best = r
+			}
+			if r >= 2 && norms[r-2][i] < 1 && norms[r][i] < 1 {
+				size := len(points[r]) / n
+				if d, _ := apart(points[r][i*size:][:size], points[r-2][i*size:][:size]); d > 0 {
+					elsewhere[r]++
+				}
+			}
+		}
+		if norms[best][i] < 1 && math.Abs(got-norms[best][i]) > 1e-6 {
+			t.Errorf("sample %d: the nearest hit is at %v, in round %d of %v; kept is one at %v", i, norms[best][i], best, [4]float64{norms[0][i], norms[1][i], norms[2][i], norms[3][i]}, got)
+		}
+		if best < 3 && norms[3][i] < 1 {
+			notLast++
+		}
+	}
+	if notLast == 0 || elsewhere[2] == 0 || elsewhere[3] == 0 {
+		t.Errorf("the nearest is not the last %d times, a restart ends elsewhere %v times", notLast, elsewhere)
+	}
+}
+
+// Restarts of blind draws draw anew: two of two draws are the four of one run.
+func TestRestartsDrawAnew(t *testing.T) {
+	const n = 24
+	m := tiny(t, "mnist-wong")
+	for _, name := range []string{"random-uniform", "random-corner"} {
+		threat := ThreatModel{Linf, MustEpsilon("0.3"), Unit}
+		adv := func(steps, restarts int) []float64 {
+			a := Attack{Name: name, Steps: steps, Restarts: restarts}
+			g, err := EvalGraph(m, &a, threat, n, graph.F32)
+			must(t, err)
+			p := compile(t, g)
+			p.give(with(startOf(t, m, 4), batch(m, n, graph.F32, 4), interp.Feed{
+				"scalar seed": interp.New(graph.U32, nil, 1), "scalar eps": interp.New(graph.F32, nil, float64(float32(0.3))), "scalar alpha": interp.New(graph.F32, nil),
+			}))
+			p.run()
+			return p.output("x_adv").Data
+		}
+		one, two, few := adv(4, 1), adv(2, 2), adv(3, 1)
+		if d, _ := apart(one, two); d > 0 {
+			t.Errorf("%s: two runs of two draws are %v from one of four", name, d)
+		}
+		if d, _ := apart(one, few); d == 0 {
+			t.Errorf("%s: the fourth draw is never the worst: a test that proves nothing", name)
+		}
 	}
 }
 
