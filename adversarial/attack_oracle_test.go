@@ -136,7 +136,9 @@ func squareCase(norm Norm) attackCase {
 		}}
 }
 
-func squareCases() []attackCase { return []attackCase{squareCase(Linf), squareCase(L2), squareCase(L1)} }
+func squareCases() []attackCase {
+	return []attackCase{squareCase(Linf), squareCase(L2), squareCase(L1)}
+}
 
 func attackCases() []attackCase {
 	list := []attackCase{

@@ -173,7 +173,7 @@ func TestRoundsAreParts(t *testing.T) {
 		{Name: "apgd-t", Steps: 5, Targets: 3, RandomStart: true},
 		{Name: "fab-t", Steps: 4, Targets: 3, Restarts: 2},
 		{Name: "square", Steps: 250},
-		{Name: "square", Steps: 40, Restarts: 3},
+		{Name: "square", Steps: 120, Restarts: 2},
 	} {
 		threat := ThreatModel{Linf, MustEpsilon("0.2"), Unit}
 		if a.Name == "square" {
@@ -218,7 +218,7 @@ func TestRoundsAreParts(t *testing.T) {
 			}
 			hits += int(1 - correct)
 		}
-		if a.Continues() {
+		if a.Continues() && a.Restarts < 2 { // else what has fallen goes on here, and is not attacked on there
 			if d, _ := apart(last.Data, q.output("x_adv").Data); d > 0 {
 				t.Errorf("%s: round by round it ends %v elsewhere", a.Name, d)
 			}
@@ -293,7 +293,7 @@ func TestRestartsDiffer(t *testing.T) {
 	const n = 6
 	m := tiny(t, "mnist-wong")
 	for _, a := range []Attack{
-		{Name: "pgd", Steps: 2, RandomStart: true, Restarts: 2}, {Name: "apgd-ce", Steps: 3, Restarts: 2}, {Name: "square", Steps: 20, Restarts: 2},
+		{Name: "pgd", Steps: 2, RandomStart: true, Restarts: 2}, {Name: "apgd-ce", Steps: 3, RandomStart: true, Restarts: 2}, {Name: "square", Steps: 20, Restarts: 2},
 	} {
 		for _, norm := range []Norm{Linf, L2} {
 			threat := ThreatModel{norm, MustEpsilon("0.4"), Unit}
