@@ -136,6 +136,10 @@ func squareCase(norm Norm) attackCase {
 		}}
 }
 
+func squareCases() []attackCase {
+	return []attackCase{squareCase(Linf), squareCase(L2), squareCase(L1)}
+}
+
 func attackCases() []attackCase {
 	list := []attackCase{
 		apgdCase("ce", Linf, "linf"), apgdCase("ce", L2, "l2"),
@@ -144,7 +148,6 @@ func attackCases() []attackCase {
 		minimalCase("deepfool/linf", Attack{Name: "deepfool", Steps: 10}, Linf),
 		minimalCase("deepfool/l2", Attack{Name: "deepfool", Steps: 10}, L2),
 		minimalCase("cw-l2", Attack{Name: "cw-l2", Steps: 12}, L2),
-		squareCase(Linf), squareCase(L2), squareCase(L1),
 		apgdCaseL1("ce", "l1"), apgdCaseL1("dlr", "dlr_l1"), apgdCaseL1("t", "l1"),
 	}
 	for _, norm := range []Norm{Linf, L2} {
@@ -153,22 +156,28 @@ func attackCases() []attackCase {
 	for _, norm := range []Norm{Linf, L2, L1} {
 		list = append(list, fabCase("fab-t", norm), fabCase("fab", norm))
 	}
-	return list
+	return append(list, squareCases()...)
 }
 
 // Every attack of AutoAttack, and the others, step by step against our own
 // PyTorch implementations, in float64.
-func TestOracleAttacks(t *testing.T) {
+func TestOracleAttacks(t *testing.T) { oracleAttacks(t, "mnist-wong", attackCases()) }
+
+// Square on images of three channels, between which it shares its norm.
+func TestOracleSquareInColour(t *testing.T) { oracleAttacks(t, "cifar-small", squareCases()) }
+
+// oracleAttacks holds attacks on a model to the fixture of that model.
+func oracleAttacks(t *testing.T, of string, cases []attackCase) {
 	var model *fixture
 	for _, r := range reduced {
-		if r.fixture == "mnist-wong" {
+		if r.fixture == of {
 			model = readFixture(t, r.fixture, r.model, r.config)
 		}
 	}
 	f := &fixture{tensors: map[string]*interp.Tensor{}}
-	f.read(t, "attacks-mnist-wong")
+	f.read(t, "attacks-"+of)
 	compared := map[string]bool{"y": true, "target": true}
-	for _, c := range attackCases() {
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			g, p := model.attackGraph(t, ThreatModel{c.norm, MustEpsilon("1"), Unit}, "start")
 			scalars := map[string]float64{"eps": 1e6}

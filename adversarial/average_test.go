@@ -60,6 +60,22 @@ func TestAverageWeights(t *testing.T) {
 	}
 }
 
+// An average that begins within an epoch takes that epoch's end for its first.
+func TestSWAStartsWithinAnEpoch(t *testing.T) {
+	for start, first := range map[float64]int{0: 1, 1: 1, 1.5: 2, 2: 2, 2.01: 3} {
+		a := Average{Name: "swa", Start: start}
+		for epoch := 1; epoch <= 5; epoch++ {
+			want := 1.0
+			if epoch > first {
+				want = 1 / float64(epoch-first+1)
+			}
+			if got := a.Weight(nn.Progress{Step: 4*epoch - 1, PerEpoch: 4, Epochs: 5}); got != want {
+				t.Errorf("from %v on, the end of epoch %d weighs %v, want %v", start, epoch, got, want)
+			}
+		}
+	}
+}
+
 // A step moves the averaged states by their share towards what it makes of the
 // others, with or without batch norm's statistics, and moves the others as a step
 // without an average does, to the bit.

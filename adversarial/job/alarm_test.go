@@ -84,6 +84,15 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// Each rollback that slows a run down halves its learning rate again.
+func TestSlowerRates(t *testing.T) {
+	for slower, want := range []float64{1, 0.5, 0.25, 0.125} {
+		if h := (history{Slower: slower, Longer: 1}); h.rate() != want {
+			t.Errorf("after %d of them the learning rate is × %v, want %v", slower, h.rate(), want)
+		}
+	}
+}
+
 // After a rollback every method has an attack of more steps, and is still one that
 // can be built.
 func TestLongerAttacks(t *testing.T) {

@@ -297,7 +297,7 @@ func (e Evaluation) Examples() string {
 // Best is the evaluation that says most about the run, which its page leads with;
 // nil if there is none. An attack shows an upper bound on robust accuracy, so among
 // those of the run's own question (test examples, its threat model, the checkpoint
-// that counts, float32; as far as there are such) it is the one with the lowest
+// and the weights that count, float32; as far as there are such) it is the one with the lowest
 // upper end of the interval: a strong attack on many examples. Of equals it is the
 // larger one, then the newest.
 func (r *Run) Best() *Evaluation {
@@ -315,6 +315,7 @@ func (r *Run) Best() *Evaluation {
 			return e.sameAs(r, "threat.norm") && e.sameAs(r, "threat.eps")
 		},
 		func(e *Evaluation) bool { return own == nil || e.Step == own.Step },
+		func(e *Evaluation) bool { return cmp.Or(e.setting("weights"), r.weights()) == r.weights() },
 		func(e *Evaluation) bool {
 			return cmp.Or(e.setting("precision"), r.Setting("precision"), "float32") == "float32"
 		},
@@ -329,6 +330,14 @@ func (r *Run) Best() *Evaluation {
 	return slices.MinFunc(list, func(a, b *Evaluation) int {
 		return cmp.Or(cmp.Compare(a.RobustAccuracy.High, b.RobustAccuracy.High), cmp.Compare(b.N, a.N), b.Date.Compare(a.Date))
 	})
+}
+
+// weights names those that count.
+func (r *Run) weights() string {
+	if name := r.Setting("training.average.name"); name != "" && name != "none" {
+		return "average"
+	}
+	return "raw"
 }
 
 // sameAs reports whether the evaluation has the run's own value of a setting. The

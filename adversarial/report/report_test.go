@@ -374,6 +374,7 @@ func TestBest(t *testing.T) {
 		{"rounding is not the network", "autoattack", []string{eval(2, "mixed", "0.3", "test", "bf16", 100, 1000, 0.1, 0.12)}},
 		{"of equals the larger", "larger", []string{eval(2, "larger", "0.3", "test", "float32", 100, 2000, 0.51, 0.53), eval(3, "smaller", "0.3", "test", "float32", 100, 900, 0.49, 0.53)}},
 		{"then the newest", "newest", []string{eval(2, "newest", "0.3", "test", "float32", 100, 1000, 0.5, 0.53)}},
+		{"weights that do not count", "autoattack", []string{strings.Replace(eval(2, "pgd", "0.3", "test", "float32", 100, 1000, 0.1, 0.12), `"split"`, `"weights":"average","split"`, 1)}},
 		{"a file without numbers", "autoattack", []string{`{"attack":"nothing","settings":{"split":"test"}}`}},
 	} {
 		files := map[string]string{run.ConfigFile: settings, "evaluations/training.json": training, "evaluations/20261101-autoattack.json": strong}

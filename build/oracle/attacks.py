@@ -473,9 +473,20 @@ def every(model, x, starts, settings):
     out["cw-l2/nearest"], out["cw-l2/size"] = carlini_wagner(model, x, y, settings["cw_steps"], settings["cw_rate"])
     for name in [name for name in out if name.endswith("/size")]:
         out[name] = torch.where(out[name].isinf(), -torch.ones(len(x)), out[name])  # no hit
+    return out | squares(model, x, y, settings)
+
+
+def squares(model, x, y, settings):
+    """Square's best points after 0 (the start), 5 and all queries, by norm."""
+    out, queries = {}, settings["queries"]
     for norm in ("linf", "l2", "l1"):
-        queries = settings["queries"]
-        runs = list(square(model, x, y, eps[norm], norm, queries, settings["seed"]))
+        runs = list(square(model, x, y, settings["eps"][norm], norm, queries, settings["seed"]))
         for k in (0, 5, queries):
             out[f"square/{norm}/{k}"] = runs[k].detach()
     return out
+
+
+def colour(model, x, starts, settings):
+    """What more than one channel makes a difference to: Square."""
+    y = model(x).argmax(1)
+    return {"y": y} | squares(model, x, y, settings)

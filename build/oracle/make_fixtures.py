@@ -199,6 +199,10 @@ ATTACKS = {
             "deepfool_steps": 10, "cw_steps": 12, "cw_rate": f32(0.1), "queries": 20, "seed": 7,
         },
     },
+    "attacks-cifar-small": {
+        "model": "cifar-small", "run": attacks.colour,
+        "settings": {"eps": {"linf": f32(8 / 255), "l2": f32(0.5), "l1": f32(12)}, "queries": 20, "seed": 7},
+    },
 }
 
 
@@ -232,7 +236,7 @@ def attack_fixture(name, noise=0.0):
     model = entry["build"]()
     initialise(model, random, noise)
     model.eval()
-    found = attacks.every(model, x, {"linf": starts["pgd"], "l2": starts["pgd_l2"], "l1": starts["pgd"]}, ATTACKS[name]["settings"])
+    found = ATTACKS[name].get("run", attacks.every)(model, x, {"linf": starts["pgd"], "l2": starts["pgd_l2"], "l1": starts["pgd"]}, ATTACKS[name]["settings"])
     return found, {"model": ATTACKS[name]["model"], **ATTACKS[name]["settings"]}
 
 
