@@ -499,6 +499,23 @@ func TestArena(t *testing.T) {
 	near(t, "after the large program is closed", jobs[0].results(), jobs[1].results())
 }
 
+// A state begins as zeros, whatever its memory held before.
+func TestStateMemory(t *testing.T) {
+	dev, _ := openEmulator(t, "")
+	content := bytes.Repeat([]byte{0xff}, 1<<16)
+	for range 2 {
+		m := must(dev.Alloc(len(content)))(t)
+		got := make([]byte, len(content))
+		if err := m.Read(got); err != nil || slices.ContainsFunc(got, func(b byte) bool { return b != 0 }) {
+			t.Errorf("it is not zero, %v", err)
+		}
+		if err := m.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		m.Free()
+	}
+}
+
 // Memory of others is used where it lies, and is not freed.
 func TestAdopt(t *testing.T) {
 	dev, g := openEmulator(t, "")

@@ -105,6 +105,25 @@ func TestBranchesBits(t *testing.T) {
 	}
 }
 
+// Each branch has scratch of its own, inside the arena, behind the temporaries.
+func TestBranchesScratch(t *testing.T) {
+	dev, g := openEmulator(t, "")
+	st := dev.NewState()
+	defer st.Free()
+	e := must(dev.Compile(residual(), st, engine.Options{}))(t)
+	defer e.Close()
+	for c := range g.programs {
+		size := Ptr(scratch(c.kernels))
+		if err := c.settle(); err != nil || size == 0 {
+			t.Fatalf("%d bytes of scratch, %v", size, err)
+		}
+		temporaries := g.arena.at + Ptr(c.plan.Arena+c.plan.Private)
+		if c.scratch[0] < temporaries || c.scratch[1] < c.scratch[0]+size || g.arena.at+Ptr(g.arena.bytes) < c.scratch[1]+size {
+			t.Errorf("scratch of %d bytes at %#x, behind temporaries to %#x, in an arena of %d from %#x on", size, c.scratch, temporaries, g.arena.bytes, g.arena.at)
+		}
+	}
+}
+
 // TestEarlyNodes lets kernels of a graph begin early that come right behind one
 // other, where device and driver can; the emulator has them wait for their turn, and
 // the bits are the same.
