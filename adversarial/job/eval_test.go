@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -483,6 +484,7 @@ func TestOutputWarnings(t *testing.T) {
 	noisy := slices.Clone(logits)
 	noisy[1] += 0.01
 	probabilities := []float32{0.5, 0.25, 0.25, 1, 0, 0}
+	sigmoids := []float32{0.75, 0.25, 0.5, 1, 0.5, 0} // between 0 and 1, and no probabilities of classes
 	for _, c := range []struct {
 		a, b []float32
 		zero int
@@ -491,6 +493,7 @@ func TestOutputWarnings(t *testing.T) {
 		{logits, logits, 0, nil},
 		{logits, noisy, 0, []string{"randomised-forward"}},
 		{probabilities, probabilities, 0, []string{"softmax-output"}},
+		{sigmoids, sigmoids, 0, nil},
 		{logits, logits, 2, []string{"zero-gradients"}},
 	} {
 		var got []string
@@ -779,5 +782,31 @@ func TestPerturbationsAreChecked(t *testing.T) {
 	}
 	if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); !refused(err) {
 		t.Errorf("by an evaluation: %v", err)
+	}
+}
+
+// What a suite's stages leave, counted by hand: of six examples one is wrong
+// without an attack, one falls to the first stage, two to the second, one to the
+// third, and one stands.
+func TestStagesLeave(t *testing.T) {
+	p := &protocol{plans: []planned{{entry{name: "autoattack", suite: true}, []stage{
+		{attack: adversarial.Attack{Name: "apgd-ce"}}, {attack: adversarial.Attack{Name: "fab"}}, {attack: adversarial.Attack{Name: "square"}},
+	}}}}
+	v := &verdict{Labels: []int32{0, 0, 0, 1, 1, 1}, Clean: []int32{1, 0, 0, 1, 1, 1}}
+	v.Fates = [][]fate{{{-1, 1, 0}, {0, 1, 0.1}, {1, 1, 0.2}, {1, 0, 0.3}, {2, 0, 0.1}, {-1, 1, 0.1}}}
+	r := &Evaluation{}
+	r.count([]string{"cat", "dog"}, p, []*verdict{v})
+	var left []int
+	for _, s := range r.Attacks[0].Stages {
+		left = append(left, s.Robust)
+	}
+	if diff := cmp.Diff([]int{4, 2, 1}, left); diff != "" || r.N != 6 || r.Clean != 5 || r.Robust != 1 || r.Attacks[0].Robust != 1 {
+		t.Errorf("%d examples, %d clean, %d robust, %d after the suite: %s", r.N, r.Clean, r.Robust, r.Attacks[0].Robust, diff)
+	}
+	if want := (&Confusion{Clean: [][]int{{2, 1}, {0, 3}}, Attacked: [][]int{{0, 3}, {2, 1}}}); !cmp.Equal(want, r.Confusion) {
+		t.Errorf("confusion %+v, want %+v", r.Confusion, want)
+	}
+	if math.Abs(r.LargestNorm-0.3) > 1e-6 {
+		t.Errorf("the largest perturbation has size %v", r.LargestNorm)
 	}
 }
