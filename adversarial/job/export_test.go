@@ -334,3 +334,22 @@ func strictCase(t *testing.T, s *Settings, file string) (x, logits []byte, shape
 	}
 	return x, bytes.Clone(logits), shape
 }
+
+// A file's own model keeps its sizes, named again or not; another model has its own.
+func TestImportSizes(t *testing.T) {
+	s := one(t, "data.name=mnist", "recipe=standard", "model.name=mnist-wong", "model.hidden=12")
+	meta, err := s.metadata(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"": 12, "mnist-wong": 12, "mnist-madry": one(t, "data.name=mnist", "recipe=standard", "model.name=mnist-madry").Model.Hidden} {
+		var given []Assignment
+		if name != "" {
+			given = user("model.name=" + name)
+		}
+		got, err := importSettings(meta, given)
+		if err != nil || got.Model.Hidden != want {
+			t.Errorf("--model %q: %+v, %v; want %d hidden units", name, got, err, want)
+		}
+	}
+}
