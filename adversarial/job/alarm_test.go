@@ -179,6 +179,15 @@ func TestEveryAlarmActs(t *testing.T) {
 				last := steps[len(steps)-1] + 1 // epochs that were trained
 				switch action {
 				case actionWarn:
+					begins := 0
+					for i, h := range held {
+						if h == 1 && (i == 0 || held[i-1] == 0) {
+							begins++
+						}
+					}
+					if len(r.Alarms) != begins {
+						t.Errorf("told %d times, begins to hold %d times: %v", len(r.Alarms), begins, held)
+					}
 					if last != end || held[slices.Index(epochs, first.Epoch)] != 1 {
 						t.Errorf("it holds %v at %v; the run ends in epoch %d of %d", held, epochs, last, end)
 					}
@@ -399,6 +408,17 @@ func TestGoodIsNotAhead(t *testing.T) {
 	}
 }
 
+// While ε warms up, the alarms attack with what it has come to.
+func TestProbesWarmUp(t *testing.T) {
+	s := one(t, append(stripes(t), "device=cpu", "batches.epochs=2", "threat.eps=16/255", "training.eps_warmup=4")...)
+	tr := looped(t, &s)
+	for name, e := range tr.prober.evals {
+		if got, want := e.at.Epsilon.Float64(), 8./255; math.Abs(got-want) > 1e-12 {
+			t.Errorf("%s: after two of four epochs ε is %v, want %v", name, got, want)
+		}
+	}
+}
+
 // Nor is it one at which an alarm held, if an earlier one was kept.
 func TestGoodHasNoAlarm(t *testing.T) {
 	s := one(t, "device=cpu", "batches.epochs=3", "checkpoint.keep=0", "alarms.collapse.action=rollback")
@@ -444,8 +464,12 @@ func TestBestIsNotAbandoned(t *testing.T) {
 			err = run.SaveNamed(tr.run.Dir, run.BestCheckpoint, ck)
 		}
 		tr.history.Events = append(tr.history.Events, Event{Name: "gradient_masking", Action: actionRollback})
+		tr.history.Holds = []string{"gradient_masking"}
 		if err = errors.Join(err, tr.rollBack(tr.history.goesBack())); err != nil {
 			t.Fatal(err)
+		}
+		if len(tr.history.Holds) > 0 {
+			t.Errorf("back where no alarm held, %v hold", tr.history.Holds)
 		}
 		if tr.step != end || tr.best != test.want {
 			t.Errorf("the best checkpoint %d steps behind the good one: at step %d the best is %v, want %v", test.ahead, tr.step, tr.best, test.want)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -657,10 +658,14 @@ func TestTargetedHits(t *testing.T) {
 	}
 	defer stream.Close()
 	b, _ := stream.Next()
-	v, _, err := p.one(context.Background(), b, nil, func() {})
+	u, err := p.begin(b)
+	if err == nil {
+		err = p.attack(context.Background(), b, nil, u, func() error { return nil })
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	v := u.Verdict
 	if want := []fate{{0, 2, 0}, {0, 2, 0}, {-1, 4, 0}, {-1, 4, 0}}; !slices.Equal(v.Fates[0], want) {
 		t.Errorf("fates %v, want %v", v.Fates[0], want)
 	}
@@ -1088,5 +1093,31 @@ func TestPerturbationsAreChecked(t *testing.T) {
 	}
 	if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); !refused(err) {
 		t.Errorf("by an evaluation: %v", err)
+	}
+}
+
+// What a suite's stages leave, counted by hand: of six examples one is wrong
+// without an attack, one falls to the first stage, two to the second, one to the
+// third, and one stands.
+func TestStagesLeave(t *testing.T) {
+	p := &protocol{plans: []planned{{entry{name: "autoattack", suite: true}, []stage{
+		{attack: adversarial.Attack{Name: "apgd-ce"}}, {attack: adversarial.Attack{Name: "fab"}}, {attack: adversarial.Attack{Name: "square"}},
+	}}}}
+	v := &verdict{Labels: []int32{0, 0, 0, 1, 1, 1}, Clean: []int32{1, 0, 0, 1, 1, 1}}
+	v.Fates = [][]fate{{{-1, 1, 0}, {0, 1, 0.1}, {1, 1, 0.2}, {1, 0, 0.3}, {2, 0, 0.1}, {-1, 1, 0.1}}}
+	r := &Evaluation{}
+	r.count([]string{"cat", "dog"}, p, []*verdict{v})
+	var left []int
+	for _, s := range r.Attacks[0].Stages {
+		left = append(left, s.Robust)
+	}
+	if diff := cmp.Diff([]int{4, 2, 1}, left); diff != "" || r.N != 6 || r.Clean != 5 || r.Robust != 1 || r.Attacks[0].Robust != 1 {
+		t.Errorf("%d examples, %d clean, %d robust, %d after the suite: %s", r.N, r.Clean, r.Robust, r.Attacks[0].Robust, diff)
+	}
+	if want := (&Confusion{Clean: [][]int{{2, 1}, {0, 3}}, Attacked: [][]int{{0, 3}, {2, 1}}}); !cmp.Equal(want, r.Confusion) {
+		t.Errorf("confusion %+v, want %+v", r.Confusion, want)
+	}
+	if math.Abs(r.LargestNorm-0.3) > 1e-6 {
+		t.Errorf("the largest perturbation has size %v", r.LargestNorm)
 	}
 }

@@ -365,3 +365,22 @@ func TestExportOwnData(t *testing.T) {
 		t.Errorf("%d examples, want 16", e.N)
 	}
 }
+
+// A file's own model keeps its sizes, named again or not; another model has its own.
+func TestImportSizes(t *testing.T) {
+	s := one(t, "data.name=mnist", "recipe=standard", "model.name=mnist-wong", "model.hidden=12")
+	meta, err := s.metadata(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"": 12, "mnist-wong": 12, "mnist-madry": one(t, "data.name=mnist", "recipe=standard", "model.name=mnist-madry").Model.Hidden} {
+		var given []Assignment
+		if name != "" {
+			given = user("model.name=" + name)
+		}
+		got, err := importSettings(meta, given)
+		if err != nil || got.Model.Hidden != want {
+			t.Errorf("--model %q: %+v, %v; want %d hidden units", name, got, err, want)
+		}
+	}
+}
