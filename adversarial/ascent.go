@@ -56,7 +56,8 @@ const AttackedLabel = "attacked examples"
 // sample does not depend on the batch's size. Where several points compete
 // (restarts; iterates, the start among them), a sample keeps the worst: one
 // that the network gets wrong (targeted: that reaches its target) before one
-// that it gets right, and then the one of larger loss. To judge a last iterate
+// that it gets right, and then the one of larger loss; of a sample that no restart
+// of Square has fooled it is the last restart's point. To judge a last iterate
 // takes one more forward pass, which updates no buffers. An attack that looks
 // for the nearest boundary gives x itself where it finds nothing within ε.
 func (a Attack) Build(p Problem) Solution {

@@ -410,7 +410,7 @@ func TestEvalResumesRadii(t *testing.T) {
 		}
 	}
 	second := written()
-	if len(second) != 2 || second[0] != first[0] || strings.HasPrefix(second[1], "unfinished") {
+	if len(second) != 2 || !slices.Contains(second, first[0]) || slices.ContainsFunc(second, func(s string) bool { return strings.HasPrefix(s, "unfinished") }) {
 		t.Errorf("%d files: %.40q, was %.40q", len(second), second, first)
 	}
 	straight := &bytes.Buffer{}

@@ -178,13 +178,13 @@ func (t *trainer) moving(step int) map[string]float64 {
 	s := t.settings
 	p := t.at(step)
 	eps, alpha := t.history.training(s.Training, s.Threat).Radius(s.Threat, p)
-	m := map[string]float64{
-		"step": float64(step), "lr": t.history.rate() * t.rate(p), "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
-	}
+	momentum := s.Optimizer.Momentum // which nothing reads if it does not move
 	if t.momentum != nil {
-		m["momentum"] = t.momentum(p)
+		momentum = t.momentum(p)
 	}
-	return m
+	return map[string]float64{
+		"step": float64(step), "lr": t.history.rate() * t.rate(p), "momentum": momentum, "eps": eps, "alpha": alpha, "average": s.Training.Average.Weight(p),
+	}
 }
 
 // open starts a stream at the step that the trainer stands at.
