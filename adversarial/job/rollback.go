@@ -161,7 +161,7 @@ func (t *trainer) rollBack(fired *Event) error {
 	if err := t.metrics.Close(); err != nil {
 		return err
 	}
-	if err := t.run.Rewind(int64(t.step)); err != nil {
+	if err := t.run.Rewind(int64(t.step), t.epoch.seen > 0); err != nil {
 		return err
 	}
 	if t.metrics, err = run.OpenMetrics(t.run.Dir); err != nil {

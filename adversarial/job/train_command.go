@@ -132,7 +132,7 @@ func resume(ctx context.Context, c Console, dir, from string, user []Assignment)
 	if err := t.goBack(from); err != nil {
 		return nil, err
 	}
-	if err := r.Rewind(int64(t.step)); err != nil {
+	if err := r.Rewind(int64(t.step), t.epoch.seen > 0); err != nil {
 		return nil, err
 	}
 	if t.metrics, err = run.OpenMetrics(r.Dir); err != nil {

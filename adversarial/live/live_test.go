@@ -249,7 +249,7 @@ func TestRewoundRunIsReadAgain(t *testing.T) {
 	if err := v.poll(); err != nil || v.curves.Step != 30 {
 		t.Fatal(err, v.curves.Step)
 	}
-	if err := w.Rewind(20); err != nil {
+	if err := w.Rewind(20, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.poll(); err != nil || v.curves.Step != 20 || len(v.curves.Get("test/clean").Points) != 2 {

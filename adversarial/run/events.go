@@ -265,10 +265,11 @@ func eventFiles(dir string) ([]string, error) {
 	return paths, nil
 }
 
-// cutEvents takes the event files back to the records of step and before. A file
+// cutEvents takes the event files back to the records of step and before, pending
+// being Rewind's. A file
 // of which nothing stays but its head is removed. A record that is damaged, or
 // half written, ends its file.
-func cutEvents(dir string, step int64) error {
+func cutEvents(dir string, step int64, pending bool) error {
 	paths, err := eventFiles(dir)
 	if err != nil {
 		return err
@@ -278,7 +279,7 @@ func cutEvents(dir string, step int64) error {
 		if err != nil {
 			return fileError("read", path, err)
 		}
-		end, summaries := keepEvents(b, step)
+		end, summaries := keepEvents(b, step, pending)
 		switch {
 		case summaries == 0:
 			err = os.Remove(path)
@@ -293,15 +294,15 @@ func cutEvents(dir string, step int64) error {
 }
 
 // keepEvents returns the end of the last record of at most step, and the number
-// of summaries up to there.
-func keepEvents(b []byte, step int64) (end, summaries int) {
+// of summaries up to there. An epoch's pictures and histograms stand behind its record.
+func keepEvents(b []byte, step int64, pending bool) (end, summaries int) {
 	for {
 		e, n := frame(b[end:])
 		if n == 0 {
 			return end, summaries
 		}
 		at, summary := stepOfEvent(e)
-		if at > step {
+		if at > step || pending && at == step && bytes.Contains(e, []byte(epochField)) {
 			return end, summaries
 		}
 		end += n

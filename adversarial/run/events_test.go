@@ -85,7 +85,7 @@ func TestTensorBoard(t *testing.T) {
 	for _, back := range []struct{ to, stop int64 }{{0, 17}, {10, 25}, {10, 13}, {13, 30}} {
 		r, err := Resume(resumed)
 		must(t, err)
-		must(t, r.Rewind(back.to))
+		must(t, r.Rewind(back.to, false))
 		log(t, resumed, back.to, back.stop)
 		// A killed process leaves half a record behind.
 		files, err := eventFiles(resumed)
@@ -179,12 +179,12 @@ func TestEventBytes(t *testing.T) {
 	for _, i := range []int{3, 9, 20, m - 1} { // in the length, its checksum, the data, theirs
 		bad := bytes.Clone(b)
 		bad[n+i] ^= 1
-		if end, summaries := keepEvents(bad, 99); end != n || summaries != 0 {
+		if end, summaries := keepEvents(bad, 99, false); end != n || summaries != 0 {
 			t.Errorf("damaged at %d: %d bytes and %d summaries are kept", i, end, summaries)
 		}
 	}
 	for cut := range len(b) {
-		if end, _ := keepEvents(b[:cut], 99); end > cut {
+		if end, _ := keepEvents(b[:cut], 99, false); end > cut {
 			t.Errorf("cut at %d: %d bytes are kept", cut, end)
 		}
 	}

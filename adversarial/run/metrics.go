@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -60,7 +61,7 @@ type Metrics struct {
 // an event file. A last line that a killed process left half written is cut off.
 func OpenMetrics(dir string) (*Metrics, error) {
 	path := filepath.Join(dir, MetricsFile)
-	kept, err := cutMetrics(path, math.MaxInt64)
+	kept, err := cutMetrics(path, math.MaxInt64, false)
 	if err != nil {
 		return nil, err
 	}
@@ -234,9 +235,12 @@ type kept struct {
 	step int64 // of its last record; 0 if there is none
 }
 
-// cutMetrics truncates the file after its last whole line of at most step. A
-// file that does not exist has nothing to cut.
-func cutMetrics(path string, step int64) (kept, error) {
+// epochField begins the name of what an epoch's record, and no step's, has.
+const epochField = "epoch/"
+
+// cutMetrics truncates the file after its last whole line of at most step; pending is
+// Rewind's. A file that does not exist has nothing to cut.
+func cutMetrics(path string, step int64, pending bool) (kept, error) {
 	var k kept
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
@@ -250,7 +254,7 @@ func cutMetrics(path string, step int64) (kept, error) {
 		if r.Step < k.step {
 			return fmt.Errorf("step %d stands after step %d", r.Step, k.step)
 		}
-		if r.Step > step {
+		if r.Step > step || pending && r.Step == step && slices.ContainsFunc(r.Fields, func(f Field) bool { return strings.HasPrefix(f.Name, epochField) }) {
 			return io.EOF // the steps only rise: nothing after this stays
 		}
 		k = kept{end: end, step: r.Step}

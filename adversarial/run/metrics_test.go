@@ -67,7 +67,7 @@ func TestMetricsCutBack(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), MetricsFile)
 		must(t, os.WriteFile(path, []byte(c.file), 0o644))
-		k, err := cutMetrics(path, c.step)
+		k, err := cutMetrics(path, c.step, false)
 		must(t, err)
 		got, err := os.ReadFile(path)
 		must(t, err)

@@ -140,15 +140,17 @@ func siblings(dir string) []string {
 // Rewind takes a locked run back to step: it cuts metrics.jsonl and the event
 // files back to the records of that step and before, and removes the step checkpoints after it.
 // Training on from step's checkpoint then leaves what a run that never stopped
-// would have left. best.safetensors stays.
-func (r *Run) Rewind(step int64) error {
+// would have left. best.safetensors stays. A checkpoint at the end of an epoch is
+// pending if the epoch has not been evaluated and its record is still to come: one
+// that is there all the same goes too.
+func (r *Run) Rewind(step int64, pending bool) error {
 	if r.lock == nil {
 		panic("BUG: Rewind of a run that is not locked")
 	}
-	if _, err := cutMetrics(filepath.Join(r.Dir, MetricsFile), step); err != nil {
+	if _, err := cutMetrics(filepath.Join(r.Dir, MetricsFile), step, pending); err != nil {
 		return err
 	}
-	if err := cutEvents(r.Dir, step); err != nil {
+	if err := cutEvents(r.Dir, step, pending); err != nil {
 		return err
 	}
 	steps, err := CheckpointSteps(r.Dir)

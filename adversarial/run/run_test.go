@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -168,7 +169,7 @@ func TestRewind(t *testing.T) {
 		for s := from; s <= to; s++ {
 			must(t, m.Write(Record{Step: s, Epoch: int(s / 10), Fields: []Field{{"train/loss", 1 / float64(s)}}}))
 			if s%10 == 0 {
-				must(t, m.Write(Record{Step: s, Epoch: int(s / 10), Fields: []Field{{"eval/accuracy", float64(s)}}}))
+				must(t, m.Write(Record{Step: s, Epoch: int(s / 10), Fields: []Field{{"epoch/accuracy", float64(s)}}}))
 				must(t, m.Sync())
 				must(t, SaveCheckpoint(dir, checkpoint(s), DefaultKeep))
 			}
@@ -188,7 +189,7 @@ func TestRewind(t *testing.T) {
 	r, err := Resume(resumed)
 	must(t, err)
 	defer r.Close()
-	must(t, r.Rewind(20)) // not the latest: --resume-from
+	must(t, r.Rewind(20, false)) // not the latest: --resume-from
 	wantNames(t, filepath.Join(resumed, checkpointDir), "step-00000010.safetensors", "step-00000020.safetensors")
 	steps(resumed, 21, 50)
 
@@ -205,5 +206,22 @@ func TestRewind(t *testing.T) {
 			t.Errorf("%s differs from the straight run's", name)
 		}
 	}
-	wantPanic(t, "no lock", func() { (&Run{Dir: resumed}).Rewind(0) })
+	wantPanic(t, "no lock", func() { (&Run{Dir: resumed}).Rewind(0, false) })
+
+	// An epoch that is to be evaluated again has no record of the first time.
+	must(t, r.Rewind(40, true))
+	records, err := ReadMetrics(resumed)
+	must(t, err)
+	if last := records[len(records)-1]; last.Step != 40 || last.Fields[0].Name != "train/loss" || len(records) != 43 {
+		t.Errorf("%d records, the last %+v: want 43 up to the step itself", len(records), last)
+	}
+	files, err := eventFiles(resumed)
+	must(t, err)
+	for i, path := range files {
+		b, err := os.ReadFile(path)
+		must(t, err)
+		if i == len(files)-1 && (bytes.Count(b, []byte("train/loss")) == 0 || bytes.Count(b, []byte("epoch/accuracy")) != bytes.Count(b, []byte("train/loss"))/10-1) {
+			t.Errorf("%d steps and %d epochs are in the last event file", bytes.Count(b, []byte("train/loss")), bytes.Count(b, []byte("epoch/accuracy")))
+		}
+	}
 }
