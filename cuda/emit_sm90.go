@@ -134,9 +134,9 @@ func (op *tensorOp) pairing(t tensorTile) pairing {
 	return alone
 }
 
-// halves are the parts in which each operand of the operation's tiles is copied.
-func (op *tensorOp) halves() (rows, columns int) {
-	switch op.pairing(op.tensorTile) {
+// halves are the parts in which each operand of a tile is copied.
+func (op *tensorOp) halves(t tensorTile) (rows, columns int) {
+	switch op.pairing(t) {
 	case sameRows:
 		return 2, 1
 	case sameColumns:
@@ -322,13 +322,8 @@ func (op *tensorOp) brought(t tensorTile) int {
 // has what is common to both delivered once.
 func (op *tensorOp) gathered(t tensorTile) int {
 	ofRows, ofColumns := op.numbers(t)
-	switch op.pairing(t) {
-	case sameRows:
-		ofRows /= 2
-	case sameColumns:
-		ofColumns /= 2
-	}
-	return ofRows + ofColumns
+	rows, columns := op.halves(t)
+	return ofRows/rows + ofColumns/columns
 }
 
 // takes says whether warpgroups can compute such tiles: their sums fit into registers,
@@ -357,8 +352,7 @@ func (op *tensorOp) read(t tensorTile) int {
 	return m / 64 * (64 + n) * op.step
 }
 
-// stagesOf is the number of stages that there is room for, and
-// the shared memory of one.
+// stagesOf is the number of stages that there is room for, and the shared memory of one.
 func (op *tensorOp) stagesOf(d division) (stages, stage int) {
 	stage = 2*op.brought(d.tensorTile) + 16
 	return min(mostStages, (sharedPerBlock-op.beside(d))/stage), stage
@@ -372,7 +366,7 @@ func (op *tensorOp) forwardSM90(g conv) {
 	op.extents(g.N*g.P*g.Q, g.O, g.R*g.S*ceil(g.C, w.width)*w.width, seldom)
 	op.types = g.shape()
 	op.mapped(func() [2][]TensorMap {
-		rows, columns := op.halves()
+		rows, columns := op.halves(op.tensorTile)
 		return [2][]TensorMap{{g.pixels(op.rows/rows, w.width)}, {g.filters(w.width, op.columns/columns)}}
 	})
 }
@@ -388,7 +382,7 @@ func (op *tensorOp) inputGradSM90(g conv) {
 	}
 	op.types = g.shape()
 	op.mapped(func() [2][]TensorMap {
-		rows, columns := op.halves()
+		rows, columns := op.halves(op.tensorTile)
 		return [2][]TensorMap{g.phases(op.rows/rows, w.width), {g.filters(op.block(), w.width/columns)}}
 	})
 }
@@ -423,7 +417,7 @@ func (op *tensorOp) stripsSM90(n *graph.Node) {
 		w.name = "conv_input_grad_strips_sm90"
 	}
 	op.mapped(func() [2][]TensorMap {
-		rows, columns := op.halves()
+		rows, columns := op.halves(op.tensorTile)
 		filters := g.filters(w.width, op.columns/columns)
 		if gradient {
 			filters = g.filters(op.block(), w.width/columns)
@@ -443,7 +437,7 @@ func (op *tensorOp) filterGradSM90(g conv) {
 	op.types = g.shape()
 	op.mapped(func() [2][]TensorMap {
 		const size = 2
-		rows, columns := op.halves()
+		rows, columns := op.halves(op.tensorTile)
 		dy := TensorMap{Extents: [4]int{g.O, pixels, 1}, Strides: [3]int{size * g.O, size * g.O * pixels}, Box: [3]int{op.block(), op.step / columns, 1}, Steps: [4]int{1, 1, 1}, Swizzle: size * op.block()}
 		return [2][]TensorMap{{g.pixels(op.step/rows, w.width)}, {dy}}
 	})
