@@ -1,12 +1,8 @@
 package job
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"strings"
-	"syscall"
 
 	"temper/adversarial"
 	"temper/adversarial/run"
@@ -38,19 +34,12 @@ func (d *Data) complete() error {
 	case !own || file == "": // which datasets refuses
 		return nil
 	}
-	sum, err := fileSHA256(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("--dataset %s: %w", d.Name, syscall.ENOENT)
-	case err != nil:
-		return fmt.Errorf("--dataset: %w", err)
-	case d.SHA256 != "" && d.SHA256 != sum:
-		return fmt.Errorf("--dataset %s has the SHA-256 %s, not data.sha256, %s: it has changed, or is another file", d.Name, sum, d.SHA256)
+	file, sum, err := held("--dataset "+ownData, file, "data.sha256", d.SHA256)
+	if err != nil {
+		return err
 	}
-	d.SHA256 = sum
-	file, err = filepath.Abs(file)
-	d.Name = ownData + file
-	return err
+	d.Name, d.SHA256 = ownData+file, sum
+	return nil
 }
 
 // datasetNames lists what --dataset takes.

@@ -620,6 +620,22 @@ func TestLogPath(t *testing.T) {
 	}
 }
 
+// firstVerdict evaluates the first batch of some examples; the error is the attack's.
+func firstVerdict(t *testing.T, p *protocol, examples datasets.Source, batch int) (*verdict, error) {
+	t.Helper()
+	stream, err := datasets.NewStream(examples, datasets.StreamOptions{BatchSize: batch, Epochs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	b, _ := stream.Next()
+	u, err := p.begin(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Verdict, p.attack(context.Background(), b, nil, u, func() error { return nil })
+}
+
 // TestTargetedHits: under a targeted attack an example falls when the network says
 // the target, and not when it says another wrong class.
 func TestTargetedHits(t *testing.T) {
@@ -652,20 +668,10 @@ func TestTargetedHits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := datasets.NewStream(set, datasets.StreamOptions{BatchSize: 8, Epochs: 1})
+	v, err := firstVerdict(t, p, set, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stream.Close()
-	b, _ := stream.Next()
-	u, err := p.begin(b)
-	if err == nil {
-		err = p.attack(context.Background(), b, nil, u, func() error { return nil })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := u.Verdict
 	if want := []fate{{0, 2, 0}, {0, 2, 0}, {-1, 4, 0}, {-1, 4, 0}}; !slices.Equal(v.Fates[0], want) {
 		t.Errorf("fates %v, want %v", v.Fates[0], want)
 	}
@@ -753,20 +759,10 @@ func TestOnlyConfirmedHitsCount(t *testing.T) {
 			}
 			defer p.close()
 			p.confirm = c.confirm
-			stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: 30, Epochs: 1})
+			v, err := firstVerdict(t, p, e.examples, 30)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer stream.Close()
-			b, _ := stream.Next()
-			u, err := p.begin(b)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); err != nil {
-				t.Fatal(err)
-			}
-			v := u.Verdict
 			clean, robust := 0, 0
 			for i, y := range v.Labels {
 				stands := v.Clean[i] == y && v.Fates[0][i].Fell < 0
@@ -1081,17 +1077,7 @@ func TestPerturbationsAreChecked(t *testing.T) {
 	}
 	defer p.close()
 	p.threat = threat.Share(0.5)
-	stream, err := datasets.NewStream(e.examples, datasets.StreamOptions{BatchSize: 20, Epochs: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	b, _ := stream.Next()
-	u, err := p.begin(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.attack(context.Background(), b, nil, u, func() error { return nil }); !refused(err) {
+	if _, err := firstVerdict(t, p, e.examples, 20); !refused(err) {
 		t.Errorf("by an evaluation: %v", err)
 	}
 }

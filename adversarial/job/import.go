@@ -3,8 +3,10 @@ package job
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -175,6 +177,23 @@ func (r importedRun) print(w io.Writer) {
 		fmt.Fprintf(w, "counters         %d num_batches_tracked were not there: 0\n", r.Counters)
 	}
 	fmt.Fprintf(w, "To see that it does what it should:  temper eval %s\n", r.Run)
+}
+
+// held is the absolute path of a file that stands behind a flag, and its SHA-256, to
+// which a setting holds it unless want is "".
+func held(flag, path, setting, want string) (abs, sum string, err error) {
+	sum, err = fileSHA256(path)
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		err = failed.Err // the path is said
+	}
+	switch {
+	case err != nil:
+		return "", "", fmt.Errorf("%s%s: %w", flag, path, err)
+	case want != "" && want != sum:
+		return "", "", fmt.Errorf("%s%s has the SHA-256 %s, not %s, %s: it has changed, or is another file", flag, path, sum, setting, want)
+	}
+	abs, err = filepath.Abs(path)
+	return abs, sum, err
 }
 
 func fileSHA256(path string) (string, error) {

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
-	"syscall"
 
 	"temper/adversarial/run"
 )
@@ -27,18 +25,15 @@ func (i *Init) complete() error {
 		}
 		return nil
 	}
-	sum, err := fileSHA256(i.File)
+	file, sum, err := held("--init ", i.File, "init.sha256", i.SHA256)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("--init %s: %w; temper export writes one", i.File, syscall.ENOENT)
+		return fmt.Errorf("%w; temper export writes one", err)
 	case err != nil:
-		return fmt.Errorf("--init: %w", err)
-	case i.SHA256 != "" && i.SHA256 != sum:
-		return fmt.Errorf("--init %s has the SHA-256 %s, not %s: it is another file", i.File, sum, i.SHA256)
+		return err
 	}
-	i.SHA256 = sum
-	i.File, err = filepath.Abs(i.File)
-	return err
+	i.File, i.SHA256 = file, sum
+	return nil
 }
 
 // initialize gives the network the weights that training starts from: drawn, or

@@ -119,7 +119,7 @@ func TestInitRefusals(t *testing.T) {
 		{[]string{"model.filters=8"}, `not of patchcnn: "conv.weight" is [80,16,1,1], want [40,16,1,1] (1 of other shapes)`},
 		{[]string{"init.file=" + filepath.Join(t.TempDir(), "none")}, "no such file or directory; temper export writes one"},
 		{[]string{"init.file=" + text}, text},
-		{[]string{"init.sha256=00"}, ", not 00: it is another file"},
+		{[]string{"init.sha256=00"}, ", not init.sha256, 00: it has changed, or is another file"},
 		{[]string{"model.normalize=given", "model.mean=[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", "model.std=[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]"},
 			"its network has the normalisation none, this one given: add --set model.normalize=none"},
 	} {
